@@ -1,0 +1,77 @@
+//! What a member is configured with.
+
+use crate::types::NodeId;
+
+/// How reads are made linearizable (thesis, section 6.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadOnly {
+    /// A heartbeat round confirms leadership for every batch of reads.
+    #[default]
+    Safe,
+    /// The leader trusts CheckQuorum's lease: bounded clock drift assumed.
+    Lease,
+}
+
+/// The options of a [`crate::RawNode`]. The default is the safe choice for a real cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// This member.
+    pub id: NodeId,
+    /// Ticks without a leader after which an election starts; each time a random number of ticks
+    /// in `[election_ticks, 2 * election_ticks)` is drawn.
+    pub election_ticks: u32,
+    /// Ticks between heartbeats; less than `election_ticks`.
+    pub heartbeat_ticks: u32,
+    /// What the random timeouts are drawn from. Different for each member and start.
+    pub seed: u64,
+    /// Asks before it raises its term (thesis, section 9.6).
+    pub pre_vote: bool,
+    /// A leader that has not heard from a quorum for an election timeout steps down, and members
+    /// with a live leader refuse votes.
+    pub check_quorum: bool,
+    /// How reads are made linearizable.
+    pub read_only: ReadOnly,
+    /// A removed or demoted leader becomes a follower.
+    pub step_down_on_removal: bool,
+    /// Accepts configuration changes without checking them against pending ones: unsafe, for
+    /// tests of etcd's behaviour only.
+    pub disable_conf_change_validation: bool,
+    /// Committed entries are handed out before they are durable here, and `advance` acknowledges
+    /// a whole `Ready` at once. Off: the asynchronous way, where `persisted` and `applied` do.
+    pub synchronous: bool,
+    /// Payload bytes per append message; one entry always goes through.
+    pub max_size_per_msg: u64,
+    /// Append messages in flight to one follower.
+    pub max_inflight_msgs: usize,
+    /// Payload bytes in flight to one follower; zero for no limit.
+    pub max_inflight_bytes: u64,
+    /// Payload bytes that a leader holds uncommitted before it refuses proposals; zero for no limit.
+    pub max_uncommitted_size: u64,
+    /// Bytes of committed entries handed out and not yet applied.
+    pub max_committed_size_per_ready: u64,
+}
+
+impl Config {
+    /// The defaults for member `id`: ten ticks of election timeout, one of heartbeat, PreVote and
+    /// CheckQuorum on, all sizes bounded. `seed` should differ for each start.
+    #[must_use]
+    pub const fn new(id: NodeId, seed: u64) -> Self {
+        Self {
+            id,
+            election_ticks: 10,
+            heartbeat_ticks: 1,
+            seed,
+            pre_vote: true,
+            check_quorum: true,
+            read_only: ReadOnly::Safe,
+            step_down_on_removal: true,
+            disable_conf_change_validation: false,
+            synchronous: false,
+            max_size_per_msg: 1024 * 1024,
+            max_inflight_msgs: 256,
+            max_inflight_bytes: 8 * 1024 * 1024,
+            max_uncommitted_size: 64 * 1024 * 1024,
+            max_committed_size_per_ready: 8 * 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Why an input was not taken. None of these changes the core's state.
+
+use crate::storage::LogError;
+use crate::types::{LogIndex, NodeId};
+
+/// Why a member cannot be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// An option makes no sense.
+    #[error("invalid option {name}: {reason}")]
+    Option {
+        /// Which.
+        name: &'static str,
+        /// Why, and what is allowed.
+        reason: &'static str,
+    },
+    /// The stored configuration contradicts itself.
+    #[error("stored configuration is invalid: {reason}")]
+    ConfState {
+        /// How.
+        reason: String,
+    },
+    /// The applied index given is not one that this log can have applied.
+    #[error("applied index {applied} is outside of the log's range {first_applied} to {commit}")]
+    Applied {
+        /// What was given.
+        applied: LogIndex,
+        /// The least possible: what the log's beginning stands for.
+        first_applied: LogIndex,
+        /// The most: what is committed.
+        commit: LogIndex,
+    },
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// Why a proposal was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// No leader is known: retry later.
+    #[error("no leader is known; retry")]
+    NoLeader,
+    /// Leadership is being handed over: retry later.
+    #[error("leadership is being transferred; retry")]
+    Transferring,
+    /// This member is no longer part of the group.
+    #[error("this member is not in the group's configuration")]
+    NotMember,
+    /// The leader holds as many uncommitted bytes as it may: retry later.
+    #[error("too many uncommitted bytes; retry")]
+    Busy,
+    /// An empty batch, or a change that cannot be encoded.
+    #[error("invalid proposal: {reason}")]
+    Invalid {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A configuration change that the group cannot make now.
+    #[error("configuration change refused: {reason}")]
+    ConfChange {
+        /// Why.
+        reason: String,
+    },
+    /// The group has halted on this member.
+    #[error(transparent)]
+    Halted(#[from] Halted),
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// A response of somebody who is no member.
+    #[error("{from} is not a member")]
+    PeerNotFound {
+        /// Who sent it.
+        from: NodeId,
+    },
+    /// The message cannot be true: dropped and counted.
+    #[error("message makes no sense: {reason}")]
+    Invalid {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The proposals it carried were dropped.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    /// The group has halted on this member.
+    #[error(transparent)]
+    Halted(#[from] Halted),
+}
+
+/// Why a read index cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadIndexError {
+    /// No leader is known: retry later.
+    #[error("no leader is known; retry")]
+    NoLeader,
+    /// Too many reads wait for the term's first commit: retry later.
+    #[error("too many reads are waiting; retry")]
+    Busy,
+    /// The group has halted on this member.
+    #[error(transparent)]
+    Halted(#[from] Halted),
+}
+
+/// The group has stopped on this member for good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("group has halted: {cause}")]
+pub struct Halted {
+    /// What happened, and the operator's next step.
+    pub cause: String,
+}

@@ -1,0 +1,33 @@
+//! A deterministic Raft core that does no I/O, and the contracts of what surrounds it.
+#![forbid(unsafe_code)]
+
+mod config;
+mod entry;
+mod error;
+mod message;
+mod ready;
+mod state_machine;
+mod storage;
+mod types;
+
+pub use config::{Config, ReadOnly};
+pub use entry::{
+    ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry, EntryKind,
+    HardState, SnapshotMeta,
+};
+pub use error::{ConfigError, Halted, ProposeError, ReadIndexError, StepError};
+pub use message::{Body, Message};
+pub use ready::{
+    ApplyAck, LogRead, LogReadId, LogReadResult, Persist, PersistAck, Proposed, ReadState, Ready,
+    SnapshotStatus, SoftState,
+};
+pub use state_machine::{
+    Halt, KeyRange, Response, ScanOrder, ScanVisitor, SnapshotReader, SnapshotSource, StateError,
+    StateMachine, StateOp, StateStats, StateStore, View,
+};
+pub use storage::{
+    ByteBudget, Durability, DurableNotify, GroupState, GroupWrite, LogError, LogHealth, LogReader,
+    META_BYTES_MAX, OpenGroup, Poisoned, Pressure, ScrubReport, Storage, StorageError, SubmitError,
+    Subscription, Ticket, WriteBatch,
+};
+pub use types::{GroupId, LogId, LogIndex, NodeId, Role, Term};

@@ -1,0 +1,103 @@
+//! What members say to each other: one body per RPC, the set of etcd's raft.
+
+use bytes::Bytes;
+
+use crate::entry::{Entry, SnapshotMeta};
+use crate::types::{LogId, LogIndex, NodeId, Term};
+
+/// A message between two members of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The sender.
+    pub from: NodeId,
+    /// The receiver.
+    pub to: NodeId,
+    /// The sender's term; zero in what carries none ([`Body::Propose`], [`Body::ReadIndex`]).
+    pub term: Term,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a [`Message`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// RequestVote (Raft paper, figure 2).
+    Vote {
+        /// The candidate's last entry.
+        last: LogId,
+        /// Sent on behalf of a leader that hands over: not subject to leader stickiness.
+        transfer: bool,
+    },
+    /// The answer to [`Body::Vote`].
+    VoteResponse {
+        /// Refused.
+        reject: bool,
+    },
+    /// Could I win an election in this (the next) term? (thesis, section 9.6)
+    PreVote {
+        /// The candidate's last entry.
+        last: LogId,
+    },
+    /// The answer to [`Body::PreVote`].
+    PreVoteResponse {
+        /// Refused.
+        reject: bool,
+    },
+    /// AppendEntries (Raft paper, figure 2).
+    Append {
+        /// The entry just before `entries`.
+        prev: LogId,
+        /// The leader's commit index.
+        commit: LogIndex,
+        /// The entries, contiguous from `prev.index + 1`. Shared between messages.
+        entries: Vec<Entry>,
+    },
+    /// The answer to [`Body::Append`] and [`Body::Snapshot`].
+    AppendResponse {
+        /// The last index that now matches, or the `prev.index` that did not.
+        index: LogIndex,
+        /// Set when refused: the largest entry that may still match.
+        reject: Option<LogId>,
+    },
+    /// Keeps the leader in office and tells the commit index.
+    Heartbeat {
+        /// What the receiver may commit: never beyond what it is known to hold.
+        commit: LogIndex,
+        /// The reads that this round confirms; zero for none.
+        read_position: u64,
+    },
+    /// The answer to [`Body::Heartbeat`].
+    HeartbeatResponse {
+        /// The heartbeat's own.
+        read_position: u64,
+    },
+    /// InstallSnapshot: the meta data; the state itself travels beside it.
+    Snapshot {
+        /// What the snapshot covers.
+        meta: SnapshotMeta,
+    },
+    /// Start an election at once: the leader hands over (thesis, section 3.10).
+    TimeoutNow,
+    /// Proposals of a follower for its leader; ids are zero until the leader gives them.
+    Propose {
+        /// The proposals.
+        entries: Vec<Entry>,
+    },
+    /// A follower asks its leader for a read index (thesis, section 6.4).
+    ReadIndex {
+        /// The asker's own mark, given back unchanged.
+        context: Bytes,
+    },
+    /// The answer to [`Body::ReadIndex`].
+    ReadIndexResponse {
+        /// A state that has applied this index is new enough.
+        index: LogIndex,
+        /// The asker's mark.
+        context: Bytes,
+    },
+    /// A follower asks its leader to hand over to `to`.
+    TransferLeader {
+        /// Who should lead.
+        to: NodeId,
+    },
+}

@@ -1,0 +1,124 @@
+//! What the core hands out for the driver to do, and the receipts that the driver gives back.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::entry::{Entry, HardState, SnapshotMeta};
+use crate::message::Message;
+use crate::storage::LogError;
+use crate::types::{LogId, LogIndex, NodeId, Role, Term};
+
+/// What is known of the leadership; not persisted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SoftState {
+    /// Who leads, as far as this member knows.
+    pub leader: Option<NodeId>,
+    /// What this member is.
+    pub role: Role,
+}
+
+/// Everything that follows from the inputs since the last `Ready`. Taking it accepts it: the same
+/// work is never handed out twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// The new leadership, if it changed.
+    pub soft_state: Option<SoftState>,
+    /// What to write to the log, and what may only leave after that. None: nothing to write.
+    pub persist: Option<Persist>,
+    /// Messages that may leave at once.
+    pub messages: Vec<Message>,
+    /// Entries to apply, in order. Empty while a snapshot waits to be installed.
+    pub committed: Vec<Entry>,
+    /// The receipt to give to [`crate::RawNode::applied`] when `committed` is applied.
+    pub apply_ack: Option<ApplyAck>,
+    /// Reads that are confirmed: answer each once `index` is applied.
+    pub read_states: Vec<ReadState>,
+    /// Entries that are not in memory: read them off the run loop and give them to
+    /// [`crate::RawNode::log_read`].
+    pub reads: Vec<LogRead>,
+    /// A follower needs a snapshot and none is known that reaches the log: build one, then call
+    /// [`crate::RawNode::snapshot_available`].
+    pub snapshot_wanted: bool,
+}
+
+/// One step to persist: a single [`crate::GroupWrite`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Persist {
+    /// The new hard state, if it changed.
+    pub hard_state: Option<HardState>,
+    /// A peer's snapshot to install (`reset_to`); it comes before `entries`.
+    pub snapshot: Option<SnapshotMeta>,
+    /// Entries to append; a conflicting suffix is truncated.
+    pub entries: Vec<Entry>,
+    /// The step must be durable before `messages` and `ack` are used. False: a lazy write will do
+    /// (only the commit index moved), and both may be used at once.
+    pub must_sync: bool,
+    /// What may leave once the step is durable. Those addressed to this member itself are given
+    /// to its own `step`, in order, before `ack`.
+    pub messages: Vec<Message>,
+    /// The receipt to give to [`crate::RawNode::persisted`] when the step is durable.
+    pub ack: Option<PersistAck>,
+}
+
+/// The receipt of a [`Persist`]. Carries the identity of what was written, so that a late one
+/// cannot vouch for an entry that has been overwritten since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PersistAck {
+    pub(crate) term: Term,
+    pub(crate) last: LogId,
+    pub(crate) snapshot: Option<LogIndex>,
+}
+
+/// The receipt of a [`Ready::committed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApplyAck {
+    pub(crate) index: LogIndex,
+    pub(crate) size: u64,
+}
+
+/// A read whose leadership is confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadState {
+    /// A state that has applied this index is new enough.
+    pub index: LogIndex,
+    /// What the asker gave to `read_index`.
+    pub context: Bytes,
+}
+
+/// Entries that the core needs and that are not in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRead {
+    /// Names the read in [`crate::RawNode::log_read`].
+    pub id: LogReadId,
+    /// What to read.
+    pub range: Range<LogIndex>,
+    /// How many payload bytes at most (at least one entry).
+    pub max_bytes: u64,
+}
+
+/// Names a [`LogRead`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogReadId(pub(crate) u64);
+
+/// What a [`LogRead`] gave.
+pub type LogReadResult = Result<Vec<Entry>, LogError>;
+
+/// How sending a snapshot ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotStatus {
+    /// The receiver has it whole.
+    Finished,
+    /// It never arrived.
+    Failed,
+}
+
+/// What became of an accepted proposal's first step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proposed {
+    /// Appended here, at the leader. Whether it is committed shows by what is committed at this
+    /// index: another term there means it was lost.
+    Appended(LogId),
+    /// Sent on to the leader; its fate is not known here.
+    Forwarded(NodeId),
+}

@@ -1,0 +1,4 @@
+//! What every Raftwerk backend shares.
+#![deny(unsafe_code)]
+
+pub mod vfs;

@@ -1,0 +1,129 @@
+//! The file system as a log needs it: a small trait, so that tests and the simulator can forget
+//! unsynced bytes, tear sectors and fail any call.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// A place in the code that syncs, by name: tests switch single ones off and expect to notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SyncSite(pub &'static str);
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// An existing file, to read.
+    Read,
+    /// An existing file, to read and write.
+    Write,
+    /// A new file, to read and write; an existing one of that name is an error.
+    CreateNew,
+}
+
+/// What the disk under a folder still has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+}
+
+/// A file system. Nothing is durable until the sync that covers it: a file's bytes and length by
+/// [`VfsFile::sync_data`], the entries of a folder (create, rename, remove) by [`Vfs::sync_dir`].
+pub trait Vfs: Send + Sync + fmt::Debug + 'static {
+    /// Makes the folder `path`, its missing parents too, readable by its owner only. Existing is
+    /// no error. Syncs the parent of each folder it made.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn create_dir_all(&self, path: &Path, site: SyncSite) -> io::Result<()>;
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn VfsFile>>;
+
+    /// Renames a file, replacing one of the new name.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a folder, sorted.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Makes the entries of a folder durable.
+    ///
+    /// # Errors
+    /// What the operating system says: nothing is known then of the folder's durable entries.
+    fn sync_dir(&self, dir: &Path, site: SyncSite) -> io::Result<()>;
+
+    /// Takes an exclusive lock on the file `path` (made if missing) without waiting. Held until
+    /// the returned value is dropped.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when somebody holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn VfsLock>>;
+
+    /// What the disk under `dir` still has; `None` where that is not known.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn space(&self, dir: &Path) -> io::Result<Option<DiskSpace>>;
+}
+
+/// An open file. Reads and writes take `&self`: there is no cursor.
+pub trait VfsFile: Send + Sync + fmt::Debug {
+    /// The length in bytes.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// True when the file has no bytes.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads at `offset` into the front of `buffer`; fewer bytes only at the end of the file.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at `offset`; a file grows as needed.
+    ///
+    /// # Errors
+    /// What the operating system says; any part may have been written then.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Cuts or extends (with zeros) the file.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes the file's bytes and length durable (not its name: that is [`Vfs::sync_dir`]).
+    ///
+    /// # Errors
+    /// What the operating system says: nothing is known then of what is durable, and a second
+    /// call that succeeds proves nothing.
+    fn sync_data(&self, site: SyncSite) -> io::Result<()>;
+}
+
+/// An exclusive lock; dropping it lets go.
+pub trait VfsLock: Send + Sync + fmt::Debug {}
