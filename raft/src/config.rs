@@ -45,7 +45,7 @@ pub struct Config {
     pub max_inflight_msgs: usize,
     /// Payload bytes in flight to one follower; zero for no limit.
     pub max_inflight_bytes: u64,
-    /// Payload bytes that a leader holds uncommitted before it refuses proposals; zero for no limit.
+    /// Payload bytes that a leader holds uncommitted before it refuses proposals; zero: no limit.
     pub max_uncommitted_size: u64,
     /// Bytes of committed entries handed out and not yet applied.
     pub max_committed_size_per_ready: u64,

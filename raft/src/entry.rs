@@ -31,7 +31,11 @@ impl Entry {
     /// An entry with the application's bytes.
     #[must_use]
     pub const fn normal(id: LogId, data: Bytes) -> Self {
-        Self { id, kind: EntryKind::Normal, data }
+        Self {
+            id,
+            kind: EntryKind::Normal,
+            data,
+        }
     }
 
     /// Its index.

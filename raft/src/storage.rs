@@ -107,7 +107,9 @@ pub struct OpenGroup {
 
 impl fmt::Debug for OpenGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenGroup").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("OpenGroup")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -230,7 +232,9 @@ impl Subscription {
     /// A subscription that runs `end` when dropped.
     #[must_use]
     pub fn new(end: impl FnOnce() + Send + 'static) -> Self {
-        Self { end: Some(Box::new(end)) }
+        Self {
+            end: Some(Box::new(end)),
+        }
     }
 }
 

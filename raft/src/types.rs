@@ -100,7 +100,10 @@ pub struct LogId {
 
 impl LogId {
     /// Before the first entry.
-    pub const ZERO: Self = Self { term: Term::ZERO, index: LogIndex::ZERO };
+    pub const ZERO: Self = Self {
+        term: Term::ZERO,
+        index: LogIndex::ZERO,
+    };
 
     /// The entry of `term` at `index`.
     #[must_use]

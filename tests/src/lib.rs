@@ -1,0 +1,11 @@
+//! Helpers for the tests that cross crates.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+/// The folder of the workspace.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
