@@ -108,6 +108,21 @@ pub enum ReadIndexError {
     Halted(#[from] Halted),
 }
 
+/// Why a committed configuration change had no effect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyConfChangeError {
+    /// It does not fit the configuration in force; every member refuses it alike.
+    #[error("configuration change has no effect: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// The group has halted on this member.
+    #[error(transparent)]
+    Halted(#[from] Halted),
+}
+
 /// The group has stopped on this member for good.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("group has halted: {cause}")]

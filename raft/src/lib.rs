@@ -5,6 +5,8 @@ mod config;
 mod entry;
 mod error;
 mod message;
+mod observer;
+mod raw_node;
 mod ready;
 mod state_machine;
 mod storage;
@@ -15,8 +17,12 @@ pub use entry::{
     ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry, EntryKind,
     HardState, SnapshotMeta,
 };
-pub use error::{ConfigError, Halted, ProposeError, ReadIndexError, StepError};
+pub use error::{
+    ApplyConfChangeError, ConfigError, Halted, ProposeError, ReadIndexError, StepError,
+};
 pub use message::{Body, Message};
+pub use observer::{Event, NoObserver, Observer};
+pub use raw_node::{RawNode, Restart, Status};
 pub use ready::{
     ApplyAck, LogRead, LogReadId, LogReadResult, Persist, PersistAck, Proposed, ReadState, Ready,
     SnapshotStatus, SoftState,
