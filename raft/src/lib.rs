@@ -1,15 +1,18 @@
 //! A deterministic Raft core that does no I/O, and the contracts of what surrounds it.
 #![forbid(unsafe_code)]
 
+pub mod confchange;
 mod config;
 mod entry;
 mod error;
 mod message;
 mod observer;
+pub mod quorum;
 mod raw_node;
 mod ready;
 mod state_machine;
 mod storage;
+pub mod tracker;
 mod types;
 
 pub use config::{Config, ReadOnly};

@@ -1,0 +1,90 @@
+//! A quorum of more than half.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::VoteResult;
+use crate::types::{LogIndex, NodeId};
+
+/// Up to this many voters are counted without an allocation.
+const VOTERS_ON_STACK: usize = 7;
+
+/// Voters, of whom more than half make a quorum.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MajorityConfig(pub BTreeSet<NodeId>);
+
+impl MajorityConfig {
+    /// How many voters make a quorum.
+    #[must_use]
+    pub fn quorum(&self) -> usize {
+        self.0.len() / 2 + 1
+    }
+
+    /// The highest index that a quorum holds, given what each voter has acknowledged. Without
+    /// voters there is nobody to wait for: [`LogIndex::MAX`], so that the other half of a joint
+    /// configuration decides.
+    #[must_use]
+    pub fn committed_index(&self, acked: impl Fn(NodeId) -> Option<LogIndex>) -> LogIndex {
+        let voters = self.0.len();
+        if voters == 0 {
+            return LogIndex::MAX;
+        }
+        let mut stack = [LogIndex::ZERO; VOTERS_ON_STACK];
+        let mut heap;
+        let held = match stack.get_mut(..voters) {
+            Some(held) => held,
+            None => {
+                heap = vec![LogIndex::ZERO; voters];
+                heap.as_mut_slice()
+            }
+        };
+        for (slot, voter) in held.iter_mut().zip(&self.0) {
+            *slot = acked(*voter).unwrap_or_default();
+        }
+        // In ascending order, a quorum stands at this place and behind it.
+        let (_, committed, _) = held.select_nth_unstable(voters - self.quorum());
+        *committed
+    }
+
+    /// How the election stands. Without voters it is won, so that the other half of a joint
+    /// configuration decides.
+    #[must_use]
+    pub fn vote_result(&self, votes: impl Fn(NodeId) -> Option<bool>) -> VoteResult {
+        if self.0.is_empty() {
+            return VoteResult::Won;
+        }
+        let (mut granted, mut missing) = (0, 0);
+        for voter in &self.0 {
+            match votes(*voter) {
+                Some(true) => granted += 1,
+                Some(false) => {}
+                None => missing += 1,
+            }
+        }
+        if granted >= self.quorum() {
+            VoteResult::Won
+        } else if granted + missing >= self.quorum() {
+            VoteResult::Pending
+        } else {
+            VoteResult::Lost
+        }
+    }
+}
+
+impl FromIterator<NodeId> for MajorityConfig {
+    fn from_iter<I: IntoIterator<Item = NodeId>>(voters: I) -> Self {
+        Self(voters.into_iter().collect())
+    }
+}
+
+impl fmt::Display for MajorityConfig {
+    /// The ids, ascending and in hex: `(1 2 a)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(")?;
+        for (place, voter) in self.0.iter().enumerate() {
+            let space = if place == 0 { "" } else { " " };
+            write!(f, "{space}{:x}", voter.value())?;
+        }
+        f.write_str(")")
+    }
+}
