@@ -1,0 +1,10 @@
+//! What proves a Raftwerk backend right.
+//!
+//! - [`fault_vfs::FaultVfs`]: a file system in memory that forgets what was not synced, tears at
+//!   sectors, fails any call and ignores any named sync.
+//! - [`crash::crash_points`]: cuts the power at every call of a workload, in every way, and again
+//!   during recovery.
+#![forbid(unsafe_code)]
+
+pub mod crash;
+pub mod fault_vfs;
