@@ -1,4 +1,26 @@
 //! What every Raftwerk backend shares.
+//!
+//! - [`vfs`]: the file system seam. Every byte a log writes goes through it.
+//! - [`folder`]: whose folder it is; the lock on it.
+//! - [`watermark`]: the durable ticket, its waiters and subscribers, the sticky poison.
+//! - [`image`]: what a backend knows of a group; which writes are valid and what they do.
+//! - [`tail`]: the recent entries of a group in memory.
+//! - [`checkpoint`]: the stream format of state snapshots, the same for every backend.
+//!
+//! The contract: whatever one backend accepts, refuses or answers, every other does too, because
+//! all of them ask [`image::GroupImage`]; and nothing is reported durable that a sync has not
+//! covered, because all of them report through [`watermark::Watermark`].
 #![deny(unsafe_code)]
 
+pub mod checkpoint;
+pub mod folder;
+pub mod image;
+pub mod tail;
 pub mod vfs;
+pub mod watermark;
+
+mod size;
+mod terms;
+
+pub use size::{batch_bytes, payload_fits};
+pub use terms::TermRuns;

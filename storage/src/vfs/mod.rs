@@ -5,6 +5,12 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+mod counting;
+mod real;
+
+pub use counting::{CountingVfs, IoCounts};
+pub use real::RealVfs;
+
 /// A place in the code that syncs, by name: tests switch single ones off and expect to notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SyncSite(pub &'static str);
@@ -33,7 +39,8 @@ pub struct DiskSpace {
 /// [`VfsFile::sync_data`], the entries of a folder (create, rename, remove) by [`Vfs::sync_dir`].
 pub trait Vfs: Send + Sync + fmt::Debug + 'static {
     /// Makes the folder `path`, its missing parents too, readable by its owner only. Existing is
-    /// no error. Syncs the parent of each folder it made.
+    /// no error. Syncs the parent of each folder it made, and of `path` in any case: whoever made
+    /// that may have been killed before its sync.
     ///
     /// # Errors
     /// What the operating system says.

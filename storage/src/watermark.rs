@@ -1,0 +1,255 @@
+//! The durable watermark: up to which ticket everything is durable, who waits for it, who is
+//! told of it, and the failure that ends it for good.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, ThreadId};
+
+use parking_lot::{Condvar, Mutex};
+use raftwerk_raft::{DurableNotify, Poisoned, Subscription, Ticket};
+
+/// Up to where a store is durable. Clones share one watermark.
+#[derive(Clone, Debug, Default)]
+pub struct Watermark {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    moved: Condvar,
+    subscribers: Mutex<Vec<Arc<Subscriber>>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    durable: Ticket,
+    poisoned: Option<Poisoned>,
+    /// Counts [`Watermark::wake`].
+    wakes: u64,
+}
+
+impl State {
+    fn now(&self) -> Result<Ticket, Poisoned> {
+        self.poisoned.clone().map_or(Ok(self.durable), Err)
+    }
+
+    /// What a waiter for `ticket` gets, if it need not wait.
+    fn answer(&self, ticket: Ticket) -> Option<Result<(), Poisoned>> {
+        if self.durable >= ticket {
+            return Some(Ok(()));
+        }
+        self.poisoned.clone().map(Err)
+    }
+}
+
+struct Subscriber {
+    notify: DurableNotify,
+    calls: Mutex<Calls>,
+    idle: Condvar,
+}
+
+impl fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscriber")
+            .field("calls", &self.calls)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Lock order: a subscriber's calls before the state; nothing is taken under the state.
+#[derive(Debug, Default)]
+struct Calls {
+    told: Ticket,
+    ended: bool,
+    running: Option<ThreadId>,
+}
+
+impl Watermark {
+    /// A watermark that stands at `durable`, which is zero for a new store.
+    #[must_use]
+    pub fn new(durable: Ticket) -> Self {
+        let mark = Self::default();
+        mark.shared.state.lock().durable = durable;
+        mark
+    }
+
+    /// Everything up to `ticket` is durable. Never moves back, and not at all once poisoned.
+    pub fn advance(&self, ticket: Ticket) {
+        {
+            let mut state = self.shared.state.lock();
+            if state.poisoned.is_some() || ticket <= state.durable {
+                return;
+            }
+            state.durable = ticket;
+            self.shared.moved.notify_all();
+        }
+        self.shared.tell_all();
+    }
+
+    /// Ends the store: nothing is acknowledged any more. The first cause stays.
+    pub fn poison(&self, cause: impl Into<Arc<str>>) {
+        if self.shared.poison(cause.into()) {
+            self.shared.tell_all();
+        }
+    }
+
+    /// Up to where everything is durable.
+    ///
+    /// # Errors
+    /// [`Poisoned`] once [`Watermark::poison`] was called.
+    pub fn durable(&self) -> Result<Ticket, Poisoned> {
+        self.shared.state.lock().now()
+    }
+
+    /// Waits until `ticket` is durable.
+    ///
+    /// # Errors
+    /// [`Poisoned`] when it was not before the store failed.
+    pub fn wait(&self, ticket: Ticket) -> Result<(), Poisoned> {
+        self.wait_or(ticket, || false)
+    }
+
+    /// Waits until `ticket` is durable and lends a hand: calls `work` under no lock as long as
+    /// it is not. `work` does a round of writing and returns true, or returns false when another
+    /// thread is at it; that thread calls [`Watermark::wake`] after it has let go of the role,
+    /// and `work` is tried again.
+    ///
+    /// # Errors
+    /// [`Poisoned`] when it was not durable before the store failed.
+    pub fn wait_or(&self, ticket: Ticket, mut work: impl FnMut() -> bool) -> Result<(), Poisoned> {
+        let mut state = self.shared.state.lock();
+        loop {
+            if let Some(answer) = state.answer(ticket) {
+                return answer;
+            }
+            let wakes = state.wakes;
+            drop(state);
+            let worked = work();
+            state = self.shared.state.lock();
+            // What happened since the unlock shows in the answer or in the wakes: none is lost.
+            if !worked && state.wakes == wakes && state.answer(ticket).is_none() {
+                self.shared.moved.wait(&mut state);
+            }
+        }
+    }
+
+    /// Lets every waiter look again: called after the writer's role became free.
+    pub fn wake(&self) {
+        let mut state = self.shared.state.lock();
+        state.wakes = state.wakes.wrapping_add(1);
+        self.shared.moved.notify_all();
+    }
+
+    /// Calls `notify` with each watermark newer than now's, in order and coalesced, under no
+    /// lock, on whichever thread moves it; once with the error when poisoned, at once if that
+    /// has happened already. A panic in it poisons.
+    ///
+    /// Dropping the subscription waits for a call that runs on another thread, so that none runs
+    /// afterwards: do not drop it under a lock that `notify` takes.
+    #[must_use]
+    pub fn subscribe(&self, notify: DurableNotify) -> Subscription {
+        let told = self.shared.state.lock().durable;
+        let subscriber = Arc::new(Subscriber {
+            notify,
+            calls: Mutex::new(Calls {
+                told,
+                ..Calls::default()
+            }),
+            idle: Condvar::new(),
+        });
+        self.shared.subscribers.lock().push(Arc::clone(&subscriber));
+        // What moved meanwhile.
+        self.shared.tell_all();
+        let shared = Arc::downgrade(&self.shared);
+        Subscription::new(move || {
+            subscriber.end();
+            if let Some(shared) = shared.upgrade() {
+                shared
+                    .subscribers
+                    .lock()
+                    .retain(|other| !Arc::ptr_eq(other, &subscriber));
+            }
+        })
+    }
+}
+
+impl Shared {
+    fn poison(&self, cause: Arc<str>) -> bool {
+        let mut state = self.state.lock();
+        if state.poisoned.is_some() {
+            return false;
+        }
+        state.poisoned = Some(Poisoned { cause });
+        self.moved.notify_all();
+        true
+    }
+
+    /// Tells everybody who has not heard yet. A panic poisons, which is news to the others; each
+    /// further round has one subscriber less that can panic, and poison is told only once.
+    fn tell_all(&self) {
+        loop {
+            let subscribers = self.subscribers.lock().clone();
+            let mut poisoned = false;
+            for subscriber in &subscribers {
+                if let Err(cause) = self.tell(subscriber) {
+                    poisoned |= self.poison(cause);
+                }
+            }
+            if !poisoned {
+                return;
+            }
+        }
+    }
+
+    fn tell(&self, subscriber: &Subscriber) -> Result<(), Arc<str>> {
+        let mut calls = subscriber.calls.lock();
+        loop {
+            // Whoever runs the callback looks again afterwards, so calls stay in order.
+            if calls.ended || calls.running.is_some() {
+                return Ok(());
+            }
+            let news = self.state.lock().now();
+            match &news {
+                Ok(ticket) if *ticket <= calls.told => return Ok(()),
+                Ok(ticket) => calls.told = *ticket,
+                Err(_) => calls.ended = true,
+            }
+            calls.running = Some(thread::current().id());
+            drop(calls);
+            let outcome = catch_unwind(AssertUnwindSafe(|| (subscriber.notify)(news)));
+            calls = subscriber.calls.lock();
+            calls.running = None;
+            subscriber.idle.notify_all();
+            if let Err(payload) = outcome {
+                calls.ended = true;
+                return Err(panic_text(payload.as_ref()));
+            }
+        }
+    }
+}
+
+impl Subscriber {
+    fn end(&self) {
+        let mut calls = self.calls.lock();
+        calls.ended = true;
+        // A callback may drop its own subscription: it must not wait for itself.
+        while calls
+            .running
+            .is_some_and(|runner| runner != thread::current().id())
+        {
+            self.idle.wait(&mut calls);
+        }
+    }
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> Arc<str> {
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    format!("a durability callback panicked: {text}").into()
+}
