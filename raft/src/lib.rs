@@ -1,6 +1,7 @@
 //! A deterministic Raft core that does no I/O, and the contracts of what surrounds it.
 #![forbid(unsafe_code)]
 
+pub mod codec;
 pub mod confchange;
 mod config;
 mod entry;

@@ -1,0 +1,256 @@
+//! Messages between members.
+
+use bytes::Bytes;
+
+use super::DecodeError;
+use super::log::{
+    ENTRY_BYTES_MIN, encode_entry, encode_snapshot_meta, entry_len, read_entry, read_position,
+    read_snapshot_meta,
+};
+use super::wire::{Reader, put_bytes, put_flag, put_log_id, put_varint};
+use crate::entry::Entry;
+use crate::message::{Body, Message};
+use crate::types::{LogId, LogIndex, Term};
+
+/// The format of [`Message`].
+const MESSAGE_VERSION: u8 = 1;
+
+const VOTE: u8 = 1;
+const VOTE_RESPONSE: u8 = 2;
+const PRE_VOTE: u8 = 3;
+const PRE_VOTE_RESPONSE: u8 = 4;
+const APPEND: u8 = 5;
+const APPEND_RESPONSE: u8 = 6;
+const HEARTBEAT: u8 = 7;
+const HEARTBEAT_RESPONSE: u8 = 8;
+const SNAPSHOT: u8 = 9;
+const TIMEOUT_NOW: u8 = 10;
+const PROPOSE: u8 = 11;
+const READ_INDEX: u8 = 12;
+const READ_INDEX_RESPONSE: u8 = 13;
+const TRANSFER_LEADER: u8 = 14;
+
+/// Appends a message.
+pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
+    out.push(MESSAGE_VERSION);
+    out.push(tag(&message.body));
+    put_varint(out, message.from.value());
+    put_varint(out, message.to.value());
+    put_varint(out, message.term.value());
+    match &message.body {
+        Body::Vote { last, transfer } => {
+            put_log_id(out, *last);
+            put_flag(out, *transfer);
+        }
+        Body::PreVote { last } => put_log_id(out, *last),
+        Body::VoteResponse { reject } | Body::PreVoteResponse { reject } => put_flag(out, *reject),
+        Body::Append {
+            prev,
+            commit,
+            entries,
+        } => {
+            put_log_id(out, *prev);
+            put_varint(out, commit.value());
+            put_entries(out, entries);
+        }
+        Body::AppendResponse { index, reject } => {
+            put_varint(out, index.value());
+            put_flag(out, reject.is_some());
+            if let Some(hint) = reject {
+                put_log_id(out, *hint);
+            }
+        }
+        Body::Heartbeat {
+            commit,
+            read_position,
+        } => {
+            put_varint(out, commit.value());
+            put_varint(out, *read_position);
+        }
+        Body::HeartbeatResponse { read_position } => put_varint(out, *read_position),
+        Body::Snapshot { meta } => encode_snapshot_meta(meta, out),
+        Body::TimeoutNow => {}
+        Body::Propose { entries } => put_entries(out, entries),
+        Body::ReadIndex { context } => put_bytes(out, context),
+        Body::ReadIndexResponse { index, context } => {
+            put_varint(out, index.value());
+            put_bytes(out, context);
+        }
+        Body::TransferLeader { to } => put_varint(out, to.value()),
+    }
+}
+
+const fn tag(body: &Body) -> u8 {
+    match body {
+        Body::Vote { .. } => VOTE,
+        Body::VoteResponse { .. } => VOTE_RESPONSE,
+        Body::PreVote { .. } => PRE_VOTE,
+        Body::PreVoteResponse { .. } => PRE_VOTE_RESPONSE,
+        Body::Append { .. } => APPEND,
+        Body::AppendResponse { .. } => APPEND_RESPONSE,
+        Body::Heartbeat { .. } => HEARTBEAT,
+        Body::HeartbeatResponse { .. } => HEARTBEAT_RESPONSE,
+        Body::Snapshot { .. } => SNAPSHOT,
+        Body::TimeoutNow => TIMEOUT_NOW,
+        Body::Propose { .. } => PROPOSE,
+        Body::ReadIndex { .. } => READ_INDEX,
+        Body::ReadIndexResponse { .. } => READ_INDEX_RESPONSE,
+        Body::TransferLeader { .. } => TRANSFER_LEADER,
+    }
+}
+
+fn put_entries(out: &mut Vec<u8>, entries: &[Entry]) {
+    out.reserve(entries.iter().map(entry_len).sum());
+    put_varint(out, entries.len() as u64);
+    for entry in entries {
+        encode_entry(entry, out);
+    }
+}
+
+/// The message that is all of `input`. Payloads share the memory of the input. What no member can
+/// have meant is refused here, so that the core need not look again: appended entries that leave
+/// a gap, or whose terms go down or beyond the message's; requests of term zero.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn decode_message(input: Bytes) -> Result<Message, DecodeError> {
+    Reader::whole(input, read_message)
+}
+
+fn read_message(reader: &mut Reader) -> Result<Message, DecodeError> {
+    reader.version("message", MESSAGE_VERSION)?;
+    let tag = reader.u8()?;
+    let (from, to, term) = (reader.node()?, reader.node()?, reader.term()?);
+    if term == Term::ZERO
+        && matches!(
+            tag,
+            VOTE | PRE_VOTE | APPEND | HEARTBEAT | SNAPSHOT | TIMEOUT_NOW
+        )
+    {
+        return Err(DecodeError::Invalid {
+            reason: "request without a term",
+        });
+    }
+    Ok(Message {
+        from,
+        to,
+        term,
+        body: read_body(reader, tag, term)?,
+    })
+}
+
+fn read_body(reader: &mut Reader, tag: u8, term: Term) -> Result<Body, DecodeError> {
+    Ok(match tag {
+        VOTE => Body::Vote {
+            last: reader.log_id()?,
+            transfer: reader.flag()?,
+        },
+        VOTE_RESPONSE => Body::VoteResponse {
+            reject: reader.flag()?,
+        },
+        PRE_VOTE => Body::PreVote {
+            last: reader.log_id()?,
+        },
+        PRE_VOTE_RESPONSE => Body::PreVoteResponse {
+            reject: reader.flag()?,
+        },
+        APPEND => {
+            let prev = read_position(reader)?;
+            let commit = reader.index()?;
+            Body::Append {
+                prev,
+                commit,
+                entries: read_appended(reader, prev, term)?,
+            }
+        }
+        APPEND_RESPONSE => {
+            let index = reader.index()?;
+            let reject = if reader.flag()? {
+                Some(reader.log_id()?)
+            } else {
+                None
+            };
+            Body::AppendResponse { index, reject }
+        }
+        HEARTBEAT => Body::Heartbeat {
+            commit: reader.index()?,
+            read_position: reader.varint()?,
+        },
+        HEARTBEAT_RESPONSE => Body::HeartbeatResponse {
+            read_position: reader.varint()?,
+        },
+        SNAPSHOT => {
+            let meta = read_snapshot_meta(reader)?;
+            if meta.last.index == LogIndex::ZERO {
+                return Err(DecodeError::Invalid {
+                    reason: "snapshot of nothing",
+                });
+            }
+            Body::Snapshot { meta }
+        }
+        TIMEOUT_NOW => Body::TimeoutNow,
+        PROPOSE => Body::Propose {
+            entries: read_proposals(reader)?,
+        },
+        READ_INDEX => Body::ReadIndex {
+            context: reader.bytes()?,
+        },
+        READ_INDEX_RESPONSE => Body::ReadIndexResponse {
+            index: reader.index()?,
+            context: reader.bytes()?,
+        },
+        TRANSFER_LEADER => Body::TransferLeader { to: reader.node()? },
+        found => {
+            return Err(DecodeError::Tag {
+                what: "message",
+                found,
+            });
+        }
+    })
+}
+
+/// Entries that continue `prev` and come from a leader of `term`.
+fn read_appended(reader: &mut Reader, prev: LogId, term: Term) -> Result<Vec<Entry>, DecodeError> {
+    if prev.term > term {
+        return Err(DecodeError::Invalid {
+            reason: "entry of a later term than the message",
+        });
+    }
+    let mut last = prev;
+    reader.list(ENTRY_BYTES_MIN, |reader| {
+        let entry = read_entry(reader)?;
+        if last.index.value().checked_add(1) != Some(entry.index().value()) {
+            return Err(DecodeError::Invalid {
+                reason: "entries leave a gap",
+            });
+        }
+        if entry.term() == Term::ZERO || entry.term() < last.term {
+            return Err(DecodeError::Invalid {
+                reason: "terms of entries go down",
+            });
+        }
+        if entry.term() > term {
+            return Err(DecodeError::Invalid {
+                reason: "entry of a later term than the message",
+            });
+        }
+        last = entry.id;
+        Ok(entry)
+    })
+}
+
+/// Proposals: at least one, none with a place in the log yet.
+fn read_proposals(reader: &mut Reader) -> Result<Vec<Entry>, DecodeError> {
+    let entries = reader.list(ENTRY_BYTES_MIN, |reader| match read_entry(reader)? {
+        entry if entry.id == LogId::ZERO => Ok(entry),
+        _ => Err(DecodeError::Invalid {
+            reason: "proposal with a place in the log",
+        }),
+    })?;
+    if entries.is_empty() {
+        return Err(DecodeError::Invalid {
+            reason: "no proposals",
+        });
+    }
+    Ok(entries)
+}
