@@ -39,7 +39,7 @@ fn number() -> impl Strategy<Value = u64> {
 }
 
 fn data() -> impl Strategy<Value = Bytes> {
-    prop::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from)
+    prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)
 }
 
 fn any_log_id() -> impl Strategy<Value = LogId> {
