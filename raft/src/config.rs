@@ -1,5 +1,6 @@
 //! What a member is configured with.
 
+use crate::error::ConfigError;
 use crate::types::NodeId;
 
 /// How reads are made linearizable (thesis, section 6.4).
@@ -49,6 +50,12 @@ pub struct Config {
     pub max_uncommitted_size: u64,
     /// Bytes of committed entries handed out and not yet applied.
     pub max_committed_size_per_ready: u64,
+    /// Behaves as etcd's raft does where this one does better, for comparison with its traces
+    /// only: vote requests leave before the log they speak of is durable, a refused configuration
+    /// change becomes an empty entry, a transfer puts off CheckQuorum, a snapshot of a lower term
+    /// gets no answer, one that does not reach the log is sent all the same, a pre-candidate keeps
+    /// its timeout.
+    pub etcd_quirks: bool,
 }
 
 impl Config {
@@ -72,6 +79,44 @@ impl Config {
             max_inflight_bytes: 8 * 1024 * 1024,
             max_uncommitted_size: 64 * 1024 * 1024,
             max_committed_size_per_ready: 8 * 1024 * 1024,
+            etcd_quirks: false,
+        }
+    }
+
+    /// Whether the options make sense together.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let rules = [
+            ("id", self.id != NodeId::ZERO, "zero is nobody's id"),
+            ("heartbeat_ticks", self.heartbeat_ticks > 0, "at least one"),
+            (
+                "election_ticks",
+                self.election_ticks > self.heartbeat_ticks,
+                "more than heartbeat_ticks",
+            ),
+            (
+                "max_inflight_msgs",
+                self.max_inflight_msgs > 0,
+                "at least one",
+            ),
+            (
+                "max_committed_size_per_ready",
+                self.max_committed_size_per_ready > 0,
+                "at least one",
+            ),
+            (
+                "max_inflight_bytes",
+                self.max_inflight_bytes == 0 || self.max_inflight_bytes >= self.max_size_per_msg,
+                "at least max_size_per_msg, or zero for no limit",
+            ),
+            (
+                "read_only",
+                self.read_only != ReadOnly::Lease || self.check_quorum,
+                "lease reads need check_quorum",
+            ),
+        ];
+        match rules.into_iter().find(|(_, holds, _)| !holds) {
+            Some((name, _, reason)) => Err(ConfigError::Option { name, reason }),
+            None => Ok(()),
         }
     }
 }

@@ -101,3 +101,46 @@ pub enum Body {
         to: NodeId,
     },
 }
+
+/// Which kind of [`Body`] a message has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each is the body of the same name")]
+pub enum MessageKind {
+    Vote,
+    VoteResponse,
+    PreVote,
+    PreVoteResponse,
+    Append,
+    AppendResponse,
+    Heartbeat,
+    HeartbeatResponse,
+    Snapshot,
+    TimeoutNow,
+    Propose,
+    ReadIndex,
+    ReadIndexResponse,
+    TransferLeader,
+}
+
+impl Body {
+    /// Which kind it is.
+    #[must_use]
+    pub const fn kind(&self) -> MessageKind {
+        match self {
+            Self::Vote { .. } => MessageKind::Vote,
+            Self::VoteResponse { .. } => MessageKind::VoteResponse,
+            Self::PreVote { .. } => MessageKind::PreVote,
+            Self::PreVoteResponse { .. } => MessageKind::PreVoteResponse,
+            Self::Append { .. } => MessageKind::Append,
+            Self::AppendResponse { .. } => MessageKind::AppendResponse,
+            Self::Heartbeat { .. } => MessageKind::Heartbeat,
+            Self::HeartbeatResponse { .. } => MessageKind::HeartbeatResponse,
+            Self::Snapshot { .. } => MessageKind::Snapshot,
+            Self::TimeoutNow => MessageKind::TimeoutNow,
+            Self::Propose { .. } => MessageKind::Propose,
+            Self::ReadIndex { .. } => MessageKind::ReadIndex,
+            Self::ReadIndexResponse { .. } => MessageKind::ReadIndexResponse,
+            Self::TransferLeader { .. } => MessageKind::TransferLeader,
+        }
+    }
+}

@@ -1,63 +1,45 @@
 //! The public face of the core.
 
+use std::mem;
+
 use bytes::Bytes;
 
+use crate::codec::encode_conf_change;
 use crate::config::Config;
-use crate::entry::{ConfChange, ConfState, HardState, SnapshotMeta};
+use crate::entry::{ConfChange, ConfState, Entry, EntryKind, HardState, SnapshotMeta};
 use crate::error::{
     ApplyConfChangeError, ConfigError, Halted, ProposeError, ReadIndexError, StepError,
 };
-use crate::message::Message;
-use crate::observer::{Event, NoObserver, Observer};
+use crate::log::{entry_bytes, payloads_bytes};
+use crate::message::{Message, MessageKind};
+use crate::observer::{NoObserver, Observer};
+use crate::raft::Raft;
 use crate::ready::{
-    ApplyAck, LogReadId, LogReadResult, PersistAck, Proposed, Ready, SnapshotStatus,
+    ApplyAck, LogReadId, LogReadResult, Persist, PersistAck, Proposed, Ready, SnapshotStatus,
+    SoftState,
 };
-use crate::storage::{LogHealth, LogReader};
-use crate::types::{LogId, LogIndex, NodeId, Role, Term};
+use crate::restart::Restart;
+use crate::status::Status;
+use crate::storage::LogReader;
+use crate::types::{LogId, NodeId, Role, Term};
 
-/// What a member is started from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Restart {
-    /// The last hard state that was persisted; the default for a new member.
-    pub hard_state: HardState,
-    /// The configuration in force at `applied`; empty for a member that waits to be added.
-    pub conf_state: ConfState,
-    /// What the state machine has applied durably.
-    pub applied: LogIndex,
-    /// The newest snapshot that may be sent to others.
-    pub snapshot: Option<SnapshotMeta>,
-    /// What the disk lost.
-    pub health: LogHealth,
-}
-
-/// A copy of what a member knows, for operators and tests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// This member.
-    pub id: NodeId,
-    /// What it does.
-    pub role: Role,
-    /// Who leads, as far as it knows.
-    pub leader: Option<NodeId>,
-    /// Its term, vote and commit index, persisted or not.
-    pub hard_state: HardState,
-    /// The last entry whose application was acknowledged.
-    pub applied: LogIndex,
-    /// The first index of the log.
-    pub first: LogIndex,
-    /// The last entry, persisted or not.
-    pub last: LogId,
-    /// The configuration in force.
-    pub conf_state: ConfState,
+/// What `advance` does for a driver of the synchronous mode.
+#[derive(Clone, Debug, Default)]
+struct Advance {
+    messages: Vec<Message>,
+    persist: Option<PersistAck>,
+    apply: Option<ApplyAck>,
 }
 
 /// One member of one Raft group, doing no I/O. See the crate's documentation for the loop around it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RawNode<L: LogReader, O: Observer = NoObserver> {
-    log: L,
-    observer: O,
-    halted: Option<Halted>,
-    status: Status,
+    raft: Raft<L, O>,
+    /// What the last `Ready` said.
+    soft_state: SoftState,
+    hard_state: HardState,
+    /// In synchronous mode, a `Ready` is out.
+    advance: Option<Advance>,
 }
 
 impl<L: LogReader> RawNode<L> {
@@ -81,33 +63,42 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         log: L,
         observer: O,
     ) -> Result<Self, ConfigError> {
-        let status = Status {
-            id: config.id,
-            hard_state: restart.hard_state,
-            applied: restart.applied,
-            first: log.first(),
-            last: log.last(),
-            conf_state: restart.conf_state,
-            ..Status::default()
-        };
+        let raft = Raft::new(config, restart, log, observer)?;
+        let (soft_state, hard_state) = (raft.soft_state(), raft.hard_state());
         Ok(Self {
-            log,
-            observer,
-            halted: None,
-            status,
+            raft,
+            soft_state,
+            hard_state,
+            advance: None,
         })
     }
 
     /// One unit of time has passed.
-    pub fn tick(&mut self) {}
+    pub fn tick(&mut self) {
+        if self.runs() {
+            self.raft.tick();
+        }
+    }
 
-    /// Takes a peer's message, or one of this member's own from [`crate::Persist::messages`].
+    /// Takes a peer's message, or one of this member's own from [`Persist::messages`].
     ///
     /// # Errors
     /// [`StepError`] when the message was not taken.
-    pub fn step(&mut self, _message: Message) -> Result<(), StepError> {
+    pub fn step(&mut self, message: Message) -> Result<(), StepError> {
         self.check()?;
-        Ok(())
+        let from = message.from;
+        let response = matches!(
+            message.body.kind(),
+            MessageKind::AppendResponse
+                | MessageKind::VoteResponse
+                | MessageKind::PreVoteResponse
+                | MessageKind::HeartbeatResponse
+                | MessageKind::ReadIndexResponse
+        );
+        if response && !self.raft.tracker.progress.contains_key(&from) {
+            return Err(StepError::PeerNotFound { from });
+        }
+        self.raft.step(message)
     }
 
     /// Proposes one normal entry.
@@ -122,18 +113,28 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     ///
     /// # Errors
     /// [`ProposeError`] when none of them was taken.
-    pub fn propose_batch(&mut self, _batch: Vec<Bytes>) -> Result<Proposed, ProposeError> {
+    pub fn propose_batch(&mut self, batch: Vec<Bytes>) -> Result<Proposed, ProposeError> {
         self.check()?;
-        Err(ProposeError::NoLeader)
+        let entries = batch
+            .into_iter()
+            .map(|data| Entry::normal(LogId::ZERO, data));
+        self.raft.propose(self.id(), entries.collect())
     }
 
     /// Proposes a change of the configuration.
     ///
     /// # Errors
     /// [`ProposeError`] when it was not taken.
-    pub fn propose_conf_change(&mut self, _change: ConfChange) -> Result<Proposed, ProposeError> {
+    pub fn propose_conf_change(&mut self, change: ConfChange) -> Result<Proposed, ProposeError> {
         self.check()?;
-        Err(ProposeError::NoLeader)
+        let mut data = Vec::new();
+        encode_conf_change(&change, &mut data);
+        let entry = Entry {
+            id: LogId::ZERO,
+            kind: EntryKind::ConfChange,
+            data: data.into(),
+        };
+        self.raft.propose(self.id(), vec![entry])
     }
 
     /// Switches to the configuration that a committed change makes; called once for each such
@@ -144,117 +145,296 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     /// has changed then, on any member.
     pub fn apply_conf_change(
         &mut self,
-        _change: &ConfChange,
+        change: &ConfChange,
     ) -> Result<ConfState, ApplyConfChangeError> {
         self.check()?;
-        Ok(self.status.conf_state.clone())
+        self.raft.apply_conf_change(change)
     }
 
     /// Asks for an index at which a read of the state is linearizable; the answer is a
-    /// [`crate::ReadState`] with the same `context`.
+    /// [`crate::ReadState`] with the same `context`. It gets lost with the leader, or with a
+    /// message: ask again after a while.
     ///
     /// # Errors
     /// [`ReadIndexError`] when there will be no answer.
-    pub fn read_index(&mut self, _context: Bytes) -> Result<(), ReadIndexError> {
+    pub fn read_index(&mut self, context: Bytes) -> Result<(), ReadIndexError> {
         self.check()?;
-        Err(ReadIndexError::NoLeader)
+        self.raft.read_index(context)
     }
 
     /// Starts an election now.
-    pub fn campaign(&mut self) {}
+    pub fn campaign(&mut self) {
+        if self.runs() {
+            self.raft.campaign();
+        }
+    }
 
     /// Hands leadership to `to`; given up after one election timeout.
-    pub fn transfer_leader(&mut self, _to: NodeId) {}
+    pub fn transfer_leader(&mut self, to: NodeId) {
+        if self.runs() {
+            self.raft.transfer(to);
+        }
+    }
 
     /// Forgets who leads, so that this follower may vote before its timeout.
-    pub fn forget_leader(&mut self) {}
+    pub fn forget_leader(&mut self) {
+        if self.runs() {
+            self.raft.forget_leader();
+        }
+    }
 
-    /// A [`crate::Persist`] is durable (asynchronous mode).
-    pub fn persisted(&mut self, _ack: PersistAck) {}
+    /// A [`Persist`] and all before it are durable (asynchronous mode).
+    pub fn persisted(&mut self, ack: PersistAck) {
+        if self.runs() {
+            self.raft.persisted(ack);
+        }
+    }
 
     /// Entries of [`Ready::committed`] are applied (asynchronous mode).
-    pub fn applied(&mut self, _ack: ApplyAck) {}
+    pub fn applied(&mut self, ack: ApplyAck) {
+        if self.runs() {
+            self.raft.applied_to(ack.index, ack.bytes);
+            self.raft.release_uncommitted(ack.payload);
+        }
+    }
 
     /// The last `Ready` is persisted, sent and applied (synchronous mode).
-    pub fn advance(&mut self) {}
+    pub fn advance(&mut self) {
+        let Some(advance) = self.advance.take() else {
+            return;
+        };
+        for message in advance.messages {
+            if self.runs() {
+                // Its own answers fit by construction; what has become stale since is ignored.
+                let _ = self.raft.step(message);
+            }
+        }
+        if let Some(ack) = advance.persist {
+            self.persisted(ack);
+        }
+        if let Some(ack) = advance.apply {
+            self.applied(ack);
+        }
+    }
 
     /// The answer to one of [`Ready::reads`].
-    pub fn log_read(&mut self, _id: LogReadId, _result: LogReadResult) {}
+    pub fn log_read(&mut self, id: LogReadId, result: LogReadResult) {
+        if self.runs() {
+            self.raft.log_read(id, result);
+        }
+    }
 
-    /// The newest snapshot that may be sent to others.
-    pub fn snapshot_available(&mut self, _meta: SnapshotMeta) {}
+    /// The newest snapshot that may be sent to others: of what is committed, and newer than the
+    /// last one given.
+    pub fn snapshot_available(&mut self, meta: SnapshotMeta) {
+        if self.runs() {
+            self.raft.snapshot_available(meta);
+        }
+    }
 
     /// The last message to `peer` may be lost.
-    pub fn report_unreachable(&mut self, _peer: NodeId) {}
+    pub fn report_unreachable(&mut self, peer: NodeId) {
+        if self.runs() {
+            self.raft.report_unreachable(peer);
+        }
+    }
 
     /// How sending a snapshot to `peer` ended.
-    pub fn report_snapshot(&mut self, _peer: NodeId, _status: SnapshotStatus) {}
+    pub fn report_snapshot(&mut self, peer: NodeId, status: SnapshotStatus) {
+        if self.runs() {
+            self.raft.report_snapshot(peer, status);
+        }
+    }
 
     /// The store failed: a leader steps down and the group halts on this member.
     pub fn storage_failed(&mut self, cause: String) {
-        self.observer.event(&Event::Halted { cause: &cause });
-        self.halted.get_or_insert(Halted { cause });
+        self.raft.halt(cause);
+    }
+
+    /// Sets the election timeout until the next one is drawn: for tests, and for who wants to
+    /// prefer a member.
+    pub fn set_election_timeout(&mut self, ticks: u32) {
+        self.raft.election_timeout = ticks;
     }
 
     /// There is something to do.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        false
+        let raft = &self.raft;
+        if !self.runs() || self.advance.is_some() {
+            return false;
+        }
+        raft.soft_state() != self.soft_state
+            || raft.hard_state() != self.hard_state
+            || !raft.messages.is_empty()
+            || !raft.messages_after_persist.is_empty()
+            || raft.log.unstable.next_snapshot().is_some()
+            || !raft.log.unstable.next_entries().is_empty()
+            || !raft.read_states.is_empty()
+            || raft.cold.has_outbox()
+            || raft.snapshot_wanted
+            || raft.has_committed()
     }
 
-    /// Everything there is to do since the last call; taking it accepts it.
+    /// Everything there is to do since the last call; taking it accepts it. In synchronous mode
+    /// there is nothing before [`RawNode::advance`] was called for the last one.
     pub fn ready(&mut self) -> Ready {
-        Ready::default()
+        if !self.runs() || self.advance.is_some() {
+            return Ready::default();
+        }
+        let committed = self.raft.take_committed();
+        if !self.runs() {
+            return Ready::default();
+        }
+        let apply = committed.last().map(|last| ApplyAck {
+            index: last.index(),
+            bytes: committed
+                .iter()
+                .map(entry_bytes)
+                .fold(0, u64::saturating_add),
+            payload: payloads_bytes(&committed),
+        });
+        let soft_state = self.raft.soft_state();
+        let mut ready = Ready {
+            soft_state: (soft_state != self.soft_state).then_some(soft_state),
+            persist: None,
+            messages: mem::take(&mut self.raft.messages),
+            committed,
+            apply_ack: None,
+            read_states: mem::take(&mut self.raft.read_states),
+            reads: self.raft.cold.take_outbox(),
+            snapshot_wanted: mem::take(&mut self.raft.snapshot_wanted),
+        };
+        self.soft_state = soft_state;
+        let (mut persist, ack) = self.take_persist();
+        if self.raft.config.synchronous {
+            let own = |message: &mut Message| message.to == self.raft.config.id;
+            let messages = persist.messages.extract_if(.., own).collect();
+            self.advance = Some(Advance {
+                messages,
+                persist: ack,
+                apply,
+            });
+        } else {
+            persist.ack = ack;
+            ready.apply_ack = apply;
+        }
+        let writes = persist.hard_state.is_some()
+            || persist.snapshot.is_some()
+            || !persist.entries.is_empty()
+            || !persist.messages.is_empty();
+        ready.persist = writes.then_some(persist);
+        ready
+    }
+
+    /// What is to be written, what waits for that, and the receipt.
+    fn take_persist(&mut self) -> (Persist, Option<PersistAck>) {
+        let raft = &mut self.raft;
+        let hard_state = raft.hard_state();
+        let before = mem::replace(&mut self.hard_state, hard_state);
+        let entries = raft.log.unstable.next_entries().to_vec();
+        let snapshot = raft.log.unstable.next_snapshot().cloned();
+        let must_sync = !entries.is_empty()
+            || snapshot.is_some()
+            || (hard_state.term, hard_state.vote) != (before.term, before.vote);
+        // As long as entries wait to be durable every receipt names the last of them, also when
+        // they went out with an earlier step: a receipt that came after its term had ended did
+        // not count.
+        let waiting = !raft.log.unstable.entries.is_empty();
+        let ack = (waiting || snapshot.is_some()).then(|| PersistAck {
+            term: raft.term,
+            last: if waiting {
+                raft.log.last()
+            } else {
+                LogId::ZERO
+            },
+            snapshot: snapshot.as_ref().map(|snapshot| snapshot.last.index),
+        });
+        raft.log.unstable.accept();
+        let persist = Persist {
+            hard_state: (hard_state != before).then_some(hard_state),
+            snapshot,
+            entries,
+            must_sync,
+            messages: mem::take(&mut raft.messages_after_persist),
+            ack: None,
+        };
+        (persist, ack)
     }
 
     /// A copy of what this member knows.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.status.clone()
+        let raft = &self.raft;
+        let leads = raft.role == Role::Leader;
+        Status {
+            id: raft.config.id,
+            role: raft.role,
+            leader: raft.leader,
+            transferee: raft.transferee,
+            hard_state: raft.hard_state(),
+            applied: raft.log.applied,
+            first: raft.log.first_index(),
+            last: raft.log.last(),
+            durable: raft.log.unstable.offset.prev(),
+            conf_state: raft.tracker.conf_state(),
+            progress: if leads {
+                raft.tracker.progress.clone()
+            } else {
+                Default::default()
+            },
+            pending_reads: raft.reads.len(),
+            invalid_messages: raft.invalid_messages,
+            voteless: raft.voteless,
+        }
     }
 
     /// Why the group has halted on this member, if it has.
     #[must_use]
-    pub fn halted(&self) -> Option<&Halted> {
-        self.halted.as_ref()
+    pub const fn halted(&self) -> Option<&Halted> {
+        self.raft.halted.as_ref()
     }
 
     /// This member.
     #[must_use]
-    pub fn id(&self) -> NodeId {
-        self.status.id
+    pub const fn id(&self) -> NodeId {
+        self.raft.config.id
     }
 
     /// Its term.
     #[must_use]
-    pub fn term(&self) -> Term {
-        self.status.hard_state.term
+    pub const fn term(&self) -> Term {
+        self.raft.term
     }
 
     /// What it does.
     #[must_use]
-    pub fn role(&self) -> Role {
-        self.status.role
+    pub const fn role(&self) -> Role {
+        self.raft.role
     }
 
     /// Who leads, as far as it knows.
     #[must_use]
-    pub fn leader(&self) -> Option<NodeId> {
-        self.status.leader
+    pub const fn leader(&self) -> Option<NodeId> {
+        self.raft.leader
     }
 
-    /// Its log.
+    /// Its log, as far as it is in the store.
     #[must_use]
-    pub fn log(&self) -> &L {
-        &self.log
+    pub const fn log(&self) -> &L {
+        &self.raft.log.stable
     }
 
     /// Its observer.
-    pub fn observer_mut(&mut self) -> &mut O {
-        &mut self.observer
+    pub const fn observer_mut(&mut self) -> &mut O {
+        &mut self.raft.observer
+    }
+
+    const fn runs(&self) -> bool {
+        self.raft.halted.is_none()
     }
 
     fn check(&self) -> Result<(), Halted> {
-        self.halted.clone().map_or(Ok(()), Err)
+        self.raft.halted.clone().map_or(Ok(()), Err)
     }
 }

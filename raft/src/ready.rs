@@ -30,7 +30,8 @@ pub struct Ready {
     pub messages: Vec<Message>,
     /// Entries to apply, in order. Empty while a snapshot waits to be installed.
     pub committed: Vec<Entry>,
-    /// The receipt to give to [`crate::RawNode::applied`] when `committed` is applied.
+    /// The receipt to give to [`crate::RawNode::applied`] when `committed` is applied. None in
+    /// synchronous mode, where `advance` gives it.
     pub apply_ack: Option<ApplyAck>,
     /// Reads that are confirmed: answer each once `index` is applied.
     pub read_states: Vec<ReadState>,
@@ -51,13 +52,15 @@ pub struct Persist {
     pub snapshot: Option<SnapshotMeta>,
     /// Entries to append; a conflicting suffix is truncated.
     pub entries: Vec<Entry>,
-    /// The step must be durable before `messages` and `ack` are used. False: a lazy write will do
-    /// (only the commit index moved), and both may be used at once.
+    /// The step itself must be made durable. False: a lazy write will do (only the commit index
+    /// moved, or there is nothing to write).
     pub must_sync: bool,
-    /// What may leave once the step is durable. Those addressed to this member itself are given
-    /// to its own `step`, in order, before `ack`.
+    /// What may leave once this step, if `must_sync`, and *every earlier* step that had
+    /// `must_sync` is durable: an answer may rest on an earlier step that still is on its way.
+    /// Those addressed to this member itself are given to its own `step`, in order, before `ack`.
     pub messages: Vec<Message>,
-    /// The receipt to give to [`crate::RawNode::persisted`] when the step is durable.
+    /// The receipt to give to [`crate::RawNode::persisted`] when this step and every earlier one
+    /// is durable. None in synchronous mode, where `advance` gives it.
     pub ack: Option<PersistAck>,
 }
 
@@ -70,11 +73,34 @@ pub struct PersistAck {
     pub(crate) snapshot: Option<LogIndex>,
 }
 
+impl PersistAck {
+    /// The term in which the step was handed out.
+    #[must_use]
+    pub const fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The last entry that it vouches for; [`LogId::ZERO`] for none.
+    #[must_use]
+    pub const fn last(&self) -> LogId {
+        self.last
+    }
+}
+
 /// The receipt of a [`Ready::committed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ApplyAck {
     pub(crate) index: LogIndex,
-    pub(crate) size: u64,
+    pub(crate) bytes: u64,
+    pub(crate) payload: u64,
+}
+
+impl ApplyAck {
+    /// The last entry that it stands for.
+    #[must_use]
+    pub const fn index(&self) -> LogIndex {
+        self.index
+    }
 }
 
 /// A read whose leadership is confirmed.

@@ -2,6 +2,4 @@
 //! replicated state machine.
 #![forbid(unsafe_code)]
 
-pub mod api;
-pub mod kv;
 pub mod proto;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ConfChangeError;
 use super::draft::Draft;
-use crate::entry::ConfChangeStep;
+use crate::entry::{ConfChange, ConfChangeStep};
 use crate::tracker::{Config, Progress, ProgressTracker};
 use crate::types::{LogIndex, NodeId};
 
@@ -18,6 +18,23 @@ pub struct Changer<'a> {
 }
 
 impl Changer<'_> {
+    /// Makes a committed change, in the way it asks for.
+    ///
+    /// # Errors
+    /// [`ConfChangeError`]; nothing has changed then.
+    pub fn change(
+        &self,
+        change: &ConfChange,
+    ) -> Result<(Config, BTreeMap<NodeId, Progress>), ConfChangeError> {
+        if change.leave_joint() {
+            self.leave_joint()
+        } else if let Some(auto_leave) = change.enter_joint() {
+            self.enter_joint(auto_leave, &change.steps)
+        } else {
+            self.simple(&change.steps)
+        }
+    }
+
     /// Changes one voter at most, and any number of learners (thesis, section 4.1).
     ///
     /// # Errors

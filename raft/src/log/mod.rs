@@ -1,0 +1,305 @@
+//! The log as the core sees it: what the store holds, the tail that is not yet durable, and how
+//! far it is committed and applied.
+
+mod unstable;
+
+use std::ops::Range;
+
+pub(crate) use unstable::Unstable;
+
+use crate::entry::{Entry, SnapshotMeta};
+use crate::observer::{Event, Observer};
+use crate::storage::{LogError, LogReader};
+use crate::types::{LogId, LogIndex, Term};
+
+/// What an entry counts beside its payload against limits of bytes, so that empty ones count too.
+const ENTRY_OVERHEAD_BYTES: u64 = 16;
+
+/// What an entry counts against limits of bytes.
+pub(crate) fn entry_bytes(entry: &Entry) -> u64 {
+    payload_bytes(entry).saturating_add(ENTRY_OVERHEAD_BYTES)
+}
+
+/// The payload alone.
+pub(crate) const fn payload_bytes(entry: &Entry) -> u64 {
+    entry.data.len() as u64
+}
+
+/// The payload of all.
+pub(crate) fn payloads_bytes(entries: &[Entry]) -> u64 {
+    entries.iter().fold(0, |sum: u64, entry| {
+        sum.saturating_add(payload_bytes(entry))
+    })
+}
+
+/// Keeps as many of `entries` as fit into `max` bytes, but at least one.
+fn limit(entries: &mut Vec<Entry>, max: u64) -> u64 {
+    let mut size = 0;
+    for (count, entry) in entries.iter().enumerate() {
+        let with = entry_bytes(entry).saturating_add(size);
+        if with > max && count > 0 {
+            entries.truncate(count);
+            break;
+        }
+        size = with;
+    }
+    size
+}
+
+/// `applied <= applying <= committed <= last`, always.
+#[derive(Clone, Debug)]
+pub(crate) struct RaftLog<L> {
+    pub(crate) stable: L,
+    pub(crate) unstable: Unstable,
+    pub(crate) committed: LogIndex,
+    /// Handed out to be applied.
+    pub(crate) applying: LogIndex,
+    /// Acknowledged as applied.
+    pub(crate) applied: LogIndex,
+    applying_bytes_max: u64,
+    /// Handed out and not yet acknowledged.
+    applying_bytes: u64,
+    applying_paused: bool,
+}
+
+impl<L: LogReader> RaftLog<L> {
+    /// The log that `stable` holds, with nothing committed beyond its beginning.
+    pub(crate) fn new(stable: L, applying_bytes_max: u64) -> Self {
+        let before = stable.first().prev();
+        let unstable = Unstable::new(stable.last().index.next());
+        Self {
+            stable,
+            unstable,
+            committed: before,
+            applying: before,
+            applied: before,
+            applying_bytes_max,
+            applying_bytes: 0,
+            applying_paused: false,
+        }
+    }
+
+    pub(crate) fn first_index(&self) -> LogIndex {
+        match &self.unstable.snapshot {
+            Some(snapshot) => snapshot.last.index.next(),
+            None => self.stable.first(),
+        }
+    }
+
+    pub(crate) fn last(&self) -> LogId {
+        self.unstable.last().unwrap_or_else(|| self.stable.last())
+    }
+
+    pub(crate) fn last_index(&self) -> LogIndex {
+        self.last().index
+    }
+
+    /// The term at `index`, known from one before the first to the last.
+    pub(crate) fn term(&self, index: LogIndex) -> Result<Term, LogError> {
+        if let Some(term) = self.unstable.term(index) {
+            return Ok(term);
+        }
+        let (first, last) = (self.first_index(), self.last_index());
+        if index.next() < first {
+            return Err(LogError::Compacted { first });
+        }
+        if index > last {
+            return Err(LogError::Unavailable { last });
+        }
+        self.stable.term(index)
+    }
+
+    pub(crate) fn matches(&self, id: LogId) -> bool {
+        self.term(id.index) == Ok(id.term)
+    }
+
+    /// Entries of `[lo, hi)` up to `max` bytes, but at least one. Fewer where the store has only
+    /// a part of them in memory.
+    pub(crate) fn slice(
+        &self,
+        lo: LogIndex,
+        hi: LogIndex,
+        max: u64,
+    ) -> Result<Vec<Entry>, LogError> {
+        let (first, last) = (self.first_index(), self.last_index());
+        if lo < first {
+            return Err(LogError::Compacted { first });
+        }
+        if hi > last.next() {
+            return Err(LogError::Unavailable { last });
+        }
+        let mut entries = Vec::new();
+        if lo >= hi {
+            return Ok(entries);
+        }
+        let mut size = 0;
+        if lo < self.unstable.offset {
+            let end = hi.min(self.unstable.offset);
+            self.stable.entries(lo..end, max, &mut entries)?;
+            check_run(&entries, lo..end)?;
+            size = limit(&mut entries, max);
+            if entries.last().map(Entry::index) != Some(end.prev()) {
+                return Ok(entries);
+            }
+        }
+        for entry in self.unstable.slice(lo.max(self.unstable.offset), hi) {
+            size = size.saturating_add(entry_bytes(entry));
+            if size > max && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry.clone());
+        }
+        Ok(entries)
+    }
+
+    /// What a read outside of the core gave, if it still is what the log holds from `lo` on.
+    pub(crate) fn verify_read(
+        &self,
+        mut entries: Vec<Entry>,
+        lo: LogIndex,
+        max: u64,
+    ) -> Vec<Entry> {
+        let end = lo.plus(entries.len() as u64).min(self.last_index().next());
+        let ends = [entries.first(), entries.last()];
+        if check_run(&entries, lo..end).is_err()
+            || !ends
+                .into_iter()
+                .flatten()
+                .all(|entry| self.matches(entry.id))
+        {
+            entries.clear();
+        }
+        limit(&mut entries, max);
+        entries
+    }
+
+    /// Appends contiguous entries that begin behind what is committed.
+    pub(crate) fn append<O: Observer>(&mut self, entries: Vec<Entry>, observer: &mut O) {
+        debug_assert!(
+            entries
+                .first()
+                .is_none_or(|entry| entry.index() > self.committed)
+        );
+        self.unstable.truncate_and_append(entries, observer);
+    }
+
+    /// The first of `entries` that this log does not hold; an event when it holds another.
+    pub(crate) fn find_conflict<O: Observer>(
+        &self,
+        entries: &[Entry],
+        observer: &mut O,
+    ) -> Option<usize> {
+        let position = entries.iter().position(|entry| !self.matches(entry.id))?;
+        let entry = entries.get(position)?;
+        if entry.index() <= self.last_index() {
+            observer.event(&Event::LogConflict {
+                index: entry.index(),
+                existing: self.term(entry.index()).unwrap_or_default(),
+                conflicting: entry.term(),
+            });
+        }
+        Some(position)
+    }
+
+    /// The largest index up to `index` whose term is at most `term`, and its term: up to there
+    /// two logs may agree. Term zero where the log ends.
+    pub(crate) fn find_conflict_by_term(&self, index: LogIndex, term: Term) -> LogId {
+        let mut at = index;
+        while at > LogIndex::ZERO {
+            match self.term(at) {
+                Err(_) => return LogId::new(Term::ZERO, at),
+                Ok(own) if own <= term => return LogId::new(own, at),
+                Ok(_) => at = at.prev(),
+            }
+        }
+        LogId::ZERO
+    }
+
+    /// Moves the commit index up to `index`, never beyond the last entry.
+    pub(crate) fn commit_to(&mut self, index: LogIndex) {
+        self.committed = self.committed.max(index.min(self.last_index()));
+    }
+
+    /// Commits up to `index` if the entry there is of `term` (Raft paper, section 5.4.2).
+    pub(crate) fn maybe_commit(&mut self, index: LogIndex, term: Term) -> bool {
+        if term == Term::ZERO || index <= self.committed || !self.matches(LogId::new(term, index)) {
+            return false;
+        }
+        self.commit_to(index);
+        true
+    }
+
+    /// Replaces everything by a snapshot.
+    pub(crate) fn restore<O: Observer>(&mut self, snapshot: SnapshotMeta, observer: &mut O) {
+        observer.event(&Event::SnapshotRestoreStarted {
+            committed: self.committed,
+            applied: self.applied,
+            applying: self.applying,
+            offset: self.unstable.offset,
+            offset_in_progress: self.unstable.offset_in_progress,
+            unstable: self.unstable.entries.len(),
+            snapshot: snapshot.last,
+        });
+        self.committed = snapshot.last.index;
+        self.unstable.restore(snapshot);
+    }
+
+    /// The last index that may be handed out to be applied.
+    fn appliable(&self, unstable: bool) -> LogIndex {
+        if unstable {
+            self.committed
+        } else {
+            self.committed.min(self.unstable.offset.prev())
+        }
+    }
+
+    /// What is next to be applied, if anything is.
+    pub(crate) fn next_committed_range(&self, unstable: bool) -> Option<Range<LogIndex>> {
+        if self.applying_paused || self.unstable.snapshot.is_some() {
+            return None;
+        }
+        let range = self.applying.next()..self.appliable(unstable).next();
+        (range.start < range.end).then_some(range)
+    }
+
+    /// How many bytes may still be handed out to be applied.
+    pub(crate) const fn applying_budget(&self) -> u64 {
+        self.applying_bytes_max.saturating_sub(self.applying_bytes)
+    }
+
+    /// `entries` are handed out to be applied.
+    pub(crate) fn accept_applying(&mut self, index: LogIndex, bytes: u64, unstable: bool) {
+        self.applying = index;
+        self.applying_bytes = self.applying_bytes.saturating_add(bytes);
+        // Also when the next entry did not fit: the budget would otherwise be exceeded by one
+        // entry with each call.
+        self.applying_paused =
+            self.applying_bytes >= self.applying_bytes_max || index < self.appliable(unstable);
+    }
+
+    /// Everything up to `index` is applied; `bytes` of the budget are free again.
+    pub(crate) fn applied_to(&mut self, index: LogIndex, bytes: u64) {
+        self.applied = self.applied.max(index.min(self.committed));
+        self.applying = self.applying.max(self.applied);
+        self.applying_bytes = self.applying_bytes.saturating_sub(bytes);
+        self.applying_paused = self.applying_bytes >= self.applying_bytes_max;
+    }
+}
+
+/// Entries from outside must be what was asked for.
+fn check_run(entries: &[Entry], range: Range<LogIndex>) -> Result<(), LogError> {
+    let indexes = (range.start.value()..range.end.value()).map(LogIndex);
+    let right = !entries.is_empty()
+        && entries.len() as u64 <= range.end.since(range.start)
+        && entries
+            .iter()
+            .map(Entry::index)
+            .zip(indexes)
+            .all(|(is, should)| is == should);
+    if right {
+        return Ok(());
+    }
+    Err(LogError::Io {
+        reason: "the store returned other entries than asked for".into(),
+    })
+}

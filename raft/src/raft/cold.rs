@@ -1,0 +1,182 @@
+//! Entries that are not in memory: asked for as an effect, given back by an input.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::ops::Range;
+
+use super::Raft;
+use crate::entry::Entry;
+use crate::log::entry_bytes;
+use crate::observer::Observer;
+use crate::ready::{LogRead, LogReadId, LogReadResult};
+use crate::storage::{LogError, LogReader};
+use crate::tracker::Progress;
+use crate::types::{LogIndex, NodeId};
+
+/// What a read is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Peer(NodeId),
+    Apply,
+}
+
+/// The reads that are under way: at most one for each peer and one to apply.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ColdReads {
+    last_id: u64,
+    pending: BTreeMap<LogReadId, Purpose>,
+    outbox: Vec<LogRead>,
+    for_peers: BTreeMap<NodeId, Vec<Entry>>,
+    to_apply: Option<Vec<Entry>>,
+    /// What is next to be applied cannot be read at present.
+    apply_blocked: bool,
+}
+
+impl ColdReads {
+    fn ask(&mut self, purpose: Purpose, range: Range<LogIndex>, max_bytes: u64) {
+        self.last_id = self.last_id.wrapping_add(1);
+        let id = LogReadId(self.last_id);
+        self.pending.insert(id, purpose);
+        self.outbox.push(LogRead {
+            id,
+            range,
+            max_bytes,
+        });
+    }
+
+    fn is_pending(&self, purpose: Purpose) -> bool {
+        self.pending.values().any(|pending| *pending == purpose)
+    }
+
+    pub(super) fn is_reading_for(&self, peer: NodeId) -> bool {
+        self.is_pending(Purpose::Peer(peer))
+    }
+
+    pub(super) fn read_for_peer(&mut self, peer: NodeId, range: Range<LogIndex>, max_bytes: u64) {
+        self.ask(Purpose::Peer(peer), range, max_bytes);
+    }
+
+    pub(super) fn take_for_peer(&mut self, peer: NodeId) -> Option<Vec<Entry>> {
+        self.for_peers.remove(&peer)
+    }
+
+    /// Another term: nobody is replicated to by this member any more, or everybody anew.
+    pub(super) fn forget_peers(&mut self) {
+        self.for_peers.clear();
+        let pending = &mut self.pending;
+        pending.retain(|_, purpose| *purpose == Purpose::Apply);
+        self.outbox.retain(|read| pending.contains_key(&read.id));
+    }
+
+    /// Who is no member any more needs no entries.
+    pub(super) fn retain_peers(&mut self, members: &BTreeMap<NodeId, Progress>) {
+        let gone = |purpose: &Purpose| match purpose {
+            Purpose::Peer(peer) => !members.contains_key(peer),
+            Purpose::Apply => false,
+        };
+        self.for_peers.retain(|peer, _| members.contains_key(peer));
+        self.pending.retain(|_, purpose| !gone(purpose));
+        self.outbox
+            .retain(|read| self.pending.contains_key(&read.id));
+    }
+
+    /// A snapshot takes the place of what was to be applied.
+    pub(super) fn forget_apply(&mut self) {
+        self.to_apply = None;
+        self.apply_blocked = false;
+        self.pending.retain(|_, purpose| *purpose != Purpose::Apply);
+        self.outbox
+            .retain(|read| self.pending.contains_key(&read.id));
+    }
+
+    /// Looks again whether what could not be read can be.
+    pub(super) const fn retry_apply(&mut self) {
+        self.apply_blocked = false;
+    }
+
+    /// Applying must wait.
+    pub(super) fn holds_apply(&self) -> bool {
+        self.apply_blocked || self.is_pending(Purpose::Apply)
+    }
+
+    pub(crate) const fn has_outbox(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    pub(crate) fn take_outbox(&mut self) -> Vec<LogRead> {
+        mem::take(&mut self.outbox)
+    }
+}
+
+impl<L: LogReader, O: Observer> Raft<L, O> {
+    /// The answer to a read. Unknown ones are of an earlier term.
+    pub(crate) fn log_read(&mut self, id: LogReadId, result: LogReadResult) {
+        let Some(purpose) = self.cold.pending.remove(&id) else {
+            return;
+        };
+        match (purpose, result) {
+            (Purpose::Apply, Ok(entries)) => self.cold.to_apply = Some(entries),
+            (Purpose::Apply, Err(error)) => self.apply_failed(&error),
+            (Purpose::Peer(peer), Ok(entries)) => {
+                self.cold.for_peers.insert(peer, entries);
+                while self.maybe_send_append(peer, false) {}
+                self.cold.for_peers.remove(&peer);
+            }
+            (Purpose::Peer(peer), Err(LogError::Compacted { .. })) => {
+                self.maybe_send_append(peer, false);
+            }
+            // Tried again when the peer answers the next heartbeat.
+            (Purpose::Peer(_), Err(_)) => {}
+        }
+    }
+
+    /// There are entries to apply and they can be had.
+    pub(crate) fn has_committed(&self) -> bool {
+        self.log
+            .next_committed_range(self.config.synchronous)
+            .is_some()
+            && !self.cold.holds_apply()
+    }
+
+    /// Takes the entries that are next to be applied.
+    pub(crate) fn take_committed(&mut self) -> Vec<Entry> {
+        let unstable = self.config.synchronous;
+        let Some(range) = self.log.next_committed_range(unstable) else {
+            return Vec::new();
+        };
+        if self.cold.holds_apply() {
+            return Vec::new();
+        }
+        let budget = self.log.applying_budget();
+        let mut entries = Vec::new();
+        if let Some(read) = self.cold.to_apply.take() {
+            entries = self.log.verify_read(read, range.start, budget);
+            entries.retain(|entry| entry.index() < range.end);
+        }
+        if entries.is_empty() {
+            match self.log.slice(range.start, range.end, budget) {
+                Ok(found) => entries = found,
+                Err(LogError::Cold) => self.cold.ask(Purpose::Apply, range, budget),
+                Err(error) => self.apply_failed(&error),
+            }
+        }
+        if let Some(last) = entries.last() {
+            let bytes = entries.iter().map(entry_bytes).fold(0, u64::saturating_add);
+            self.log.accept_applying(last.index(), bytes, unstable);
+        }
+        entries
+    }
+
+    /// A committed entry cannot be read.
+    fn apply_failed(&mut self, error: &LogError) {
+        match error {
+            // The leader may yet fill it.
+            LogError::Faulty { .. } => self.cold.apply_blocked = true,
+            _ => self.halt(format!(
+                "committed entry {} cannot be read ({error}); restore this member from its \
+                 peers: remove it, wipe its folder, add it again",
+                self.log.applying.next()
+            )),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Who takes part (thesis, section 4): changes are checked when proposed and made when applied.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::Raft;
+use crate::codec::decode_conf_change;
+use crate::confchange::{self, Changer};
+use crate::entry::{ConfChange, ConfState, Entry, EntryKind};
+use crate::error::{ApplyConfChangeError, ConfigError, ProposeError};
+use crate::observer::{ConfChangeRefusal, Event, Observer};
+use crate::storage::LogReader;
+use crate::tracker::{Config, Progress};
+use crate::types::{LogId, NodeId, Role};
+
+/// Bytes of entries looked at in one go.
+const SCAN_BYTES: u64 = 1024 * 1024;
+
+impl<L: LogReader, O: Observer> Raft<L, O> {
+    /// The configuration that this member starts with.
+    pub(super) fn restore_conf_state(&mut self, state: &ConfState) -> Result<(), ConfigError> {
+        let last = self.log.last_index();
+        let (config, progress) =
+            confchange::restore(&self.tracker, last, state).map_err(|error| {
+                ConfigError::ConfState {
+                    reason: error.to_string(),
+                }
+            })?;
+        self.switch_to(config, progress);
+        Ok(())
+    }
+
+    /// A committed change takes effect.
+    pub(crate) fn apply_conf_change(
+        &mut self,
+        change: &ConfChange,
+    ) -> Result<ConfState, ApplyConfChangeError> {
+        let changer = Changer {
+            tracker: &self.tracker,
+            last_index: self.log.last_index(),
+        };
+        match changer.change(change) {
+            Ok((config, progress)) => {
+                self.switch_to(config, progress);
+                Ok(self.tracker.conf_state())
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                self.observer
+                    .event(&Event::ConfChangeVoid { reason: &reason });
+                Err(ApplyConfChangeError::Refused { reason })
+            }
+        }
+    }
+
+    pub(super) fn switch_to(&mut self, config: Config, progress: BTreeMap<NodeId, Progress>) {
+        self.tracker.config = config;
+        self.tracker.progress = progress;
+        self.observer.event(&Event::ConfSwitched {
+            config: &self.tracker.config,
+        });
+        self.cold.retain_peers(&self.tracker.progress);
+        if self.role != Role::Leader {
+            return;
+        }
+        let own = self.tracker.progress.get(&self.config.id);
+        if own.is_none_or(|progress| progress.is_learner) {
+            if self.config.step_down_on_removal {
+                self.become_follower(self.term, None);
+            }
+            return;
+        }
+        if self.tracker.config.voters.incoming.0.is_empty() {
+            return;
+        }
+        // The quorum may have shrunk.
+        if self.maybe_commit() {
+            self.release_waiting_reads();
+            self.broadcast_append();
+        } else {
+            // New members need not wait for a heartbeat.
+            self.broadcast_missing();
+        }
+        self.answer_confirmed_reads();
+        let voters = &self.tracker.config.voters;
+        if self.transferee.is_some_and(|to| !voters.contains(to)) {
+            self.abort_transfer();
+        }
+    }
+
+    /// Whether a proposed change may be made now.
+    pub(super) fn check_conf_change(&mut self, entry: &Entry) -> Result<(), ProposeError> {
+        let change = decode_conf_change(entry.data.clone()).map_err(|_| ProposeError::Invalid {
+            reason: "no configuration change",
+        })?;
+        if entry.kind == EntryKind::ConfChangeSingle && change.enter_joint().is_some() {
+            return Err(ProposeError::Invalid {
+                reason: "not a single step",
+            });
+        }
+        let (index, applied) = (self.pending_conf_index, self.log.applied);
+        let joint = self.tracker.config.voters.is_joint();
+        let reason = if index > applied {
+            ConfChangeRefusal::Pending { index, applied }
+        } else if joint && !change.steps.is_empty() {
+            ConfChangeRefusal::Joint
+        } else if !joint && change.steps.is_empty() {
+            ConfChangeRefusal::NotJoint
+        } else {
+            return self.check_change_applies(&change);
+        };
+        if self.config.disable_conf_change_validation {
+            return Ok(());
+        }
+        let (change, config) = (&change, &self.tracker.config);
+        self.observer.event(&Event::ConfChangeRefused {
+            change,
+            config,
+            reason,
+        });
+        Err(ProposeError::ConfChange {
+            reason: reason.to_string(),
+        })
+    }
+
+    /// Nothing is pending, so what is in force now is in force when the change is applied: one
+    /// that cannot be made is better refused than committed without effect.
+    fn check_change_applies(&self, change: &ConfChange) -> Result<(), ProposeError> {
+        if self.config.etcd_quirks || self.config.disable_conf_change_validation {
+            return Ok(());
+        }
+        let changer = Changer {
+            tracker: &self.tracker,
+            last_index: self.log.last_index(),
+        };
+        let refused = |error: confchange::ConfChangeError| ProposeError::ConfChange {
+            reason: error.to_string(),
+        };
+        changer.change(change).map(drop).map_err(refused)
+    }
+
+    /// Proposes to leave a joint configuration that is to be left automatically, once nothing
+    /// that might belong to it is unapplied.
+    pub(super) fn maybe_leave_joint(&mut self) {
+        let due = self.tracker.config.auto_leave && self.log.applied >= self.pending_conf_index;
+        if self.role != Role::Leader || !due {
+            return;
+        }
+        // No bytes at all: such an entry is never refused for its size.
+        let leave = Entry {
+            id: LogId::ZERO,
+            kind: EntryKind::ConfChange,
+            data: Bytes::new(),
+        };
+        match self.propose(self.config.id, vec![leave]) {
+            Ok(_) => self.observer.event(&Event::LeavingJoint {
+                config: &self.tracker.config,
+            }),
+            Err(error) => {
+                let (config, reason) = (&self.tracker.config, error.to_string());
+                self.observer.event(&Event::NotLeavingJoint {
+                    config,
+                    reason: &reason,
+                });
+            }
+        }
+    }
+
+    /// Whether a change of the configuration is committed and not applied: with it the members
+    /// may be others than this one thinks, and so may be the quorum.
+    pub(super) fn has_unapplied_conf_change(&self) -> bool {
+        let mut next = self.log.applied.next();
+        while next <= self.log.committed {
+            // What cannot be looked at now may hold one.
+            let Ok(entries) = self.log.slice(next, self.log.committed.next(), SCAN_BYTES) else {
+                return true;
+            };
+            let Some(last) = entries.last() else {
+                return true;
+            };
+            if entries.iter().any(|entry| entry.kind != EntryKind::Normal) {
+                return true;
+            }
+            next = last.index().next();
+        }
+        false
+    }
+}

@@ -1,0 +1,523 @@
+//! One member of one group: its state, and what each input does to it.
+
+mod check;
+mod cold;
+mod election;
+mod membership;
+mod read;
+mod replication;
+mod snapshot;
+mod transfer;
+
+use std::collections::BTreeSet;
+
+use crate::config::Config;
+use crate::entry::{HardState, SnapshotMeta};
+use crate::error::{ConfigError, Halted, StepError};
+use crate::log::RaftLog;
+use crate::message::{Body, Message, MessageKind};
+use crate::observer::{Event, Observer};
+use crate::ready::{PersistAck, ReadState, SoftState};
+use crate::restart::Restart;
+use crate::storage::LogReader;
+use crate::tracker::{Progress, ProgressTracker};
+use crate::types::{LogId, LogIndex, NodeId, Role, Term};
+pub(crate) use cold::ColdReads;
+use election::{Campaign, Jitter};
+pub(crate) use read::ReadQueue;
+
+/// The state of one member (Raft paper, figure 2, and what the extensions add).
+#[derive(Clone, Debug)]
+pub(crate) struct Raft<L, O> {
+    pub(crate) config: Config,
+    pub(crate) observer: O,
+    pub(crate) log: RaftLog<L>,
+    pub(crate) tracker: ProgressTracker,
+    pub(crate) term: Term,
+    pub(crate) vote: Option<NodeId>,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) role: Role,
+    /// The disk may have lost a vote or acknowledged entries: this member asks for no votes and
+    /// grants none.
+    pub(crate) voteless: bool,
+    /// Entries were lost in the middle: it does not ask for votes.
+    faulty: bool,
+    election_elapsed: u32,
+    heartbeat_elapsed: u32,
+    transfer_elapsed: u32,
+    /// The drawn timeout.
+    pub(crate) election_timeout: u32,
+    jitter: Jitter,
+    /// To whom leadership is being handed over.
+    pub(crate) transferee: Option<NodeId>,
+    /// A leader's first entry of its term.
+    term_start: LogIndex,
+    /// No configuration change is taken until this index is applied.
+    pending_conf_index: LogIndex,
+    /// Payload bytes proposed in this term and not yet applied.
+    uncommitted_bytes: u64,
+    pub(crate) reads: ReadQueue,
+    pub(crate) cold: ColdReads,
+    /// The newest snapshot that may be sent.
+    pub(crate) snapshot: Option<SnapshotMeta>,
+    pub(crate) snapshot_wanted: bool,
+    /// Who needs one and got none.
+    waiting_for_snapshot: BTreeSet<NodeId>,
+    pub(crate) messages: Vec<Message>,
+    /// What must not leave before everything so far is durable.
+    pub(crate) messages_after_persist: Vec<Message>,
+    pub(crate) read_states: Vec<ReadState>,
+    pub(crate) halted: Option<Halted>,
+    /// Messages that could not be true.
+    pub(crate) invalid_messages: u64,
+}
+
+impl<L: LogReader, O: Observer> Raft<L, O> {
+    pub(crate) fn new(
+        config: Config,
+        restart: Restart,
+        log: L,
+        observer: O,
+    ) -> Result<Self, ConfigError> {
+        config.check()?;
+        let log = RaftLog::new(log, config.max_committed_size_per_ready);
+        let jitter = Jitter::new(config.seed, config.id);
+        let tracker = ProgressTracker::new(config.max_inflight_msgs, config.max_inflight_bytes);
+        let mut raft = Self {
+            observer,
+            log,
+            tracker,
+            term: restart.hard_state.term,
+            vote: restart.hard_state.vote,
+            leader: None,
+            role: Role::Follower,
+            voteless: restart.health.vote_unknown,
+            faulty: !restart.health.faulty.is_empty(),
+            election_elapsed: 0,
+            heartbeat_elapsed: 0,
+            transfer_elapsed: 0,
+            election_timeout: 0,
+            jitter,
+            transferee: None,
+            term_start: LogIndex::MAX,
+            pending_conf_index: LogIndex::ZERO,
+            uncommitted_bytes: 0,
+            reads: ReadQueue::default(),
+            cold: ColdReads::default(),
+            snapshot: restart
+                .snapshot
+                .filter(|snapshot| snapshot.last.index > LogIndex::ZERO),
+            snapshot_wanted: false,
+            waiting_for_snapshot: BTreeSet::new(),
+            messages: Vec::new(),
+            messages_after_persist: Vec::new(),
+            read_states: Vec::new(),
+            halted: None,
+            invalid_messages: 0,
+            config,
+        };
+        raft.restore_conf_state(&restart.conf_state)?;
+        raft.restore_indexes(restart.hard_state.commit, restart.applied)?;
+        raft.become_follower(raft.term, None);
+        let peers = raft.tracker.voter_nodes();
+        raft.observer.event(&Event::Started {
+            peers: &peers,
+            term: raft.term,
+            commit: raft.log.committed,
+            applied: raft.log.applied,
+            last: raft.log.last(),
+        });
+        Ok(raft)
+    }
+
+    /// The commit index is written lazily and may lag behind what was applied; what was applied
+    /// is committed. It can be ahead of the log only if the disk lost acknowledged entries.
+    fn restore_indexes(&mut self, commit: LogIndex, applied: LogIndex) -> Result<(), ConfigError> {
+        let (first_applied, last) = (self.log.committed, self.log.last_index());
+        if applied > last || (applied > LogIndex::ZERO && applied < first_applied) {
+            return Err(ConfigError::Applied {
+                applied,
+                first_applied,
+                commit: commit.min(last),
+            });
+        }
+        if commit > last {
+            self.lose_tail(commit);
+        }
+        self.log.commit_to(commit.max(applied));
+        if applied > LogIndex::ZERO {
+            self.log.applied_to(applied, 0);
+        }
+        Ok(())
+    }
+
+    /// Acknowledged entries are gone: with this member's vote a leader could be elected that
+    /// lacks them too.
+    fn lose_tail(&mut self, commit: LogIndex) {
+        self.voteless = true;
+        let last = self.log.last();
+        self.observer.event(&Event::TailLost { commit, last });
+    }
+
+    pub(crate) const fn soft_state(&self) -> SoftState {
+        SoftState {
+            leader: self.leader,
+            role: self.role,
+        }
+    }
+
+    pub(crate) const fn hard_state(&self) -> HardState {
+        HardState {
+            term: self.term,
+            vote: self.vote,
+            commit: self.log.committed,
+        }
+    }
+
+    /// Stops for good. What is already on its way out stays there.
+    pub(crate) fn halt(&mut self, cause: String) {
+        if self.halted.is_some() {
+            return;
+        }
+        self.observer.event(&Event::Halted { cause: &cause });
+        if self.role == Role::Leader {
+            self.become_follower(self.term, None);
+        }
+        self.messages.clear();
+        self.messages_after_persist.clear();
+        self.halted = Some(Halted { cause });
+    }
+
+    /// Sends `body` in this member's term.
+    fn send(&mut self, to: NodeId, body: Body) {
+        self.send_in(self.term, to, body);
+    }
+
+    /// Answers and votes rest on what this member has written: they wait until it is durable.
+    fn send_in(&mut self, term: Term, to: NodeId, body: Body) {
+        let waits = match body.kind() {
+            MessageKind::AppendResponse
+            | MessageKind::VoteResponse
+            | MessageKind::PreVoteResponse => true,
+            // The request names the last entry. Were that lost in a crash, a late answer could
+            // elect this member with a shorter log than the voter has seen.
+            MessageKind::Vote => !self.config.etcd_quirks,
+            _ => false,
+        };
+        let message = Message {
+            from: self.config.id,
+            to,
+            term,
+            body,
+        };
+        if waits {
+            self.messages_after_persist.push(message);
+        } else if to != self.config.id {
+            self.messages.push(message);
+        }
+    }
+
+    /// Sends on what a follower's own users asked for; it carries no term.
+    fn forward(&mut self, from: NodeId, to: NodeId, body: Body) {
+        let from = if from == NodeId::ZERO {
+            self.config.id
+        } else {
+            from
+        };
+        if to != self.config.id {
+            self.messages.push(Message {
+                from,
+                to,
+                term: Term::ZERO,
+                body,
+            });
+        }
+    }
+
+    /// Enters `term` (or begins it anew) with nothing known of anybody.
+    fn reset(&mut self, term: Term) {
+        if self.term != term {
+            self.term = term;
+            self.vote = None;
+        }
+        self.leader = None;
+        self.election_elapsed = 0;
+        self.heartbeat_elapsed = 0;
+        self.draw_election_timeout();
+        self.abort_transfer();
+        self.tracker.reset_votes();
+        let last = self.log.last_index();
+        let inflights = self.tracker.inflights();
+        for (id, progress) in &mut self.tracker.progress {
+            let is_learner = progress.is_learner;
+            *progress = Progress::new(last.next(), inflights.clone());
+            progress.is_learner = is_learner;
+            if *id == self.config.id {
+                progress.match_index = last;
+            }
+        }
+        self.pending_conf_index = LogIndex::ZERO;
+        self.uncommitted_bytes = 0;
+        self.reads.clear();
+        self.cold.forget_peers();
+        self.snapshot_wanted = false;
+        self.waiting_for_snapshot.clear();
+    }
+
+    /// One unit of time has passed.
+    pub(crate) fn tick(&mut self) {
+        self.election_elapsed = self.election_elapsed.saturating_add(1);
+        self.cold.retry_apply();
+        if self.role == Role::Leader {
+            self.tick_leader();
+        } else if self.promotable() && self.election_elapsed >= self.election_timeout {
+            self.election_elapsed = 0;
+            self.campaign();
+        }
+    }
+
+    fn tick_leader(&mut self) {
+        self.heartbeat_elapsed = self.heartbeat_elapsed.saturating_add(1);
+        self.transfer_elapsed = self.transfer_elapsed.saturating_add(1);
+        if self.election_elapsed >= self.config.election_ticks {
+            self.election_elapsed = 0;
+            if self.config.check_quorum {
+                self.check_quorum();
+            }
+        }
+        if self.role != Role::Leader {
+            return;
+        }
+        if self.transferee.is_some() && self.transfer_elapsed >= self.config.election_ticks {
+            self.abort_transfer();
+            if !self.config.etcd_quirks {
+                // The transfer may have stood in its way, and nothing else be left to apply.
+                self.maybe_leave_joint();
+            }
+        }
+        if self.heartbeat_elapsed >= self.config.heartbeat_ticks {
+            self.heartbeat_elapsed = 0;
+            self.broadcast_heartbeat();
+        }
+    }
+
+    /// Takes a message: first its term, then what it says.
+    pub(crate) fn step(&mut self, message: Message) -> Result<(), StepError> {
+        if let Err(reason) = self.check_message(&message) {
+            return Err(self.refuse(message.from, message.body.kind(), reason));
+        }
+        if message.term > self.term {
+            if self.ignores_vote_request(&message) {
+                return Ok(());
+            }
+            self.enter_term_of(&message);
+        } else if message.term < self.term && message.term > Term::ZERO {
+            self.answer_lower_term(&message);
+            return Ok(());
+        }
+        match message.body {
+            Body::Vote { last, .. } => self.handle_vote(message.from, message.term, last, false),
+            Body::PreVote { last } => self.handle_vote(message.from, message.term, last, true),
+            Body::Propose { entries } => {
+                self.propose(message.from, entries)?;
+            }
+            Body::ReadIndex { context } => self.handle_read_index(message.from, context),
+            Body::TransferLeader { to } => self.transfer(to),
+            _ => self.step_role(message)?,
+        }
+        Ok(())
+    }
+
+    fn step_role(&mut self, message: Message) -> Result<(), StepError> {
+        match self.role {
+            Role::Leader => self.step_leader(message),
+            Role::Follower => self.step_follower(message)?,
+            Role::Candidate | Role::PreCandidate => self.step_candidate(message)?,
+        }
+        Ok(())
+    }
+
+    fn step_leader(&mut self, message: Message) {
+        let from = message.from;
+        let Some(progress) = self.tracker.progress.get_mut(&from) else {
+            self.observer.event(&Event::NoProgress { from });
+            return;
+        };
+        match message.body {
+            Body::AppendResponse { index, reject } => {
+                progress.recent_active = true;
+                match reject {
+                    Some(hint) => self.handle_append_rejection(from, index, hint),
+                    None => self.handle_append_ack(from, index),
+                }
+            }
+            Body::HeartbeatResponse { read_position } => {
+                progress.recent_active = true;
+                progress.msg_app_flow_paused = false;
+                self.handle_heartbeat_response(from, read_position);
+            }
+            _ => {}
+        }
+    }
+
+    fn step_follower(&mut self, message: Message) -> Result<(), StepError> {
+        let from = message.from;
+        match message.body {
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
+                self.election_elapsed = 0;
+                self.leader = Some(from);
+                self.step_leaders_message(message)?;
+            }
+            Body::TimeoutNow => {
+                let term = self.term;
+                self.observer
+                    .event(&Event::TimeoutNowReceived { from, term });
+                self.hup(Campaign::Transfer);
+            }
+            Body::ReadIndexResponse { index, context } => {
+                self.read_states.push(ReadState { index, context });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn step_candidate(&mut self, message: Message) -> Result<(), StepError> {
+        let from = message.from;
+        match message.body {
+            // Who sends these leads this very term.
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
+                self.become_follower(self.term, Some(from));
+                self.step_leaders_message(message)?;
+            }
+            Body::VoteResponse { reject } if self.role == Role::Candidate => {
+                self.handle_vote_response(MessageKind::VoteResponse, from, !reject);
+            }
+            Body::PreVoteResponse { reject } if self.role == Role::PreCandidate => {
+                self.handle_vote_response(MessageKind::PreVoteResponse, from, !reject);
+            }
+            Body::TimeoutNow => {
+                let (term, role) = (self.term, self.role);
+                self.observer
+                    .event(&Event::TimeoutNowIgnored { from, term, role });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn step_leaders_message(&mut self, message: Message) -> Result<(), StepError> {
+        let from = message.from;
+        match message.body {
+            Body::Append {
+                prev,
+                commit,
+                entries,
+            } => {
+                self.handle_append(from, prev, commit, entries)?;
+            }
+            Body::Heartbeat {
+                commit,
+                read_position,
+            } => {
+                self.handle_heartbeat(from, commit, read_position);
+            }
+            Body::Snapshot { meta } => self.handle_snapshot(from, meta),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Somebody is in a higher term: follow, unless it only asks or answers about one.
+    fn enter_term_of(&mut self, message: &Message) {
+        let (from, kind) = (message.from, message.body.kind());
+        let leader = match message.body {
+            Body::PreVote { .. } | Body::PreVoteResponse { reject: false } => return,
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => Some(from),
+            _ => None,
+        };
+        let (term, message_term) = (self.term, message.term);
+        self.observer.event(&Event::HigherTerm {
+            kind,
+            from,
+            term,
+            message_term,
+        });
+        self.become_follower(message.term, leader);
+    }
+
+    /// Somebody is behind. Where it might be stuck there, it is told.
+    fn answer_lower_term(&mut self, message: &Message) {
+        let from = message.from;
+        let answers = self.config.check_quorum || self.config.pre_vote;
+        match message.body {
+            Body::Append { .. } | Body::Heartbeat { .. } if answers => {
+                self.send(
+                    from,
+                    Body::AppendResponse {
+                        index: LogIndex::ZERO,
+                        reject: None,
+                    },
+                );
+            }
+            Body::Snapshot { .. } if answers && !self.config.etcd_quirks => {
+                self.send(
+                    from,
+                    Body::AppendResponse {
+                        index: LogIndex::ZERO,
+                        reject: None,
+                    },
+                );
+            }
+            Body::PreVote { last } => {
+                let request = self.vote_request(from, last, MessageKind::PreVote);
+                self.observer.event(&Event::VoteRefused(request));
+                self.send(from, Body::PreVoteResponse { reject: true });
+            }
+            _ => {
+                let (kind, term, message_term) = (message.body.kind(), self.term, message.term);
+                self.observer.event(&Event::LowerTerm {
+                    kind,
+                    from,
+                    term,
+                    message_term,
+                });
+            }
+        }
+    }
+
+    /// A step is durable.
+    pub(crate) fn persisted(&mut self, ack: PersistAck) {
+        if ack.last != LogId::ZERO {
+            if ack.term == self.term {
+                self.log.unstable.stable_to(ack.last, &mut self.observer);
+            } else {
+                // Entries may have been overwritten by ones of a later term that are not durable.
+                let (term, ack_term) = (self.term, ack.term);
+                self.observer
+                    .event(&Event::StalePersistAck { term, ack_term });
+            }
+        }
+        // A snapshot stays what it is in any term.
+        if let Some(index) = ack.snapshot {
+            self.log.unstable.stable_snapshot_to(index);
+            self.applied_to(index, 0);
+        }
+    }
+
+    /// Entries up to `index` are applied.
+    pub(crate) fn applied_to(&mut self, index: LogIndex, bytes: u64) {
+        self.log.applied_to(index, bytes);
+        self.maybe_leave_joint();
+    }
+
+    /// `payload` bytes of proposals are applied and count no longer.
+    pub(crate) const fn release_uncommitted(&mut self, payload: u64) {
+        self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(payload);
+    }
+
+    fn drop_for_no_leader(&mut self, kind: MessageKind) {
+        let term = self.term;
+        self.observer.event(&Event::NoLeader { kind, term });
+    }
+}

@@ -1,0 +1,158 @@
+//! Linearizable reads that write nothing to the log (thesis, section 6.4).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::Raft;
+use crate::config::ReadOnly;
+use crate::error::ReadIndexError;
+use crate::message::{Body, MessageKind};
+use crate::observer::Observer;
+use crate::ready::ReadState;
+use crate::storage::LogReader;
+use crate::types::{LogIndex, NodeId, Role};
+
+/// Reads that a leader holds at once.
+const READS_MAX: usize = 4096;
+
+/// A read that waits for a quorum to confirm the leader.
+#[derive(Clone, Debug)]
+struct PendingRead {
+    position: u64,
+    index: LogIndex,
+    from: NodeId,
+    context: Bytes,
+}
+
+/// A leader's reads. Each has a position that only grows: who answers a heartbeat that carries a
+/// position confirms every read up to it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReadQueue {
+    last_position: u64,
+    acks: BTreeMap<NodeId, u64>,
+    pending: VecDeque<PendingRead>,
+    /// Reads that wait for the first commit of the leader's term.
+    waiting: VecDeque<(NodeId, Bytes)>,
+}
+
+impl ReadQueue {
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn is_full(&self) -> bool {
+        self.len() >= READS_MAX
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len().saturating_add(self.waiting.len())
+    }
+
+    /// What a heartbeat carries: zero when no read waits for it.
+    pub(super) fn last_position(&self) -> u64 {
+        self.pending.back().map_or(0, |read| read.position)
+    }
+}
+
+impl<L: LogReader, O: Observer> Raft<L, O> {
+    /// A read of this member's own users.
+    pub(crate) fn read_index(&mut self, context: Bytes) -> Result<(), ReadIndexError> {
+        match (self.role, self.leader) {
+            (Role::Leader, _) if self.reads.is_full() => return Err(ReadIndexError::Busy),
+            (Role::Leader, _) | (Role::Follower, Some(_)) => {}
+            _ => {
+                self.drop_for_no_leader(MessageKind::ReadIndex);
+                return Err(ReadIndexError::NoLeader);
+            }
+        }
+        self.handle_read_index(self.config.id, context);
+        Ok(())
+    }
+
+    /// Somebody's read.
+    pub(super) fn handle_read_index(&mut self, from: NodeId, context: Bytes) {
+        match (self.role, self.leader) {
+            (Role::Leader, _) if self.reads.is_full() => {}
+            (Role::Leader, _) if self.committed_in_term() => self.start_read(from, context),
+            // What earlier leaders committed is not known before that.
+            (Role::Leader, _) => self.reads.waiting.push_back((from, context)),
+            (Role::Follower, Some(leader)) => {
+                self.forward(from, leader, Body::ReadIndex { context });
+            }
+            _ => self.drop_for_no_leader(MessageKind::ReadIndex),
+        }
+    }
+
+    /// The entry that this leader's term began with is committed. Its term alone does not tell: a
+    /// bootstrap snapshot may be of the same.
+    fn committed_in_term(&self) -> bool {
+        self.log.committed >= self.term_start
+    }
+
+    fn start_read(&mut self, from: NodeId, context: Bytes) {
+        let index = self.log.committed;
+        let alone =
+            self.tracker.is_singleton() && self.tracker.config.voters.contains(self.config.id);
+        // While leadership is handed over the lease no longer keeps others from being elected.
+        let leased = self.config.read_only == ReadOnly::Lease && self.transferee.is_none();
+        if alone || leased {
+            self.answer_read(from, index, context);
+            return;
+        }
+        self.reads.last_position = self.reads.last_position.saturating_add(1);
+        let position = self.reads.last_position;
+        self.reads.pending.push_back(PendingRead {
+            position,
+            index,
+            from,
+            context,
+        });
+        self.broadcast_heartbeat();
+    }
+
+    fn answer_read(&mut self, from: NodeId, index: LogIndex, context: Bytes) {
+        if from == self.config.id || from == NodeId::ZERO {
+            self.read_states.push(ReadState { index, context });
+        } else {
+            self.send(from, Body::ReadIndexResponse { index, context });
+        }
+    }
+
+    /// `from` still took this member for the leader when it answered this position.
+    pub(super) fn confirm_reads(&mut self, from: NodeId, position: u64) {
+        if position == 0 || position > self.reads.last_position {
+            return;
+        }
+        let acked = self.reads.acks.entry(from).or_default();
+        *acked = position.max(*acked);
+        self.answer_confirmed_reads();
+    }
+
+    /// Answers the reads that a quorum has confirmed. Called as well when the quorum changed.
+    pub(super) fn answer_confirmed_reads(&mut self) {
+        let reads = &self.reads;
+        let acked = |id: NodeId| {
+            let own = (id == self.config.id).then_some(reads.last_position);
+            own.or_else(|| reads.acks.get(&id).copied()).map(LogIndex)
+        };
+        let confirmed = self.tracker.config.voters.committed_index(acked).value();
+        while let Some(read) = self.reads.pending.pop_front() {
+            if read.position > confirmed {
+                self.reads.pending.push_front(read);
+                break;
+            }
+            self.answer_read(read.from, read.index, read.context);
+        }
+    }
+
+    /// The commit index moved: if that was the first of this term, reads can begin.
+    pub(super) fn release_waiting_reads(&mut self) {
+        if self.reads.waiting.is_empty() || !self.committed_in_term() {
+            return;
+        }
+        for (from, context) in std::mem::take(&mut self.reads.waiting) {
+            self.start_read(from, context);
+        }
+    }
+}
