@@ -1,16 +1,58 @@
 //! What a database embeds when it needs a replicated log: many Raft groups over one durable log,
 //! with snapshots, membership, forwarding and plain futures.
+//!
+//! A [`Host`] is one process's part: it owns the log ([`raftwerk_raft::Storage`]), the network
+//! ([`Transport`]) and a few threads. [`Host::open_group`] gives a [`Group`], a handle whose
+//! requests are answered by [`Pending`], a future that any executor polls and any thread may wait
+//! for. The state machine ([`raftwerk_raft::StateMachine`]) is the embedder's.
+//!
+//! # What holds
+//! - A proposal is answered when its entry is committed (durable on a quorum) and applied by the
+//!   leader, with what the state machine responded. It is appended at most once: where that cannot
+//!   be told, the answer is [`ProposeError::Unknown`].
+//! - [`Group::read_index`] is answered when the state machine on this host shows every write that
+//!   was acknowledged anywhere before the call.
+//! - Nothing that depends on the disk leaves this host before the disk has it. Other work goes on
+//!   meanwhile: a leader sends entries while its own disk syncs.
+//! - The log is cut in one order only: snapshot file durable, its record in the log durable, then
+//!   compaction, never above what the state machine has durably applied.
+//! - Every queue has a bound and answers busy at it; every wait has an end, counted in ticks.
+//! - A state machine that fails or panics halts its group on this host, a poisoned log all groups;
+//!   the status says why.
 #![forbid(unsafe_code)]
 
+mod apply;
+mod config;
 mod envelope;
+mod error;
+mod group;
+mod host;
+mod in_process;
+mod mailbox;
 mod member;
+mod oneshot;
+mod peers;
+mod pool;
+mod run_loop;
+mod snapshot;
+mod status;
 mod transport;
-mod wire;
 
+pub use config::{GroupConfig, HostConfig, Limits, SnapshotPolicy, Start};
 pub use envelope::{Applied, Envelope, EnvelopeBody, ForwardError};
+pub use error::{GroupError, HostError, ProposeError, ReadError, SnapshotError, TransferError};
+pub use group::{Group, MembershipChange};
+pub use host::Host;
+pub use in_process::InProcessNetwork;
 pub use member::{Incarnation, Member, MemberTable};
+pub use oneshot::Pending;
+pub use raftwerk_raft as raft;
+pub use raftwerk_raft::codec::DecodeError;
+pub use raftwerk_storage::vfs;
+#[cfg(feature = "mem")]
+pub use raftwerk_storage_mem as mem;
+pub use status::{Events, GroupEvent, GroupStatus, Health, NextEvent, PeerStatus};
 pub use transport::{
     Busy, Inbox, OutgoingSnapshot, SNAPSHOT_CHUNK_BYTES_MAX, SnapshotBytes, SnapshotDone,
     SnapshotHeader, SnapshotRefused, SnapshotSink, Transport, TransportError,
 };
-pub use wire::DecodeError;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
+use raftwerk_raft::codec::DecodeError;
+use raftwerk_raft::codec::wire::{Reader, put_bytes, put_u64, put_varint};
 use raftwerk_raft::{ConfState, NodeId};
-
-use crate::wire::{DecodeError, Reader, Writer};
 
 /// The uuid of the store that a member keeps its log in, bound to its id at first contact. A known
 /// id with another one is a wiped disk, not a first start. Zero: not bound yet.
@@ -61,40 +61,46 @@ impl Member {
         }
     }
 
-    pub(crate) fn encode_to(&self, out: &mut Writer) {
-        out.u64(self.id.0);
-        out.u128(self.incarnation.0);
-        out.count(self.peer_urls.len());
-        for url in &self.peer_urls {
-            out.bytes(url.as_bytes());
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.id.0);
+        put_u128(out, self.incarnation.0);
+        for urls in [&self.peer_urls, &self.client_urls] {
+            put_varint(out, urls.len() as u64);
+            urls.iter().for_each(|url| put_bytes(out, url.as_bytes()));
         }
-        out.count(self.client_urls.len());
-        for url in &self.client_urls {
-            out.bytes(url.as_bytes());
-        }
-        out.bytes(self.name.as_bytes());
+        put_bytes(out, self.name.as_bytes());
     }
 
-    pub(crate) fn decode_from(input: &mut Reader) -> Result<Self, DecodeError> {
-        let id = NodeId(input.u64()?);
-        let incarnation = Incarnation(input.u128()?);
-        let peer_urls = input.list(URLS_MAX, Reader::string)?;
-        let client_urls = input.list(URLS_MAX, Reader::string)?;
-        let name = input.string()?;
+    fn read(input: &mut Reader) -> Result<Self, DecodeError> {
         Ok(Self {
-            id,
-            incarnation,
-            peer_urls,
-            client_urls,
-            name,
+            id: input.node()?,
+            incarnation: Incarnation(read_u128(input)?),
+            peer_urls: input.list(1, read_text)?,
+            client_urls: input.list(1, read_text)?,
+            name: read_text(input)?,
         })
     }
 }
 
-/// Addresses of one kind that a member may have.
-const URLS_MAX: usize = 64;
-/// Members that a table may hold.
-const MEMBERS_MAX: usize = 4096;
+pub(crate) fn put_u128(out: &mut Vec<u8>, value: u128) {
+    put_u64(out, (value >> 64) as u64);
+    put_u64(out, value as u64);
+}
+
+pub(crate) fn read_u128(input: &mut Reader) -> Result<u128, DecodeError> {
+    let high = input.u64()?;
+    Ok((u128::from(high) << 64) | u128::from(input.u64()?))
+}
+
+fn read_text(input: &mut Reader) -> Result<String, DecodeError> {
+    let text = String::from_utf8(input.bytes()?.to_vec());
+    text.map_err(|_| DecodeError::Invalid {
+        reason: "text is not utf-8",
+    })
+}
+
+/// No encoded member is shorter.
+const MEMBER_BYTES_MIN: usize = 20;
 /// The first byte of an encoded table.
 const TABLE_VERSION: u8 = 1;
 
@@ -164,13 +170,12 @@ impl MemberTable {
     /// Its bytes, versioned.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = Writer::new();
-        out.u8(TABLE_VERSION);
-        out.count(self.members.len());
+        let mut out = vec![TABLE_VERSION];
+        put_varint(&mut out, self.members.len() as u64);
         for member in self.members.values() {
             member.encode_to(&mut out);
         }
-        out.finish()
+        out.into()
     }
 
     /// Reads what [`MemberTable::encode`] wrote; no bytes are an empty table.
@@ -181,10 +186,10 @@ impl MemberTable {
         if bytes.is_empty() {
             return Ok(Self::new());
         }
-        let mut input = Reader::new(bytes.clone());
-        input.version(TABLE_VERSION)?;
-        let members = input.list(MEMBERS_MAX, Member::decode_from)?;
-        input.end()?;
+        let members = Reader::whole(bytes.clone(), |input| {
+            input.version("member table", TABLE_VERSION)?;
+            input.list(MEMBER_BYTES_MIN, Member::read)
+        })?;
         Ok(members.into_iter().collect())
     }
 }
@@ -194,5 +199,50 @@ impl FromIterator<Member> for MemberTable {
         let mut table = Self::new();
         members.into_iter().for_each(|member| table.insert(member));
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> MemberTable {
+        let member = Member {
+            id: NodeId(1),
+            incarnation: Incarnation(u128::MAX - 7),
+            peer_urls: vec!["http://127.0.0.1:2380".into()],
+            client_urls: vec!["http://127.0.0.1:2379".into(), "http://[::1]:2379".into()],
+            name: "first".into(),
+        };
+        [member, Member::new(NodeId(2))].into_iter().collect()
+    }
+
+    #[test]
+    fn member_table_comes_back_from_its_bytes_and_cut_bytes_are_refused() {
+        let bytes = table().encode();
+        assert_eq!(MemberTable::decode(&bytes), Ok(table()));
+        for len in 1..bytes.len() {
+            assert!(MemberTable::decode(&bytes.slice(..len)).is_err(), "{len}");
+        }
+        assert_eq!(MemberTable::decode(&Bytes::new()), Ok(MemberTable::new()));
+    }
+
+    #[test]
+    fn update_takes_new_records_and_forgets_who_is_in_no_list() {
+        let mut members = table();
+        let third = Member {
+            name: "third".into(),
+            ..Member::new(NodeId(3))
+        };
+        let conf = ConfState {
+            voters: vec![NodeId(1)],
+            learners: vec![NodeId(3)],
+            voters_outgoing: vec![NodeId(4)],
+            ..ConfState::default()
+        };
+        members.update(&[third.clone()].into_iter().collect(), &conf);
+        let ids: Vec<u64> = members.iter().map(|member| member.id.0).collect();
+        assert_eq!(ids, [1, 3, 4]);
+        assert_eq!(members.member(NodeId(3)), Some(&third));
     }
 }

@@ -39,7 +39,10 @@ fn number() -> impl Strategy<Value = u64> {
 }
 
 fn data() -> impl Strategy<Value = Bytes> {
-    prop::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from)
+    // Mostly short; some so long that the length takes two bytes.
+    prop_oneof![15 => 0..40_usize, 1 => 120..300_usize]
+        .prop_flat_map(|len| prop::collection::vec(any::<u8>(), len))
+        .prop_map(Bytes::from)
 }
 
 fn any_log_id() -> impl Strategy<Value = LogId> {

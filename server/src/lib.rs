@@ -2,4 +2,6 @@
 //! replicated state machine.
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod kv;
 pub mod proto;

@@ -5,6 +5,7 @@
 //! - [`watermark`]: the durable ticket, its waiters and subscribers, the sticky poison.
 //! - [`image`]: what a backend knows of a group; which writes are valid and what they do.
 //! - [`tail`]: the recent entries of a group in memory.
+//! - [`queue`]: a log on any engine with a single writer.
 //! - [`checkpoint`]: the stream format of state snapshots, the same for every backend.
 //!
 //! The contract: whatever one backend accepts, refuses or answers, every other does too, because
@@ -15,10 +16,12 @@
 pub mod checkpoint;
 pub mod folder;
 pub mod image;
+pub mod queue;
 pub mod tail;
 pub mod vfs;
 pub mod watermark;
 
+mod panics;
 mod size;
 mod terms;
 

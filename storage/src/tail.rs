@@ -67,6 +67,12 @@ impl Tail {
         self.entries.back().map(|(_, entry)| entry.index())
     }
 
+    /// The entries submitted after `ticket`, in order.
+    pub fn since(&self, ticket: Ticket) -> impl Iterator<Item = &Entry> {
+        let skip = self.entries.partition_point(|(at, _)| *at <= ticket);
+        self.entries.range(skip..).map(|(_, entry)| entry)
+    }
+
     /// The first index held.
     #[must_use]
     pub fn first(&self) -> Option<LogIndex> {

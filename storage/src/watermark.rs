@@ -1,7 +1,6 @@
 //! The durable watermark: up to which ticket everything is durable, who waits for it, who is
 //! told of it, and the failure that ends it for good.
 
-use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,6 +8,8 @@ use std::thread::{self, ThreadId};
 
 use parking_lot::{Condvar, Mutex};
 use raftwerk_raft::{DurableNotify, Poisoned, Subscription, Ticket};
+
+use crate::panics::panic_text;
 
 /// Up to where a store is durable. Clones share one watermark.
 #[derive(Clone, Debug, Default)]
@@ -225,7 +226,8 @@ impl Shared {
             subscriber.idle.notify_all();
             if let Err(payload) = outcome {
                 calls.ended = true;
-                return Err(panic_text(payload.as_ref()));
+                let text = panic_text(&*payload);
+                return Err(format!("a durability callback panicked: {text}").into());
             }
         }
     }
@@ -243,13 +245,4 @@ impl Subscriber {
             self.idle.wait(&mut calls);
         }
     }
-}
-
-fn panic_text(payload: &(dyn Any + Send)) -> Arc<str> {
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    format!("a durability callback panicked: {text}").into()
 }

@@ -4,7 +4,10 @@
 //!   sectors, fails any call and ignores any named sync.
 //! - [`crash::crash_points`]: cuts the power at every call of a workload, in every way, and again
 //!   during recovery.
+//! - [`storage_suite!`]: the tests that every log backend passes.
 #![forbid(unsafe_code)]
 
 pub mod crash;
+mod dice;
 pub mod fault_vfs;
+pub mod log_suite;

@@ -1,0 +1,249 @@
+//! The options of a host and of a group. Every bound has a default that a small machine can bear.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use raftwerk_raft::{Config, NodeId};
+use raftwerk_storage::vfs::Vfs;
+
+use crate::error::{GroupError, HostError};
+use crate::member::Member;
+
+/// The options of a [`crate::Host`].
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// This host: the member id that its groups use.
+    pub id: NodeId,
+    /// How long a tick is, in real time. 100 ms is right for a local network.
+    pub tick: Duration,
+    /// What election timeouts are drawn from: different for each start.
+    pub seed: u64,
+    /// Threads that run the groups; each group belongs to one of them.
+    pub run_loops: usize,
+    /// Threads that run the state machines.
+    pub apply_workers: usize,
+    /// Threads that write, send and receive snapshots.
+    pub snapshot_workers: usize,
+    /// The folder of the snapshot files; made when the first group is opened.
+    pub snapshot_dir: PathBuf,
+    /// The file system of that folder.
+    pub vfs: Arc<dyn Vfs>,
+    /// How fast one snapshot is sent at most; none: as fast as it goes.
+    pub snapshot_bytes_per_second: Option<NonZeroU64>,
+    /// Snapshots received at the same time.
+    pub snapshots_received_max: usize,
+    /// Envelopes that wait for one run loop.
+    pub queued_messages_max: usize,
+    /// Bytes of those.
+    pub queued_message_bytes_max: usize,
+    /// Requests (proposals, reads, ...) that wait for one run loop.
+    pub queued_requests_max: usize,
+    /// Bytes of those.
+    pub queued_request_bytes_max: usize,
+    /// How large a batch grows before it is submitted and the next one begun.
+    pub batch_bytes_max: usize,
+}
+
+impl HostConfig {
+    /// The defaults for host `id`, snapshots in `snapshot_dir` of the real file system.
+    #[must_use]
+    pub fn new(id: NodeId, snapshot_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            id,
+            tick: Duration::from_millis(100),
+            seed: random_seed(),
+            run_loops: 1,
+            apply_workers: 2,
+            snapshot_workers: 2,
+            snapshot_dir: snapshot_dir.into(),
+            vfs: crate::snapshot::real_disk(),
+            snapshot_bytes_per_second: None,
+            snapshots_received_max: 4,
+            queued_messages_max: 64 * 1024,
+            queued_message_bytes_max: 64 * 1024 * 1024,
+            queued_requests_max: 64 * 1024,
+            queued_request_bytes_max: 64 * 1024 * 1024,
+            batch_bytes_max: 4 * 1024 * 1024,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), HostError> {
+        let at_least_one = [
+            ("run_loops", self.run_loops),
+            ("apply_workers", self.apply_workers),
+            ("snapshot_workers", self.snapshot_workers),
+            ("queued_messages_max", self.queued_messages_max),
+            ("queued_message_bytes_max", self.queued_message_bytes_max),
+            ("queued_requests_max", self.queued_requests_max),
+            ("queued_request_bytes_max", self.queued_request_bytes_max),
+            ("batch_bytes_max", self.batch_bytes_max),
+        ];
+        for (name, value) in at_least_one {
+            if value == 0 {
+                return Err(HostError::Option {
+                    name,
+                    reason: "must be at least 1",
+                });
+            }
+        }
+        if self.id == NodeId::ZERO {
+            return Err(HostError::Option {
+                name: "id",
+                reason: "zero is nobody",
+            });
+        }
+        if self.tick.is_zero() {
+            return Err(HostError::Option {
+                name: "tick",
+                reason: "must be more than zero",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A number that differs for each call and process: std's hash keys come from the system's
+/// randomness.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0_u8)
+}
+
+/// How a group comes into being when the log holds nothing of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// It must exist.
+    #[default]
+    Existing,
+    /// A new group. Every one of `members` starts it with the same list, in any order: it becomes
+    /// the first entries of the log.
+    Bootstrap {
+        /// All the initial members, this host among them.
+        members: Vec<Member>,
+    },
+    /// Joins an existing group: waits until the leader, told by `change_membership`, gets in touch.
+    Join {
+        /// Members that may be the leader, so that they can be answered.
+        contacts: Vec<Member>,
+    },
+}
+
+/// When a group's log is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotPolicy {
+    /// A snapshot is taken when this many entries were applied since the last one; zero: never
+    /// for their number.
+    pub entries: u64,
+    /// The same for the bytes of their payload; zero: never for their size.
+    pub bytes: u64,
+    /// How many entries before the snapshot stay in the log for followers that are a little
+    /// behind.
+    pub trailing_entries: u64,
+}
+
+impl SnapshotPolicy {
+    /// Only [`crate::Group::snapshot`] and followers in need make one.
+    pub const ON_REQUEST: Self = Self {
+        entries: 0,
+        bytes: 0,
+        trailing_entries: 10_000,
+    };
+}
+
+impl Default for SnapshotPolicy {
+    fn default() -> Self {
+        Self {
+            entries: 100_000,
+            bytes: 256 * 1024 * 1024,
+            trailing_entries: 10_000,
+        }
+    }
+}
+
+/// What one group may hold, and how long things may take, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest proposal, in bytes.
+    pub proposal_bytes_max: usize,
+    /// Proposals that are held, forwarded or in the log and not yet applied.
+    pub proposals_max: usize,
+    /// Reads that wait.
+    pub reads_max: usize,
+    /// How long a proposal is held for want of a leader before it fails with `NoLeader`.
+    pub leader_wait_ticks: u64,
+    /// How long a proposal may be in the log or with the leader before it fails with `Unknown`.
+    pub proposal_ticks: u64,
+    /// How long a read may wait before it fails with `NoLeader`.
+    pub read_ticks: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            proposal_bytes_max: 2 * 1024 * 1024,
+            proposals_max: 16 * 1024,
+            reads_max: 16 * 1024,
+            leader_wait_ticks: 50,
+            proposal_ticks: 100,
+            read_ticks: 50,
+        }
+    }
+}
+
+/// The options of a [`crate::Group`].
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// What to do when the log holds nothing of it.
+    pub start: Start,
+    /// The core's options; `id` and `seed` are set by the host.
+    pub raft: Config,
+    /// When the log is cut.
+    pub snapshot: SnapshotPolicy,
+    /// Its bounds.
+    pub limits: Limits,
+}
+
+impl GroupConfig {
+    /// The defaults.
+    #[must_use]
+    pub fn new(start: Start) -> Self {
+        Self {
+            start,
+            raft: Config::new(NodeId::ZERO, 0),
+            snapshot: SnapshotPolicy::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    pub(crate) fn check(&self, host: NodeId) -> Result<(), GroupError> {
+        if self.raft.synchronous {
+            let reason = "the runtime persists asynchronously";
+            return Err(GroupError::Option {
+                name: "raft.synchronous",
+                reason,
+            });
+        }
+        if let Start::Bootstrap { members } = &self.start {
+            let mut ids: Vec<NodeId> = members.iter().map(|member| member.id).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            if ids.len() != members.len() || ids.first() == Some(&NodeId::ZERO) {
+                let reason = "ids must differ and not be zero";
+                return Err(GroupError::Option {
+                    name: "start.members",
+                    reason,
+                });
+            }
+            if !ids.contains(&host) {
+                let reason = "this host must be among them";
+                return Err(GroupError::Option {
+                    name: "start.members",
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+}

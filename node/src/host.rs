@@ -1,0 +1,347 @@
+//! One process's part in many groups: the log they share, the network, the threads.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use raftwerk_raft::{GroupId, NodeId, StateMachine, Storage};
+
+use crate::apply::{Actor, Job};
+use crate::config::{GroupConfig, HostConfig};
+use crate::envelope::Envelope;
+use crate::error::{GroupError, HostError};
+use crate::group::Group;
+use crate::mailbox::Mailbox;
+use crate::oneshot::pending;
+use crate::peers::Peers;
+use crate::pool::Pool;
+use crate::run_loop::{self, Loop, Opening, Report, Reported, Workers};
+use crate::snapshot::SnapshotStore;
+use crate::status::Shared;
+use crate::transport::{Busy, Inbox, SnapshotHeader, SnapshotRefused, SnapshotSink, Transport};
+
+/// The part that this process has in its groups. Cheap to clone: all clones are the same host.
+/// Stop it with [`Host::stop`]; when the last clone is dropped, that is done too.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+type Thread = JoinHandle<Vec<Arc<Actor>>>;
+
+struct Inner {
+    config: HostConfig,
+    storage: Arc<dyn Storage>,
+    workers: Workers,
+    inbox: Arc<HostInbox>,
+    threads: Mutex<Vec<Thread>>,
+    late_micros: Arc<AtomicU64>,
+    stopped: AtomicBool,
+}
+
+impl Host {
+    /// Starts the threads, and `transport` with them. The host owns the log from now on: nobody
+    /// else may write to `storage`.
+    ///
+    /// # Errors
+    /// [`HostError`]; nothing runs then.
+    pub fn start(
+        config: HostConfig,
+        storage: Arc<dyn Storage>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, HostError> {
+        config.check()?;
+        storage
+            .durable()
+            .map_err(raftwerk_raft::StorageError::from)?;
+        let workers = workers(&config, transport)?;
+        let mailboxes: Vec<_> = (0..config.run_loops)
+            .map(|_| Arc::new(Mailbox::new(&config)))
+            .collect();
+        let inbox = Arc::new(HostInbox {
+            host: config.id,
+            mailboxes,
+            groups: Mutex::default(),
+            store: Arc::clone(&workers.store),
+        });
+        let inner = Inner {
+            storage,
+            workers,
+            inbox,
+            threads: Mutex::default(),
+            late_micros: Arc::default(),
+            stopped: AtomicBool::new(false),
+            config,
+        };
+        let host = Self {
+            inner: Arc::new(inner),
+        };
+        if let Err(error) = host.inner.start() {
+            host.stop();
+            return Err(error);
+        }
+        Ok(host)
+    }
+
+    /// Opens a group that the log holds, or begins one as `config.start` says. Blocks on the disk:
+    /// the log's records and the state machine are read and, where needed, the state machine is
+    /// restored from a snapshot file.
+    ///
+    /// # Errors
+    /// [`GroupError`]; the group is not open then.
+    pub fn open_group(
+        &self,
+        group: GroupId,
+        config: GroupConfig,
+        machine: Box<dyn StateMachine>,
+    ) -> Result<Group, GroupError> {
+        let inner = &self.inner;
+        let mailbox = inner.inbox.mailbox(group);
+        let shared = Arc::new(Shared::default());
+        let handle = Group::new(
+            group,
+            Arc::clone(&mailbox),
+            Arc::clone(&shared),
+            config.limits,
+        );
+        inner
+            .inbox
+            .reserve(group, handle.clone(), Arc::clone(&shared))?;
+        inner.workers.peers.update(
+            group,
+            run_loop::contacts(&config.start),
+            inner.workers.transport.as_ref(),
+        );
+        let opening = Opening {
+            group,
+            host: inner.config.id,
+            config,
+            seed: inner.config.seed ^ group.0.rotate_left(32),
+            storage: Arc::clone(&inner.storage),
+            snapshots: Arc::clone(&inner.workers.store),
+            transport: Arc::clone(&inner.workers.transport),
+            mailbox: Arc::clone(&mailbox),
+            shared,
+        };
+        match run_loop::open(opening, machine) {
+            Ok(driver) if !inner.stopped.load(Ordering::SeqCst) => {
+                let what = Reported::Open(Box::new(driver));
+                mailbox.report(Report { group, what });
+                Ok(handle)
+            }
+            opened => {
+                inner.inbox.groups.lock().remove(&group);
+                opened.and(Err(GroupError::Stopped))
+            }
+        }
+    }
+
+    /// The handle of an open group.
+    #[must_use]
+    pub fn group(&self, group: GroupId) -> Option<Group> {
+        self.inner
+            .inbox
+            .groups
+            .lock()
+            .get(&group)
+            .map(|open| open.handle.clone())
+    }
+
+    /// The open groups, in order of id.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.inner.inbox.groups.lock().keys().copied().collect()
+    }
+
+    /// This host's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.inner.config.id
+    }
+
+    /// The longest that a tick has come late so far: how long a run loop was held up.
+    #[must_use]
+    pub fn longest_tick_delay(&self) -> Duration {
+        Duration::from_micros(self.inner.late_micros.load(Ordering::Relaxed))
+    }
+
+    /// Ends everything in order: no more messages, requests or ticks; what was given to the log
+    /// becomes durable, what was given to the state machines is applied and made durable; all
+    /// threads are joined. Requests without an answer get one. Blocks; a second call does nothing.
+    pub fn stop(&self) {
+        self.inner.stop();
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("id", &self.inner.config.id)
+            .finish_non_exhaustive()
+    }
+}
+
+fn workers(config: &HostConfig, transport: Arc<dyn Transport>) -> Result<Workers, HostError> {
+    let apply = Pool::start("raft-apply", config.apply_workers).map_err(HostError::Thread)?;
+    let stop = |error, pools: &[&Arc<Pool>]| {
+        pools.iter().for_each(|pool| pool.stop());
+        HostError::Thread(error)
+    };
+    let reads = Pool::start("raft-read", 1).map_err(|error| stop(error, &[&apply]))?;
+    let snapshots = Pool::start("raft-snapshot", config.snapshot_workers)
+        .map_err(|error| stop(error, &[&apply, &reads]))?;
+    let store = Arc::new(SnapshotStore::new(
+        Arc::clone(&config.vfs),
+        config.snapshot_dir.clone(),
+        config.snapshot_bytes_per_second,
+        config.snapshots_received_max,
+    ));
+    let peers = Arc::new(Peers::new(config.id));
+    Ok(Workers {
+        apply,
+        reads,
+        snapshots,
+        store,
+        transport,
+        peers,
+    })
+}
+
+impl Inner {
+    fn start(&self) -> Result<(), HostError> {
+        for (number, mailbox) in self.inbox.mailboxes.iter().enumerate() {
+            let run_loop = Loop {
+                mailbox: Arc::clone(mailbox),
+                workers: self.workers.clone(),
+                storage: Arc::clone(&self.storage),
+                tick: self.config.tick,
+                batch_bytes_max: self.config.batch_bytes_max,
+                late_micros: Arc::clone(&self.late_micros),
+            };
+            let thread = run_loop
+                .start(format!("raft-{number}"))
+                .map_err(HostError::Thread)?;
+            self.threads.lock().push(thread);
+        }
+        self.workers
+            .transport
+            .start(Arc::clone(&self.inbox) as Arc<dyn Inbox>)?;
+        Ok(())
+    }
+
+    fn stop(&self) {
+        if self.stopped.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.workers.transport.stop();
+        self.workers.store.stop();
+        self.inbox
+            .mailboxes
+            .iter()
+            .for_each(|mailbox| mailbox.stop());
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let mut persisted = Vec::new();
+        for thread in threads {
+            // A run loop that panicked has taken its groups with it; the others end in order.
+            for actor in thread.join().unwrap_or_default() {
+                let (done, persists) = pending();
+                actor.push(Job::Persist { done }, &self.workers.apply);
+                persisted.push(persists);
+            }
+        }
+        for persists in persisted {
+            // A group that had halted persists nothing.
+            let _ = persists.wait();
+        }
+        self.workers.apply.stop();
+        self.workers.reads.stop();
+        self.workers.snapshots.stop();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Open {
+    handle: Group,
+    shared: Arc<Shared>,
+}
+
+/// Where the transport hands in what arrives.
+struct HostInbox {
+    host: NodeId,
+    /// One per run loop, at least one.
+    mailboxes: Vec<Arc<Mailbox>>,
+    groups: Mutex<BTreeMap<GroupId, Open>>,
+    store: Arc<SnapshotStore>,
+}
+
+impl HostInbox {
+    fn mailbox(&self, group: GroupId) -> Arc<Mailbox> {
+        let loops = self.mailboxes.len() as u64;
+        let at = usize::try_from(group.0 % loops).unwrap_or_default();
+        #[expect(clippy::indexing_slicing, reason = "a remainder of the length")]
+        Arc::clone(&self.mailboxes[at])
+    }
+
+    fn reserve(
+        &self,
+        group: GroupId,
+        handle: Group,
+        shared: Arc<Shared>,
+    ) -> Result<(), GroupError> {
+        let mut groups = self.groups.lock();
+        if groups.contains_key(&group) {
+            return Err(GroupError::AlreadyOpen { group });
+        }
+        groups.insert(group, Open { handle, shared });
+        Ok(())
+    }
+}
+
+impl Inbox for HostInbox {
+    fn receive(&self, from: NodeId, envelope: Envelope) -> Result<(), Busy> {
+        self.mailbox(envelope.group).message(from, envelope)
+    }
+
+    fn snapshot(
+        &self,
+        from: NodeId,
+        header: SnapshotHeader,
+    ) -> Result<Box<dyn SnapshotSink>, SnapshotRefused> {
+        let group = header.group;
+        if header.from != from || header.to != self.host {
+            let reason = "it is not from its sender, or not for this host";
+            return Err(SnapshotRefused::Invalid { reason });
+        }
+        let Some(shared) = self
+            .groups
+            .lock()
+            .get(&group)
+            .map(|open| Arc::clone(&open.shared))
+        else {
+            return Err(SnapshotRefused::UnknownGroup { group });
+        };
+        let mailbox = self.mailbox(group);
+        if shared.read(|status| status.commit >= header.meta.last.index) {
+            // The core answers with what it has, which tells the leader where to go on.
+            let what = Reported::Received(header.message());
+            mailbox.report(Report { group, what });
+            return Err(SnapshotRefused::NotNeeded);
+        }
+        self.store.receive(header, mailbox)
+    }
+
+    fn unreachable(&self, peer: NodeId) {
+        self.mailboxes
+            .iter()
+            .for_each(|mailbox| mailbox.unreachable(peer));
+    }
+}

@@ -1,0 +1,697 @@
+//! One group on its run loop: its core, and what waits for what.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use raftwerk_raft::codec::decode_conf_change;
+use raftwerk_raft::{
+    Body, ConfState, Entry, EntryKind, GroupId, GroupWrite, HardState, LogId, LogIndex, LogReader,
+    Message, NodeId, Persist, PersistAck, RawNode, Ready, Role, SnapshotMeta, SoftState, Ticket,
+};
+
+use super::proposals::Proposals;
+use super::reads::Reads;
+use super::snapshots::Snapshots;
+use super::{Ask, Effect, Reported};
+use crate::apply::{Actor, Job};
+use crate::config::GroupConfig;
+use crate::envelope::{Envelope, EnvelopeBody};
+use crate::error::{ProposeError, ReadError, SnapshotError, TransferError};
+use crate::member::MemberTable;
+use crate::oneshot::Completer;
+use crate::status::{GroupEvent, Health, PeerStatus, Shared};
+
+/// What a group is opened from.
+pub(crate) struct DriverParts {
+    pub(crate) group: GroupId,
+    pub(crate) host: NodeId,
+    pub(crate) node: RawNode<Arc<dyn LogReader>>,
+    pub(crate) log: Arc<dyn LogReader>,
+    pub(crate) config: GroupConfig,
+    pub(crate) seed: u64,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) actor: Arc<Actor>,
+    pub(crate) members: MemberTable,
+    pub(crate) conf_state: ConfState,
+    pub(crate) applied: LogId,
+    pub(crate) hard_state: HardState,
+    /// The newest snapshot recorded in the log.
+    pub(crate) snapshot: LogId,
+}
+
+/// What follows once a write is durable, or taken, where nothing needs it to be durable.
+pub(crate) struct Step {
+    pub(crate) group: GroupId,
+    pub(crate) needs_sync: bool,
+    messages: Vec<Message>,
+    ack: Option<PersistAck>,
+    /// A peer's snapshot that replaces the state.
+    install: Option<SnapshotMeta>,
+    /// A snapshot made here that is now recorded.
+    record: Option<SnapshotMeta>,
+}
+
+/// The configuration as of an index: a snapshot of an older state needs the one of its time.
+struct Conf {
+    since: LogIndex,
+    conf_state: ConfState,
+    members: MemberTable,
+}
+
+struct Transfer {
+    to: NodeId,
+    until: u64,
+    answer: Completer<(), TransferError>,
+}
+
+/// One group.
+pub(crate) struct Driver {
+    group: GroupId,
+    host: NodeId,
+    node: RawNode<Arc<dyn LogReader>>,
+    log: Arc<dyn LogReader>,
+    shared: Arc<Shared>,
+    actor: Arc<Actor>,
+    proposals: Proposals,
+    reads: Reads,
+    snapshots: Snapshots,
+    transfer: Option<Transfer>,
+    /// Steps that wait for the disk, in the order of their tickets.
+    awaiting: VecDeque<(Ticket, Step)>,
+    /// Never empty: the first is in force at `applied`.
+    confs: VecDeque<Conf>,
+    hard_state: HardState,
+    soft_state: SoftState,
+    applied: LogId,
+    now: u64,
+    election_ticks: u64,
+    installing: bool,
+    halted: Option<Arc<str>>,
+}
+
+impl Driver {
+    pub(crate) fn new(parts: DriverParts) -> Self {
+        let DriverParts {
+            group,
+            host,
+            node,
+            log,
+            config,
+            seed,
+            shared,
+            actor,
+            ..
+        } = parts;
+        let election_ticks = u64::from(config.raft.election_ticks);
+        let limits = config.limits;
+        let since = parts.applied.index;
+        let conf = Conf {
+            since,
+            conf_state: parts.conf_state,
+            members: parts.members,
+        };
+        Self {
+            group,
+            host,
+            node,
+            log,
+            shared,
+            actor,
+            proposals: Proposals::new(group, host, limits, seed),
+            reads: Reads::new(limits, election_ticks, seed),
+            snapshots: Snapshots::new(config.snapshot, parts.snapshot),
+            transfer: None,
+            awaiting: VecDeque::new(),
+            confs: VecDeque::from([conf]),
+            hard_state: parts.hard_state,
+            soft_state: SoftState::default(),
+            applied: parts.applied,
+            now: 0,
+            election_ticks,
+            installing: false,
+            halted: None,
+        }
+    }
+
+    pub(crate) const fn group(&self) -> GroupId {
+        self.group
+    }
+
+    pub(crate) fn actor(&self) -> Arc<Actor> {
+        Arc::clone(&self.actor)
+    }
+
+    /// The member table in force.
+    fn members(&self) -> MemberTable {
+        self.confs
+            .back()
+            .map(|conf| conf.members.clone())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn tick(&mut self, out: &mut Vec<Effect>) {
+        if self.halted.is_some() {
+            return;
+        }
+        self.now += 1;
+        self.node.tick();
+        self.proposals.tick(self.now, out);
+        self.reads.tick(self.now);
+        if let Some(transfer) = self.transfer.take_if(|transfer| transfer.until <= self.now) {
+            transfer.answer.complete(Err(TransferError::TimedOut));
+        }
+        let peers = self.peers();
+        self.shared.update(|status| status.peers = peers);
+    }
+
+    fn peers(&self) -> Vec<PeerStatus> {
+        Vec::new()
+    }
+
+    pub(crate) fn message(&mut self, from: NodeId, body: EnvelopeBody, out: &mut Vec<Effect>) {
+        if self.halted.is_some() {
+            return;
+        }
+        match body {
+            // The state itself comes on a stream of its own; the sink hands the message in.
+            EnvelopeBody::Raft(Message {
+                body: Body::Snapshot { .. },
+                ..
+            }) => {}
+            EnvelopeBody::Raft(message) if message.from == from && message.to == self.host => {
+                self.step(message);
+            }
+            EnvelopeBody::Raft(_) => {}
+            EnvelopeBody::Forward {
+                request,
+                kind,
+                data,
+            } => {
+                self.proposals
+                    .remote(from, request, (kind, data), self.now, out);
+            }
+            EnvelopeBody::Forwarded { request, result } => {
+                self.proposals.forward_answered(request, result, out);
+            }
+        }
+    }
+
+    fn step(&mut self, message: Message) {
+        // What the core does not take it has counted; messages may be lost in any case.
+        let _ = self.node.step(message);
+    }
+
+    pub(crate) fn unreachable(&mut self, peer: NodeId) {
+        if self.halted.is_none() {
+            self.node.report_unreachable(peer);
+        }
+    }
+
+    pub(crate) fn ask(&mut self, ask: Ask) {
+        if let Some(cause) = &self.halted {
+            return ask.refuse_halted(cause);
+        }
+        match ask {
+            Ask::Propose { data, answer } => self.proposals.normal(data, answer, self.now),
+            Ask::Change { change, answer } => self.proposals.change(change, answer, self.now),
+            Ask::Read { answer } => self.reads.ask(answer, self.now),
+            Ask::Transfer { to, answer } => self.transfer(to, answer),
+            Ask::Snapshot { answer } => self.snapshots.ask(answer),
+            Ask::Campaign => self.node.campaign(),
+        }
+    }
+
+    fn transfer(&mut self, to: NodeId, answer: Completer<(), TransferError>) {
+        let is_voter = self
+            .confs
+            .back()
+            .is_some_and(|conf| conf.conf_state.voters.contains(&to));
+        if !is_voter {
+            return answer.complete(Err(TransferError::NotVoter { to }));
+        }
+        match self.node.leader() {
+            None => answer.complete(Err(TransferError::NoLeader)),
+            Some(leader) if leader == to => answer.complete(Ok(())),
+            Some(_) if self.transfer.is_some() => answer.complete(Err(TransferError::Busy)),
+            Some(_) => {
+                self.node.transfer_leader(to);
+                let until = self.now.saturating_add(2 * self.election_ticks);
+                self.transfer = Some(Transfer { to, until, answer });
+            }
+        }
+    }
+
+    pub(crate) fn report(&mut self, what: Reported, out: &mut Vec<Effect>) {
+        if self.halted.is_some() {
+            return;
+        }
+        match what {
+            Reported::Open(_) => {}
+            Reported::Applied { last, ack } => {
+                self.node.applied(ack);
+                self.applied_to(last);
+            }
+            Reported::Halted { cause } => self.halt(&cause, out),
+            Reported::LogRead { id, result } => self.node.log_read(id, result),
+            Reported::View(Ok(view)) => {
+                let last = view.source.applied();
+                if self.snapshots.viewed(last, view.persisted) {
+                    let meta = self.meta_at(last);
+                    out.push(Effect::Build {
+                        group: self.group,
+                        meta,
+                        source: view.source,
+                    });
+                }
+            }
+            Reported::View(Err(reason)) | Reported::Built(Err(reason)) => {
+                self.snapshots.failed(&reason, self.now);
+            }
+            Reported::Built(Ok(meta)) => self.snapshots.built(meta),
+            Reported::Received(message) => self.step(message),
+            Reported::Restored(last) => {
+                self.installing = false;
+                self.applied_to(last);
+                self.shared.tell(&GroupEvent::SnapshotInstalled { last });
+                out.push(Effect::Collect {
+                    group: self.group,
+                    newest: self.snapshots.newest(),
+                });
+            }
+            Reported::Sent { to, status } => self.node.report_snapshot(to, status),
+        }
+    }
+
+    fn applied_to(&mut self, last: LogId) {
+        self.applied = last;
+        while self
+            .confs
+            .get(1)
+            .is_some_and(|next| next.since <= last.index)
+        {
+            self.confs.pop_front();
+        }
+        self.reads.applied(last.index);
+    }
+
+    /// What a snapshot of the state at `last` says.
+    fn meta_at(&self, last: LogId) -> SnapshotMeta {
+        let conf = self
+            .confs
+            .iter()
+            .rev()
+            .find(|conf| conf.since <= last.index);
+        let conf = conf.or_else(|| self.confs.front());
+        SnapshotMeta {
+            last,
+            conf_state: conf.map(|conf| conf.conf_state.clone()).unwrap_or_default(),
+            context: conf.map(|conf| conf.members.encode()).unwrap_or_default(),
+        }
+    }
+
+    /// Everything that follows from the inputs so far: effects, and one step to write.
+    pub(crate) fn collect(&mut self, out: &mut Vec<Effect>) -> Option<(GroupWrite, Step)> {
+        if self.halted.is_some() {
+            return None;
+        }
+        self.proposals.flush(&mut self.node, self.now, out);
+        self.reads.flush(&mut self.node, self.now);
+        let mut write = GroupWrite {
+            group: self.group,
+            ..GroupWrite::default()
+        };
+        let mut step = Step {
+            group: self.group,
+            needs_sync: false,
+            messages: Vec::new(),
+            ack: None,
+            install: None,
+            record: None,
+        };
+        if self.node.has_ready() {
+            let ready = self.node.ready();
+            self.take(ready, &mut write, &mut step, out);
+        }
+        if let Some(halted) = self.node.halted() {
+            let cause = Arc::from(halted.cause.as_str());
+            self.halt(&cause, out);
+            return None;
+        }
+        if self.snapshots.begin(self.now) {
+            out.push(Effect::Apply {
+                actor: Arc::clone(&self.actor),
+                job: Job::View,
+            });
+        }
+        let own = self.snapshots.has_write();
+        if own {
+            step.record = self.snapshots.write(&mut write);
+        }
+        step.needs_sync |= step.install.is_some() || step.record.is_some();
+        let empty = write
+            == GroupWrite {
+                group: self.group,
+                ..GroupWrite::default()
+            };
+        if empty && step.messages.is_empty() && step.ack.is_none() {
+            return None;
+        }
+        Some((write, step))
+    }
+
+    fn take(
+        &mut self,
+        ready: Ready,
+        write: &mut GroupWrite,
+        step: &mut Step,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(soft_state) = ready.soft_state {
+            self.soft_state_changed(soft_state);
+        }
+        for message in ready.messages {
+            self.send(message, out);
+        }
+        for state in &ready.read_states {
+            self.reads.state(state);
+        }
+        if let (Some(ack), false) = (ready.apply_ack, ready.committed.is_empty()) {
+            self.commit(ready.committed, ack, out);
+        }
+        self.reads.applied(self.applied.index);
+        for read in ready.reads {
+            out.push(Effect::Read {
+                group: self.group,
+                log: Arc::clone(&self.log),
+                read,
+            });
+        }
+        if ready.snapshot_wanted {
+            self.snapshots.want();
+        }
+        if let Some(persist) = ready.persist {
+            self.persist(persist, write, step);
+        }
+    }
+
+    fn persist(&mut self, persist: Persist, write: &mut GroupWrite, step: &mut Step) {
+        let Persist {
+            hard_state,
+            snapshot,
+            entries,
+            must_sync,
+            messages,
+            ack,
+        } = persist;
+        if let Some(hard_state) = hard_state {
+            if hard_state.term != self.hard_state.term {
+                self.tell_leadership(hard_state);
+            }
+            self.hard_state = hard_state;
+        }
+        if let Some(meta) = &snapshot {
+            // The record and the commit index that covers it become durable together.
+            self.hard_state.commit = self.hard_state.commit.max(meta.last.index);
+            self.install(meta);
+        }
+        let reset = snapshot.is_some();
+        write.hard_state = (hard_state.is_some() || reset).then_some(self.hard_state);
+        write.reset_to = snapshot.clone();
+        write.append = entries;
+        step.needs_sync = must_sync;
+        step.messages = messages;
+        step.ack = ack;
+        step.install = snapshot;
+    }
+
+    fn install(&mut self, meta: &SnapshotMeta) {
+        self.installing = true;
+        self.snapshots.installing(meta.last);
+        // What cannot be read here cannot be read by anybody: the ids stay, without addresses.
+        let mut members = MemberTable::decode(&meta.context).unwrap_or_default();
+        members.update(&MemberTable::new(), &meta.conf_state);
+        let conf_state = meta.conf_state.clone();
+        self.confs.push_back(Conf {
+            since: meta.last.index,
+            conf_state,
+            members,
+        });
+    }
+
+    fn soft_state_changed(&mut self, soft_state: SoftState) {
+        let before = std::mem::replace(&mut self.soft_state, soft_state);
+        if before.leader != soft_state.leader {
+            self.proposals.leader_changed(self.now, self.election_ticks);
+            let arrived = |transfer: &mut Transfer| soft_state.leader == Some(transfer.to);
+            if let Some(transfer) = self.transfer.take_if(arrived) {
+                transfer.answer.complete(Ok(()));
+            }
+        }
+        let SoftState { leader, role } = soft_state;
+        self.shared.update(|status| {
+            status.leader = leader;
+            status.role = role;
+            status.term = self.node.term();
+        });
+        self.tell_leadership(HardState {
+            term: self.node.term(),
+            ..self.hard_state
+        });
+    }
+
+    fn tell_leadership(&self, hard_state: HardState) {
+        let SoftState { leader, role } = self.soft_state;
+        self.shared.tell(&GroupEvent::Leadership {
+            leader,
+            role,
+            term: hard_state.term,
+        });
+    }
+
+    fn send(&self, message: Message, out: &mut Vec<Effect>) {
+        let to = message.to;
+        if let Body::Snapshot { meta } = &message.body {
+            let meta = meta.clone();
+            return out.push(Effect::SendSnapshot {
+                group: self.group,
+                message,
+                meta,
+            });
+        }
+        let envelope = Envelope {
+            group: self.group,
+            body: EnvelopeBody::Raft(message),
+        };
+        out.push(Effect::Send { to, envelope });
+    }
+
+    fn commit(&mut self, entries: Vec<Entry>, ack: raftwerk_raft::ApplyAck, out: &mut Vec<Effect>) {
+        let mut changes = entries
+            .iter()
+            .filter(|entry| entry.kind != EntryKind::Normal)
+            .peekable();
+        if changes.peek().is_some() {
+            changes.for_each(|entry| self.reconfigure(entry));
+            self.publish(out);
+        }
+        let bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
+        self.snapshots.applying(entries.len() as u64, bytes);
+        let waiters = self.proposals.committed(&entries, out);
+        let job = Job::Apply {
+            entries,
+            waiters,
+            ack,
+        };
+        out.push(Effect::Apply {
+            actor: Arc::clone(&self.actor),
+            job,
+        });
+    }
+
+    /// Every member comes to the same verdict on a change that cannot be read or made: it has no
+    /// effect.
+    fn reconfigure(&mut self, entry: &Entry) {
+        let Ok(change) = decode_conf_change(entry.data.clone()) else {
+            return;
+        };
+        let Ok(conf_state) = self.node.apply_conf_change(&change) else {
+            return;
+        };
+        let mut members = self.members();
+        let changed = MemberTable::decode(&change.context).unwrap_or_default();
+        members.update(&changed, &conf_state);
+        self.confs.push_back(Conf {
+            since: entry.index(),
+            conf_state,
+            members,
+        });
+    }
+
+    /// Tells the handles and the transport of the configuration in force.
+    fn publish(&self, out: &mut Vec<Effect>) {
+        let Some(Conf {
+            conf_state,
+            members,
+            ..
+        }) = self.confs.back()
+        else {
+            return;
+        };
+        self.shared.update(|status| {
+            status.conf_state = conf_state.clone();
+            status.members = members.clone();
+        });
+        self.shared.tell(&GroupEvent::Membership {
+            conf_state: conf_state.clone(),
+        });
+        out.push(Effect::Members {
+            group: self.group,
+            members: members.clone(),
+        });
+    }
+
+    /// The group begins. One without members has not heard of them yet, and keeps its contacts.
+    pub(crate) fn begin(&self, out: &mut Vec<Effect>) {
+        if !self.members().is_empty() {
+            self.publish(out);
+        }
+    }
+
+    /// The step was taken by the log under `ticket`. Done at once where it needs no sync and
+    /// nothing before it waits for one: what follows from steps keeps their order.
+    pub(crate) fn submitted(&mut self, ticket: Ticket, step: Step, out: &mut Vec<Effect>) -> bool {
+        if step.needs_sync || !self.awaiting.is_empty() {
+            self.awaiting.push_back((ticket, step));
+            return true;
+        }
+        self.release(step, out);
+        false
+    }
+
+    /// Everything up to `ticket` is durable.
+    pub(crate) fn durable(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
+        // A step behind the last durable one that needs no sync of its own waits no longer.
+        while let Some((at, step)) = self.awaiting.pop_front() {
+            if at > ticket && step.needs_sync {
+                self.awaiting.push_front((at, step));
+                break;
+            }
+            self.release(step, out);
+        }
+    }
+
+    fn release(&mut self, step: Step, out: &mut Vec<Effect>) {
+        if self.halted.is_some() {
+            return;
+        }
+        for message in step.messages {
+            if message.to == self.host {
+                self.step(message);
+            } else {
+                self.send(message, out);
+            }
+        }
+        if let Some(ack) = step.ack {
+            self.node.persisted(ack);
+        }
+        if let Some(meta) = step.install {
+            self.publish(out);
+            let job = Job::Restore { meta };
+            out.push(Effect::Apply {
+                actor: Arc::clone(&self.actor),
+                job,
+            });
+        }
+        if let Some(meta) = step.record {
+            self.snapshots.recorded(&meta);
+            let last = meta.last;
+            self.node.snapshot_available(meta);
+            self.shared.tell(&GroupEvent::SnapshotTaken { last });
+            out.push(Effect::Collect {
+                group: self.group,
+                newest: last,
+            });
+        }
+    }
+
+    /// True when another turn has something to do without another input.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.halted.is_none() && (self.node.has_ready() || self.snapshots.has_write())
+    }
+
+    /// The log cannot take the step, or will never make it durable.
+    pub(crate) fn storage_failed(&mut self, cause: &str, out: &mut Vec<Effect>) {
+        if self.halted.is_some() {
+            return;
+        }
+        self.node.storage_failed(cause.to_owned());
+        self.halt(&cause.into(), out);
+    }
+
+    fn halt(&mut self, cause: &Arc<str>, out: &mut Vec<Effect>) {
+        let cause = Arc::clone(cause);
+        self.halted = Some(Arc::clone(&cause));
+        self.awaiting.clear();
+        self.proposals.end(
+            &ProposeError::Halted {
+                cause: Arc::clone(&cause),
+            },
+            out,
+        );
+        self.reads.end(&ReadError::Halted {
+            cause: Arc::clone(&cause),
+        });
+        self.snapshots.end(SnapshotError::Halted {
+            cause: Arc::clone(&cause),
+        });
+        if let Some(transfer) = self.transfer.take() {
+            let cause = Arc::clone(&cause);
+            transfer
+                .answer
+                .complete(Err(TransferError::Halted { cause }));
+        }
+        self.shared.update(|status| {
+            status.role = Role::Follower;
+            status.leader = None;
+            status.health = Health::Halted {
+                cause: Arc::clone(&cause),
+            };
+        });
+        self.shared.tell(&GroupEvent::Halted { cause });
+    }
+
+    /// The host stops.
+    pub(crate) fn end(&mut self, out: &mut Vec<Effect>) {
+        self.proposals.end(&ProposeError::Stopped, out);
+        self.reads.end(&ReadError::Stopped);
+        self.snapshots.end(SnapshotError::Stopped);
+        self.transfer = None;
+        self.shared.end();
+    }
+
+    /// Writes down how the group is, for its handles.
+    pub(crate) fn refresh(&self) {
+        let core = self.node.status();
+        let snapshot = self.snapshots.newest();
+        self.shared.update(|status| {
+            status.group = self.group;
+            status.node = self.host;
+            status.term = core.hard_state.term;
+            status.commit = core.hard_state.commit;
+            status.applied = self.applied;
+            status.first = self.log.first();
+            status.last = core.last;
+            status.snapshot = (snapshot != LogId::ZERO).then_some(snapshot);
+            status.pending = self.proposals.len() + self.reads.len();
+            if self.halted.is_none() {
+                status.role = core.role;
+                status.leader = core.leader;
+                status.health = if self.installing {
+                    Health::Installing
+                } else {
+                    Health::Running
+                };
+            }
+        });
+    }
+}

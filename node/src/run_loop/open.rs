@@ -1,0 +1,312 @@
+//! Opening a group: from what the log, the state machine and the snapshot files hold, to a core
+//! that agrees with all three.
+
+use std::sync::Arc;
+
+use raftwerk_raft::codec::decode_conf_change;
+use raftwerk_raft::{
+    ConfChange, ConfChangeKind, ConfChangeStep, ConfState, Entry, EntryKind, GroupId, GroupState,
+    GroupWrite, HardState, LogId, LogIndex, LogReader, NodeId, OpenGroup, RawNode, Restart,
+    StateMachine, Storage, Term, WriteBatch,
+};
+
+use super::driver::{Driver, DriverParts};
+use crate::apply::Actor;
+use crate::config::{GroupConfig, Start};
+use crate::envelope::encode_change;
+use crate::error::GroupError;
+use crate::mailbox::Mailbox;
+use crate::member::{Member, MemberTable};
+use crate::snapshot::SnapshotStore;
+use crate::status::Shared;
+use crate::transport::Transport;
+
+/// Bytes of entries in memory while the configuration is read from the log.
+const READ_BYTES: u64 = 1024 * 1024;
+
+/// What a group is opened with.
+pub(crate) struct Opening {
+    pub(crate) group: GroupId,
+    pub(crate) host: NodeId,
+    pub(crate) config: GroupConfig,
+    pub(crate) seed: u64,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) snapshots: Arc<SnapshotStore>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Opens a group; blocks on the disk.
+pub(crate) fn open(
+    opening: Opening,
+    mut machine: Box<dyn StateMachine>,
+) -> Result<Driver, GroupError> {
+    let Opening {
+        group,
+        host,
+        config,
+        storage,
+        snapshots,
+        ..
+    } = &opening;
+    let (group, host) = (*group, *host);
+    config.check(host)?;
+    snapshots
+        .open_group(group)
+        .map_err(|error| GroupError::SnapshotFile {
+            path: snapshots.dir.display().to_string(),
+            reason: error.to_string(),
+        })?;
+    let OpenGroup { state, log } = storage.open_group(group)?;
+    let state = begin(group, &config.start, storage, state)?;
+    let applied = restored(&opening, machine.as_mut(), &state)?;
+    check_applied(log.as_ref(), applied, &state)?;
+    let mut hard_state = state.hard_state;
+    // The commit index is a hint that may be behind; what was applied was committed.
+    hard_state.commit = hard_state.commit.max(applied.index);
+    let newest = state
+        .snapshot
+        .as_ref()
+        .map_or(LogId::ZERO, |meta| meta.last);
+    let restart = Restart {
+        hard_state,
+        conf_state: ConfState::default(),
+        applied: applied.index,
+        snapshot: state.snapshot,
+        health: state.health,
+    };
+    let recovered = recover(&opening, restart, &log)?;
+    let Opening {
+        config,
+        seed,
+        snapshots,
+        transport,
+        mailbox,
+        shared,
+        ..
+    } = opening;
+    let actor = Arc::new(Actor::new(group, machine, mailbox, transport, snapshots));
+    Ok(Driver::new(DriverParts {
+        group,
+        host,
+        node: recovered.node,
+        log,
+        config,
+        seed,
+        shared,
+        actor,
+        members: recovered.members,
+        conf_state: recovered.conf_state,
+        applied,
+        hard_state: state.hard_state,
+        snapshot: newest,
+    }))
+}
+
+struct Recovered {
+    node: RawNode<Arc<dyn LogReader>>,
+    members: MemberTable,
+    conf_state: ConfState,
+}
+
+/// The core, with the configuration of the newest snapshot and of the changes that were applied
+/// after it. `restart.snapshot` is the newest one recorded.
+fn recover(
+    opening: &Opening,
+    mut restart: Restart,
+    log: &Arc<dyn LogReader>,
+) -> Result<Recovered, GroupError> {
+    let group = opening.group;
+    let applied = restart.applied;
+    let snapshot = restart.snapshot.take().unwrap_or_default();
+    let mut conf_state = snapshot.conf_state.clone();
+    let mut members =
+        MemberTable::decode(&snapshot.context).map_err(|error| unreadable(group, error))?;
+    members.update(&MemberTable::new(), &conf_state);
+    restart.conf_state = conf_state.clone();
+    let after = snapshot.last.index;
+    // Only one whose file is here can be sent to others.
+    restart.snapshot =
+        Some(snapshot).filter(|meta| opening.snapshots.find(group, meta.last).is_some());
+    let mut raft = opening.config.raft.clone();
+    raft.id = opening.host;
+    raft.seed = opening.seed;
+    let mut node = RawNode::new(raft, restart, Arc::clone(log))?;
+    for change in changes(group, log.as_ref(), after, applied)? {
+        if let Ok(next) = node.apply_conf_change(&change) {
+            conf_state = next;
+            let changed = MemberTable::decode(&change.context).unwrap_or_default();
+            members.update(&changed, &conf_state);
+        }
+    }
+    Ok(Recovered {
+        node,
+        members,
+        conf_state,
+    })
+}
+
+fn unreadable(group: GroupId, error: impl ToString) -> GroupError {
+    GroupError::Log {
+        group,
+        reason: error.to_string(),
+    }
+}
+
+/// A new group's log begins with the changes that add its first members: one entry each, in order
+/// of id, so that all of them write the same without having talked to each other, and whoever joins
+/// later reads them there like any other change.
+fn begin(
+    group: GroupId,
+    start: &Start,
+    storage: &Arc<dyn Storage>,
+    state: GroupState,
+) -> Result<GroupState, GroupError> {
+    let is_new = state.hard_state == HardState::default()
+        && state.snapshot.is_none()
+        && state.last == LogId::ZERO;
+    let members = match start {
+        _ if !is_new => return Ok(state),
+        Start::Existing => return Err(GroupError::NotFound { group }),
+        Start::Join { .. } => return Ok(state),
+        Start::Bootstrap { members } => members,
+    };
+    let mut members = members.clone();
+    members.sort_by_key(|member| member.id);
+    let term = Term(1);
+    let append: Vec<Entry> = (1..)
+        .zip(&members)
+        .map(|(at, member)| first(at, member))
+        .collect();
+    let last = append.last().map_or(LogId::ZERO, |entry| entry.id);
+    let hard_state = HardState {
+        term,
+        vote: None,
+        commit: last.index,
+    };
+    let write = GroupWrite {
+        group,
+        append,
+        hard_state: Some(hard_state),
+        ..GroupWrite::default()
+    };
+    let batch = WriteBatch {
+        groups: vec![write],
+        ..WriteBatch::default()
+    };
+    let ticket = storage
+        .submit(batch)
+        .map_err(|error| unreadable(group, error))?;
+    storage
+        .wait(ticket)
+        .map_err(|error| unreadable(group, error))?;
+    Ok(GroupState {
+        hard_state,
+        first: LogIndex(1),
+        last,
+        ..state
+    })
+}
+
+fn first(index: u64, member: &Member) -> Entry {
+    let step = ConfChangeStep {
+        kind: ConfChangeKind::AddVoter,
+        node: member.id,
+    };
+    let table: MemberTable = [member.clone()].into_iter().collect();
+    let change = ConfChange {
+        steps: vec![step],
+        context: table.encode(),
+        ..ConfChange::default()
+    };
+    Entry {
+        id: LogId::new(Term(1), LogIndex(index)),
+        kind: EntryKind::ConfChange,
+        data: encode_change(&change),
+    }
+}
+
+/// Brings a state machine that is older than the log's beginning up to the snapshot there.
+fn restored(
+    opening: &Opening,
+    machine: &mut dyn StateMachine,
+    state: &GroupState,
+) -> Result<LogId, GroupError> {
+    let applied = machine.applied();
+    let Some(meta) = state
+        .snapshot
+        .as_ref()
+        .filter(|meta| applied.index < meta.last.index)
+    else {
+        return Ok(applied);
+    };
+    let file = |error: std::io::Error| GroupError::SnapshotFile {
+        path: opening.snapshots.dir.display().to_string(),
+        reason: error.to_string(),
+    };
+    let source = opening.snapshots.state(opening.group, meta).map_err(file)?;
+    let Some(mut source) = source else {
+        return Err(GroupError::SnapshotMissing {
+            applied,
+            snapshot: meta.last,
+        });
+    };
+    machine.restore(meta, source.as_mut())?;
+    Ok(meta.last)
+}
+
+/// What the state machine has applied must be what the log holds there.
+fn check_applied(
+    log: &dyn LogReader,
+    applied: LogId,
+    state: &GroupState,
+) -> Result<(), GroupError> {
+    let same = match log.term(applied.index) {
+        Ok(term) => term == applied.term,
+        // Compacted: the snapshot stands for it. Beyond the end: the log has lost its tail.
+        Err(_) => applied.index < state.first,
+    };
+    if same || applied == LogId::ZERO {
+        Ok(())
+    } else {
+        Err(GroupError::LostTail {
+            applied,
+            last: state.last,
+        })
+    }
+}
+
+/// The configuration changes in `(after, up_to]`.
+fn changes(
+    group: GroupId,
+    log: &dyn LogReader,
+    after: LogIndex,
+    up_to: LogIndex,
+) -> Result<Vec<ConfChange>, GroupError> {
+    let mut changes = Vec::new();
+    let mut next = after.next();
+    while next <= up_to {
+        let entries = log
+            .read(next..up_to.next(), READ_BYTES)
+            .map_err(|error| unreadable(group, error))?;
+        let Some(last) = entries.last() else {
+            return Err(unreadable(group, format!("entry {next} is missing")));
+        };
+        next = last.index().next();
+        let made = entries
+            .iter()
+            .filter(|entry| entry.kind != EntryKind::Normal);
+        changes.extend(made.filter_map(|entry| decode_conf_change(entry.data.clone()).ok()));
+    }
+    Ok(changes)
+}
+
+/// The members that the transport must know before the log tells.
+pub(crate) fn contacts(start: &Start) -> MemberTable {
+    match start {
+        Start::Join { contacts } => contacts.iter().cloned().collect(),
+        Start::Bootstrap { members } => members.iter().cloned().collect(),
+        Start::Existing => MemberTable::new(),
+    }
+}

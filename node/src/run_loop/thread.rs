@@ -1,0 +1,190 @@
+//! The thread around a turn, and what performs its effects.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use raftwerk_raft::{GroupId, Message, SnapshotMeta, SnapshotStatus, Storage};
+
+use super::{Effect, Event, Report, Reported, Turn};
+use crate::apply::Actor;
+use crate::mailbox::Mailbox;
+use crate::peers::Peers;
+use crate::pool::Pool;
+use crate::snapshot::{Outgoing, SnapshotStore};
+use crate::transport::{OutgoingSnapshot, SnapshotDone, SnapshotHeader, Transport};
+
+/// Who does what a run loop must not do itself.
+#[derive(Clone)]
+pub(crate) struct Workers {
+    pub(crate) apply: Arc<Pool>,
+    pub(crate) reads: Arc<Pool>,
+    pub(crate) snapshots: Arc<Pool>,
+    pub(crate) store: Arc<SnapshotStore>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) peers: Arc<Peers>,
+}
+
+/// One run loop.
+pub(crate) struct Loop {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) workers: Workers,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) tick: Duration,
+    pub(crate) batch_bytes_max: usize,
+    /// The longest that a tick came late, in microseconds.
+    pub(crate) late_micros: Arc<AtomicU64>,
+}
+
+impl Loop {
+    /// Runs it in a thread, which ends with the state machines it had.
+    pub(crate) fn start(self, name: String) -> io::Result<JoinHandle<Vec<Arc<Actor>>>> {
+        thread::Builder::new().name(name).spawn(move || self.run())
+    }
+
+    fn run(self) -> Vec<Arc<Actor>> {
+        let mut turn = Turn::new(Arc::clone(&self.storage), self.batch_bytes_max);
+        let notify = Arc::clone(&self.mailbox);
+        let subscription = self
+            .storage
+            .on_durable(Box::new(move |mark| notify.durable(mark)));
+        let mut next_tick = Instant::now() + self.tick;
+        let (mut events, mut effects) = (Vec::new(), Vec::new());
+        let mut stopped = false;
+        while !stopped {
+            self.mailbox
+                .take((!turn.is_ready()).then_some(next_tick), &mut events);
+            let now = Instant::now();
+            if now >= next_tick {
+                let late = now.duration_since(next_tick).as_micros();
+                let late = u64::try_from(late).unwrap_or(u64::MAX);
+                self.late_micros.fetch_max(late, Ordering::Relaxed);
+                // Missed ticks are not made up for: after a pause nobody's lease has run out twice.
+                next_tick = now + self.tick;
+                turn.handle(Event::Tick);
+            }
+            for event in events.drain(..) {
+                stopped |= matches!(event, Event::Stop);
+                turn.handle(event);
+            }
+            turn.poll(&mut effects);
+            for effect in effects.drain(..) {
+                self.perform(effect);
+            }
+        }
+        drop(subscription);
+        // A poisoned store has told every group before.
+        let _ = self.storage.wait(turn.last_ticket());
+        turn.actors()
+    }
+
+    fn perform(&self, effect: Effect) {
+        let workers = &self.workers;
+        match effect {
+            Effect::Send { to, envelope } => workers.transport.send(to, envelope),
+            Effect::Apply { actor, job } => actor.push(job, &workers.apply),
+            Effect::Read { group, log, read } => {
+                let mailbox = Arc::clone(&self.mailbox);
+                workers.reads.spawn(move || {
+                    let result = log.read(read.range, read.max_bytes);
+                    let what = Reported::LogRead {
+                        id: read.id,
+                        result,
+                    };
+                    mailbox.report(Report { group, what });
+                });
+            }
+            Effect::Build {
+                group,
+                meta,
+                mut source,
+            } => {
+                let store = Arc::clone(&workers.store);
+                let mailbox = Arc::clone(&self.mailbox);
+                workers.snapshots.spawn(move || {
+                    let built = store.build(group, &meta, source.as_mut());
+                    let result = built
+                        .map(|()| meta)
+                        .map_err(|error| error.to_string().into());
+                    mailbox.report(Report {
+                        group,
+                        what: Reported::Built(result),
+                    });
+                });
+            }
+            Effect::SendSnapshot {
+                group,
+                message,
+                meta,
+            } => {
+                let sender = Sender {
+                    store: Arc::clone(&workers.store),
+                    transport: Arc::clone(&workers.transport),
+                    mailbox: Arc::clone(&self.mailbox),
+                };
+                workers
+                    .snapshots
+                    .spawn(move || sender.send(group, &message, meta));
+            }
+            Effect::Collect { group, newest } => {
+                let store = Arc::clone(&workers.store);
+                // A file that cannot be removed now is tried again after the next snapshot.
+                workers
+                    .snapshots
+                    .spawn(move || drop(store.collect(group, newest)));
+            }
+            Effect::Members { group, members } => {
+                workers
+                    .peers
+                    .update(group, members, workers.transport.as_ref());
+            }
+        }
+    }
+}
+
+struct Sender {
+    store: Arc<SnapshotStore>,
+    transport: Arc<dyn Transport>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Sender {
+    fn send(self, group: GroupId, message: &Message, meta: SnapshotMeta) {
+        let to = message.to;
+        let mailbox = self.mailbox;
+        let done = SnapshotDone::new(move |status| {
+            mailbox.report(Report {
+                group,
+                what: Reported::Sent { to, status },
+            });
+        });
+        let opened = self.store.bytes(group, meta.last);
+        let Ok(Some(Outgoing {
+            snapshot,
+            len_bytes,
+            bytes,
+        })) = opened
+        else {
+            return done.report(SnapshotStatus::Failed);
+        };
+        let header = SnapshotHeader {
+            group,
+            from: message.from,
+            to,
+            term: message.term,
+            meta,
+            snapshot,
+            len_bytes,
+        };
+        self.transport.send_snapshot(
+            to,
+            OutgoingSnapshot {
+                header,
+                bytes,
+                done,
+            },
+        );
+    }
+}

@@ -1,0 +1,292 @@
+//! One run loop's groups: takes events, and in `poll` collects what follows from them into effects
+//! and one write batch.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use raftwerk_raft::{GroupId, Poisoned, Storage, SubmitError, Ticket, WriteBatch};
+
+use super::driver::Driver;
+use super::submit::{Batch, split};
+use super::{Effect, Event, Report, Reported, Request};
+use crate::apply::Actor;
+use crate::envelope::Envelope;
+
+/// How often one poll goes round while groups have more to do; what is left then is for the next.
+const ROUNDS_MAX: usize = 4;
+
+/// The groups of one run loop. No clock and no threads: `handle` an event, `poll` for effects.
+pub(crate) struct Turn {
+    storage: Arc<dyn Storage>,
+    batch_bytes_max: usize,
+    groups: BTreeMap<GroupId, Driver>,
+    dirty: BTreeSet<GroupId>,
+    /// Which groups wait for which ticket, in order.
+    in_flight: VecDeque<(Ticket, Vec<GroupId>)>,
+    /// What the log was too full to take, in order. While there is any, no group is collected:
+    /// nothing is lost and nothing is overtaken.
+    stalled: VecDeque<WriteBatch>,
+    /// What follows once the last of `stalled` is taken.
+    stalled_batch: Option<Batch>,
+    last_ticket: Ticket,
+    durable: Ticket,
+    poisoned: Option<Poisoned>,
+    stopping: bool,
+    out: Vec<Effect>,
+}
+
+impl Turn {
+    pub(crate) fn new(storage: Arc<dyn Storage>, batch_bytes_max: usize) -> Self {
+        Self {
+            storage,
+            batch_bytes_max,
+            groups: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            in_flight: VecDeque::new(),
+            stalled: VecDeque::new(),
+            stalled_batch: None,
+            last_ticket: Ticket::default(),
+            durable: Ticket::default(),
+            poisoned: None,
+            stopping: false,
+            out: Vec::new(),
+        }
+    }
+
+    /// The newest ticket of all: a clean end waits for it.
+    pub(crate) const fn last_ticket(&self) -> Ticket {
+        self.last_ticket
+    }
+
+    /// True when another poll has something to do without another event.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.dirty.is_empty() && self.stalled_batch.is_none()
+    }
+
+    /// The state machines, to be ended with the host.
+    pub(crate) fn actors(&self) -> Vec<Arc<Actor>> {
+        self.groups.values().map(Driver::actor).collect()
+    }
+
+    /// Takes one event.
+    pub(crate) fn handle(&mut self, event: Event) {
+        match event {
+            Event::Tick => {
+                for (group, driver) in &mut self.groups {
+                    driver.tick(&mut self.out);
+                    self.dirty.insert(*group);
+                }
+            }
+            Event::Durable(Ok(ticket)) => self.durable(ticket),
+            Event::Durable(Err(poisoned)) => self.poison(&poisoned),
+            // The log is full: entries would only pile up, and the leader sends them again.
+            Event::Message { envelope, .. }
+                if self.stalled_batch.is_some() && envelope.has_entries() => {}
+            Event::Message {
+                from,
+                envelope: Envelope { group, body },
+            } => {
+                if let Some(driver) = self.groups.get_mut(&group) {
+                    driver.message(from, body, &mut self.out);
+                    self.dirty.insert(group);
+                }
+            }
+            Event::Unreachable(peer) => {
+                for (group, driver) in &mut self.groups {
+                    driver.unreachable(peer);
+                    self.dirty.insert(*group);
+                }
+            }
+            Event::Request(Request { group, ask }) => match self.groups.get_mut(&group) {
+                // The log is full: whoever proposes more must wait.
+                Some(_) if self.stalled_batch.is_some() => ask.refuse_busy(),
+                Some(driver) => {
+                    driver.ask(ask);
+                    self.dirty.insert(group);
+                }
+                None => ask.refuse_stopped(),
+            },
+            Event::Report(Report { group, what }) => self.report(group, what),
+            Event::Stop => {
+                self.stopping = true;
+                for driver in self.groups.values_mut() {
+                    driver.end(&mut self.out);
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, group: GroupId, what: Reported) {
+        if let Reported::Open(mut driver) = what {
+            driver.begin(&mut self.out);
+            if let Some(poisoned) = &self.poisoned {
+                driver.storage_failed(&poisoned.to_string(), &mut self.out);
+            }
+            if self.stopping {
+                driver.end(&mut self.out);
+            }
+            self.groups.insert(driver.group(), *driver);
+        } else if let Some(driver) = self.groups.get_mut(&group) {
+            driver.report(what, &mut self.out);
+        }
+        self.dirty.insert(group);
+    }
+
+    fn durable(&mut self, ticket: Ticket) {
+        self.durable = self.durable.max(ticket);
+        while self.in_flight.front().is_some_and(|(at, _)| *at <= ticket) {
+            let Some((_, groups)) = self.in_flight.pop_front() else {
+                break;
+            };
+            for group in groups {
+                if let Some(driver) = self.groups.get_mut(&group) {
+                    driver.durable(ticket, &mut self.out);
+                    self.dirty.insert(group);
+                }
+            }
+        }
+    }
+
+    fn poison(&mut self, poisoned: &Poisoned) {
+        self.poisoned = Some(poisoned.clone());
+        self.stalled.clear();
+        self.stalled_batch = None;
+        self.in_flight.clear();
+        let cause = poisoned.to_string();
+        for (group, driver) in &mut self.groups {
+            driver.storage_failed(&cause, &mut self.out);
+            self.dirty.insert(*group);
+        }
+    }
+
+    /// Moves into `effects`, in order, everything that follows from the events so far, and submits
+    /// one batch for all groups that have something to write.
+    pub(crate) fn poll(&mut self, effects: &mut Vec<Effect>) {
+        let mut touched = BTreeSet::new();
+        self.retry();
+        for _ in 0..ROUNDS_MAX {
+            if self.dirty.is_empty() || self.stalled_batch.is_some() {
+                break;
+            }
+            self.round(&mut touched);
+        }
+        for group in touched {
+            if let Some(driver) = self.groups.get(&group) {
+                driver.refresh();
+            }
+        }
+        effects.append(&mut self.out);
+    }
+
+    fn round(&mut self, touched: &mut BTreeSet<GroupId>) {
+        let mut batch = Batch::default();
+        for group in std::mem::take(&mut self.dirty) {
+            if self.stalled_batch.is_some() {
+                self.dirty.insert(group);
+                continue;
+            }
+            touched.insert(group);
+            let Some(driver) = self.groups.get_mut(&group) else {
+                continue;
+            };
+            if let Some((write, step)) = driver.collect(&mut self.out) {
+                batch.push(write, step);
+            }
+            if driver.is_ready() {
+                self.dirty.insert(group);
+            }
+            if batch.bytes() >= self.batch_bytes_max {
+                self.submit(std::mem::take(&mut batch));
+            }
+        }
+        if !batch.is_empty() {
+            self.submit(batch);
+        }
+    }
+
+    fn submit(&mut self, mut batch: Batch) {
+        self.stalled.push_back(batch.take_writes());
+        self.stalled_batch = Some(batch);
+        self.retry();
+    }
+
+    /// Hands the log what it has not taken yet.
+    fn retry(&mut self) {
+        while let Some(batch) = self.stalled.pop_front() {
+            if batch.groups.is_empty() {
+                continue;
+            }
+            match self.storage.submit(batch) {
+                Ok(ticket) => self.last_ticket = ticket,
+                Err(SubmitError::Full(batch)) => return self.stalled.push_front(batch),
+                Err(SubmitError::TooLarge { batch, bytes, max }) => {
+                    self.too_large(batch, bytes, max);
+                }
+                Err(SubmitError::Poisoned(poisoned)) => return self.poison(&poisoned),
+                Err(error) => return self.refused(&error),
+            }
+        }
+        if let Some(batch) = self.stalled_batch.take() {
+            self.submitted(batch);
+        }
+    }
+
+    fn submitted(&mut self, batch: Batch) {
+        let ticket = self.last_ticket;
+        let mut waiting = Vec::new();
+        for step in batch.steps {
+            let group = step.group;
+            let Some(driver) = self.groups.get_mut(&group) else {
+                continue;
+            };
+            if driver.submitted(ticket, step, &mut self.out) {
+                waiting.push(group);
+            }
+            if driver.is_ready() {
+                self.dirty.insert(group);
+            }
+        }
+        if !waiting.is_empty() {
+            self.in_flight.push_back((ticket, waiting));
+            self.durable(self.durable);
+        }
+    }
+
+    fn too_large(&mut self, batch: WriteBatch, bytes: u64, max: u64) {
+        let group = batch.groups.first().map(|write| write.group);
+        if let Some((first, rest)) = split(batch) {
+            self.stalled.push_front(rest);
+            self.stalled.push_front(first);
+        } else if let Some(group) = group {
+            let cause = format!(
+                "an entry makes a write of {bytes} bytes and the log takes {max}: raise the log's \
+                 limit or lower the proposals', then restart"
+            );
+            self.fail(group, &cause);
+        }
+    }
+
+    /// The log says that a write contradicts it, and has not handed the batch back: no group whose
+    /// step was in it can go on.
+    fn refused(&mut self, error: &SubmitError) {
+        let cause = format!("{error}; this is a bug: keep the log's folder and report it");
+        self.stalled.clear();
+        for step in self
+            .stalled_batch
+            .take()
+            .into_iter()
+            .flat_map(|batch| batch.steps)
+        {
+            self.fail(step.group, &cause);
+        }
+    }
+
+    fn fail(&mut self, group: GroupId, cause: &str) {
+        for batch in &mut self.stalled {
+            batch.groups.retain(|write| write.group != group);
+        }
+        if let Some(driver) = self.groups.get_mut(&group) {
+            driver.storage_failed(cause, &mut self.out);
+        }
+    }
+}

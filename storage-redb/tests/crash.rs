@@ -1,0 +1,223 @@
+//! The power goes at every call of a workload: data and applied index stay of one moment, and
+//! nothing that was durable is lost.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raftwerk_raft::{
+    LogId, LogIndex, ScanOrder, SnapshotReader, SnapshotSource, StateOp, StateStore, Term,
+};
+use raftwerk_storage_redb::{RedbOptions, RedbStore, SYNC_NEW_STATE, SYNC_STATE};
+use raftwerk_testkit::crash::{CrashOptions, CrashReport, crash_points};
+use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Keep, PlanLimits};
+
+type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+struct Incoming(Box<dyn SnapshotSource>);
+
+impl SnapshotReader for Incoming {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.0.read(out)
+    }
+}
+
+fn open(vfs: &FaultVfs) -> Result<RedbStore, String> {
+    let mut options = RedbOptions::new("/state");
+    options.cache_bytes = 1 << 20;
+    RedbStore::open(Arc::new(vfs.clone()), &options).map_err(|error| error.to_string())
+}
+
+fn id(index: u64) -> LogId {
+    LogId::new(Term(1), LogIndex(index))
+}
+
+/// The batch of entry `index`: one key of its own, one that every batch overwrites, and every
+/// fourth removes a range.
+fn batch(index: u64) -> Vec<StateOp> {
+    let put = |key: String, value: Vec<u8>| StateOp::Put {
+        key: key.into(),
+        value: value.into(),
+    };
+    let mut ops = vec![
+        put(format!("own/{index:04}"), index.to_le_bytes().to_vec()),
+        put("shared".to_owned(), vec![index.to_le_bytes()[0]; 700]),
+    ];
+    if index.is_multiple_of(4) {
+        ops.push(StateOp::DeleteRange {
+            start: Bytes::from_static(b"own/0001"),
+            end: format!("own/{:04}", index - 1).into(),
+        });
+    }
+    ops
+}
+
+/// What a store that applied everything up to `last` must hold.
+fn expected(last: u64) -> Contents {
+    let mut contents = Contents::new();
+    for op in (1..=last).flat_map(batch) {
+        match op {
+            StateOp::Put { key, value } => {
+                contents.insert(key.to_vec(), value.to_vec());
+            }
+            StateOp::Delete { key } => {
+                contents.remove(key.as_ref());
+            }
+            StateOp::DeleteRange { start, end } => {
+                contents.retain(|key, _| key < &start.to_vec() || key >= &end.to_vec());
+            }
+        }
+    }
+    contents
+}
+
+fn contents(store: &RedbStore) -> (LogId, Contents) {
+    let view = store.view().unwrap();
+    let mut contents = Contents::new();
+    view.scan(
+        (Bound::Unbounded, Bound::Unbounded),
+        ScanOrder::Ascending,
+        &mut |key, value| {
+            contents.insert(key.to_vec(), value.to_vec());
+            ControlFlow::Continue(())
+        },
+    )
+    .unwrap();
+    (view.applied(), contents)
+}
+
+/// `acknowledged`: the index that `persist` or `restore` last reported.
+fn check(acknowledged: u64, store: &RedbStore) -> Result<(), String> {
+    let (applied, found) = contents(store);
+    if applied.index.0 < acknowledged {
+        return Err(format!("{acknowledged} was durable, {applied} is left"));
+    }
+    if store.durable_applied().unwrap() != applied {
+        return Err("what is there after opening must count as durable".to_owned());
+    }
+    if found != expected(applied.index.0) {
+        return Err(format!("data is not that of {applied}: {:?}", found.keys()));
+    }
+    Ok(())
+}
+
+fn options(stride: usize, random: usize) -> CrashOptions {
+    let plans = PlanLimits {
+        subsets_max: 2,
+        random,
+        prefixes_max: 2,
+        tear_at: &[100],
+        ..PlanLimits::default()
+    };
+    CrashOptions {
+        plans,
+        stride,
+        ..CrashOptions::default()
+    }
+}
+
+fn enumerate(vfs: &FaultVfs, options: &CrashOptions) -> Result<CrashReport, String> {
+    crash_points(
+        vfs,
+        0_u64,
+        options,
+        |vfs, progress| {
+            let store = open(vfs).unwrap();
+            for index in 1..=12 {
+                store.write(&batch(index), id(index)).unwrap();
+                if index % 3 == 0 {
+                    let durable = store.persist().unwrap();
+                    assert_eq!(durable, id(index));
+                    progress.update(|acknowledged| *acknowledged = index);
+                }
+            }
+            let source = store.checkpoint().unwrap();
+            store.write(&batch(13), id(13)).unwrap();
+            assert_eq!(store.restore(&mut Incoming(source)).unwrap(), id(12));
+        },
+        open,
+        |acknowledged, store| check(*acknowledged, &store),
+    )
+    .map_err(|failure| failure.to_string())
+}
+
+#[test]
+fn data_and_applied_index_agree_after_every_crash() {
+    let report = enumerate(&FaultVfs::new(), &options(2, 1)).unwrap();
+    assert!(report.moments > 40 && report.images > 200, "{report:?}");
+}
+
+#[test]
+fn enumeration_notices_a_commit_that_does_not_sync() {
+    let vfs = FaultVfs::new();
+    vfs.disable_sync(SYNC_STATE);
+    assert!(enumerate(&vfs, &options(1, 1)).is_err());
+}
+
+#[test]
+fn enumeration_notices_a_new_file_whose_name_is_not_synced() {
+    let vfs = FaultVfs::new();
+    vfs.disable_sync(SYNC_NEW_STATE);
+    assert!(enumerate(&vfs, &options(1, 1)).is_err());
+}
+
+#[test]
+fn what_was_not_persisted_is_lost_together_with_its_index() {
+    let vfs = FaultVfs::new();
+    let store = open(&vfs).unwrap();
+    store.write(&batch(1), id(1)).unwrap();
+    store.persist().unwrap();
+    store.write(&batch(2), id(2)).unwrap();
+    assert_eq!(store.view().unwrap().applied(), id(2));
+    assert_eq!(store.durable_applied().unwrap(), id(1));
+    let left = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    let store = open(&left).unwrap();
+    assert_eq!(contents(&store), (id(1), expected(1)));
+}
+
+#[test]
+fn broken_restore_leaves_the_old_state() {
+    struct Breaks(Box<dyn SnapshotSource>, usize);
+    impl SnapshotReader for Breaks {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            self.1 = self
+                .1
+                .checked_sub(1)
+                .ok_or(io::ErrorKind::ConnectionReset)?;
+            self.0.read(&mut out[..1])
+        }
+    }
+    let vfs = FaultVfs::new();
+    let store = open(&vfs).unwrap();
+    store.write(&batch(1), id(1)).unwrap();
+    let source = store.checkpoint().unwrap();
+    store.write(&batch(2), id(2)).unwrap();
+    assert!(store.restore(&mut Breaks(source, 600)).is_err());
+    assert_eq!(contents(&store), (id(2), expected(2)));
+    let source = store.checkpoint().unwrap();
+    assert_eq!(store.restore(&mut Incoming(source)).unwrap(), id(2));
+    drop(store);
+    let plan = CrashPlan::PowerLoss {
+        data: Keep::Nothing,
+        names: Keep::Nothing,
+    };
+    assert_eq!(
+        contents(&open(&vfs.crash(&plan)).unwrap()),
+        (id(2), expected(2))
+    );
+}
+
+#[test]
+fn live_bytes_are_those_of_the_keys_and_values() {
+    let vfs = FaultVfs::new();
+    let store = open(&vfs).unwrap();
+    for index in 1..=9 {
+        store.write(&batch(index), id(index)).unwrap();
+        let expected: usize = expected(index).iter().map(|(k, v)| k.len() + v.len()).sum();
+        assert_eq!(store.stats().unwrap().live_bytes, expected as u64);
+    }
+    assert!(store.stats().unwrap().allocated_bytes > 0);
+}

@@ -1,0 +1,196 @@
+//! Where the suite's stores live, and how it takes them down.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use raftwerk_raft::{Storage, StorageError};
+
+use crate::fault_vfs::{CallKind, CrashPlan, Fault, FaultVfs};
+
+/// Makes homes: one for each test, empty, apart from all others. Any `Fn() -> impl LogHome` is one.
+pub trait LogFactory {
+    /// An empty home.
+    fn create(&self) -> Box<dyn LogHome>;
+}
+
+impl<F, H> LogFactory for F
+where
+    F: Fn() -> H,
+    H: LogHome + 'static,
+{
+    fn create(&self) -> Box<dyn LogHome> {
+        Box::new(self())
+    }
+}
+
+/// Whether a home can do what was asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Ability {
+    /// Done.
+    Done,
+    /// This home cannot: the case is printed as skipped, with this reason.
+    Unsupported(&'static str),
+}
+
+/// The place that one store lives in: a folder, a file system in memory, a table.
+pub trait LogHome: Send {
+    /// Opens the store. Called again after each [`LogHome::kill`] and [`LogHome::power_loss`], by
+    /// when every earlier handle is dropped, and once while an earlier one lives: to be refused.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn open(&mut self) -> Result<Arc<dyn Storage>, StorageError>;
+
+    /// The process dies without a goodbye. What was submitted and not synced may stay or go. The
+    /// earlier handles are dropped after this: they may fail, and must change nothing any more.
+    fn kill(&mut self);
+
+    /// The power goes: the durable stays, of the rest what `seed` picks (0: nothing). Earlier
+    /// handles as for [`LogHome::kill`].
+    fn power_loss(&mut self, seed: u64) -> Ability;
+
+    /// Makes every sync of the open store wait until the returned value is dropped. `None`: this
+    /// home cannot.
+    fn hold_syncs(&mut self) -> Option<HeldSyncs>;
+
+    /// Makes the next sync of the open store fail; later ones succeed.
+    fn fail_next_sync(&mut self) -> Ability;
+}
+
+/// Syncs wait until this is dropped.
+pub struct HeldSyncs {
+    release: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl HeldSyncs {
+    /// Runs `release` when dropped.
+    #[must_use]
+    pub fn new(release: impl FnOnce() + Send + 'static) -> Self {
+        Self {
+            release: Some(Box::new(release)),
+        }
+    }
+}
+
+impl Drop for HeldSyncs {
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            release();
+        }
+    }
+}
+
+impl fmt::Debug for HeldSyncs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HeldSyncs")
+    }
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut closed = self.closed.lock();
+        while *closed {
+            self.opened.wait(&mut closed);
+        }
+    }
+
+    fn open(&self) {
+        *self.closed.lock() = false;
+        self.opened.notify_all();
+    }
+}
+
+/// The home of a store that does all its input and output through a [`FaultVfs`]: it can do
+/// everything the suite asks for.
+pub struct VfsHome<F> {
+    vfs: FaultVfs,
+    open: F,
+    gate: Arc<Gate>,
+}
+
+impl<F> VfsHome<F>
+where
+    F: FnMut(&FaultVfs) -> Result<Arc<dyn Storage>, StorageError> + Send,
+{
+    /// A home on an empty file system; `open` opens the store in it.
+    pub fn new(open: F) -> Self {
+        let home = Self {
+            vfs: FaultVfs::new(),
+            open,
+            gate: Arc::default(),
+        };
+        home.watch();
+        home
+    }
+
+    /// The file system of the present life.
+    #[must_use]
+    pub const fn vfs(&self) -> &FaultVfs {
+        &self.vfs
+    }
+
+    fn watch(&self) {
+        let gate = Arc::clone(&self.gate);
+        self.vfs.on_call(Box::new(move |_, call| {
+            if matches!(call.kind, CallKind::Sync | CallKind::SyncDir) {
+                gate.pass();
+            }
+        }));
+    }
+
+    fn crash(&mut self, plan: &CrashPlan) {
+        self.vfs = self.vfs.crash(plan);
+        self.watch();
+    }
+}
+
+impl<F> fmt::Debug for VfsHome<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VfsHome")
+            .field("vfs", &self.vfs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F> LogHome for VfsHome<F>
+where
+    F: FnMut(&FaultVfs) -> Result<Arc<dyn Storage>, StorageError> + Send,
+{
+    fn open(&mut self) -> Result<Arc<dyn Storage>, StorageError> {
+        (self.open)(&self.vfs)
+    }
+
+    fn kill(&mut self) {
+        self.crash(&CrashPlan::Kill);
+    }
+
+    fn power_loss(&mut self, seed: u64) -> Ability {
+        let plan = if seed == 0 {
+            CrashPlan::LOSE_UNSYNCED
+        } else {
+            CrashPlan::random(seed)
+        };
+        self.crash(&plan);
+        Ability::Done
+    }
+
+    fn hold_syncs(&mut self) -> Option<HeldSyncs> {
+        *self.gate.closed.lock() = true;
+        let gate = Arc::clone(&self.gate);
+        Some(HeldSyncs::new(move || gate.open()))
+    }
+
+    fn fail_next_sync(&mut self) -> Ability {
+        self.vfs
+            .fail_at(self.vfs.calls(), Fault::FsyncFailsOnceThenOk);
+        Ability::Done
+    }
+}

@@ -1,0 +1,179 @@
+//! The suite passes a right store and finds what is wrong with each broken one.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs
+)]
+
+mod reference;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use raftwerk_testkit::log_suite::CASES;
+use reference::{Broken, ReferenceHome};
+
+raftwerk_testkit::storage_suite!(|| ReferenceHome::new(None));
+
+/// What each broken store is caught by, among others.
+const CAUGHT_BY: &[(Broken, &str)] = &[
+    (
+        Broken::ForgetsTruncation,
+        "conflicting_append_truncates_the_suffix",
+    ),
+    (
+        Broken::ResurrectsTruncatedAfterCrash,
+        "truncated_suffix_stays_gone_after_a_crash",
+    ),
+    (
+        Broken::AnswersStaleTerm,
+        "reader_opened_before_sees_every_later_batch",
+    ),
+    (
+        Broken::SplitsBatchAtCrash,
+        "batch_over_groups_survives_whole_or_not_at_all",
+    ),
+    (Broken::LosesHardStateAtReopen, "last_hard_state_wins"),
+    (Broken::LosesVoteOnAppend, "last_hard_state_wins"),
+    (
+        Broken::CompactsTooFar,
+        "compaction_moves_first_and_keeps_the_term_before_it",
+    ),
+    (
+        Broken::CompactsBeyondSnapshot,
+        "compaction_beyond_the_snapshot_is_refused",
+    ),
+    (
+        Broken::ForgetsSnapshotContext,
+        "snapshot_meta_is_kept_whole",
+    ),
+    (
+        Broken::ForgetsTermBeforeFirst,
+        "compaction_moves_first_and_keeps_the_term_before_it",
+    ),
+    (Broken::AcceptsGap, "gap_is_refused_without_effect"),
+    (
+        Broken::AppliesHalfOfARefusedBatch,
+        "invalid_group_refuses_the_whole_batch",
+    ),
+    (
+        Broken::DestroyLeavesHardState,
+        "destroyed_group_leaves_nothing",
+    ),
+    (
+        Broken::DestroyIsForgottenAtReopen,
+        "destroyed_group_leaves_nothing",
+    ),
+    (
+        Broken::ResetKeepsTheLog,
+        "reset_empties_the_log_just_behind_the_snapshot",
+    ),
+    (
+        Broken::KeepsRemovedValue,
+        "named_values_are_set_replaced_and_removed",
+    ),
+    (
+        Broken::IgnoresByteLimit,
+        "reads_stop_at_the_byte_limit_but_give_one",
+    ),
+    (
+        Broken::GivesNothingUnderASmallLimit,
+        "reads_stop_at_the_byte_limit_but_give_one",
+    ),
+    (
+        Broken::AnswersBeyondTheEnd,
+        "ranges_outside_the_log_are_refused",
+    ),
+    (Broken::ListsUnsorted, "groups_are_listed_in_order_of_id"),
+    (Broken::RepeatsTickets, "tickets_begin_at_one_and_grow"),
+    (
+        Broken::AcksBeforeSync,
+        "unsynced_batch_is_not_called_durable",
+    ),
+    (
+        Broken::AcksBeforeSync,
+        "acknowledged_batches_survive_power_loss",
+    ),
+    (
+        Broken::ForgetsLazyBatches,
+        "lazy_batch_becomes_durable_when_waited_for",
+    ),
+    (
+        Broken::ReadsOnlyDurable,
+        "submitted_batch_is_readable_at_once",
+    ),
+    (
+        Broken::BlocksSubmitOnTheDisk,
+        "submit_and_reads_do_not_wait_for_the_disk",
+    ),
+    (Broken::NotifiesAfterDrop, "dropped_subscription_is_silent"),
+    (
+        Broken::NotifiesBackwards,
+        "watermark_notices_are_monotone_and_reach_the_end",
+    ),
+    (Broken::RecoversFromPoison, "failed_sync_poisons_for_ever"),
+    (
+        Broken::KeepsHalfOfATooLargeBatch,
+        "refused_batch_comes_back_unchanged",
+    ),
+    (
+        Broken::OpensTwice,
+        "second_open_is_refused_while_the_first_lives",
+    ),
+    (
+        Broken::ReordersCompactionBeforeAppend,
+        "snapshot_of_another_log_is_refused",
+    ),
+];
+
+fn caught(broken: Broken, name: &str) -> bool {
+    let (_, case) = CASES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .expect("a known case");
+    catch_unwind(AssertUnwindSafe(|| {
+        case(&|| ReferenceHome::new(Some(broken)))
+    }))
+    .is_err()
+}
+
+#[test]
+fn each_broken_store_is_caught_by_the_case_that_names_its_fault() {
+    for (broken, name) in CAUGHT_BY {
+        assert!(caught(*broken, name), "{name} did not notice {broken:?}");
+    }
+}
+
+#[test]
+fn random_sequences_catch_broken_stores_by_themselves() {
+    for broken in [
+        Broken::ForgetsTruncation,
+        Broken::CompactsTooFar,
+        Broken::LosesVoteOnAppend,
+        Broken::DestroyLeavesHardState,
+        Broken::ResetKeepsTheLog,
+        Broken::KeepsRemovedValue,
+        Broken::ForgetsTermBeforeFirst,
+    ] {
+        assert!(
+            caught(broken, "random_batches_match_the_model"),
+            "{broken:?}"
+        );
+    }
+    for broken in [
+        Broken::LosesHardStateAtReopen,
+        Broken::ForgetsSnapshotContext,
+        Broken::DestroyIsForgottenAtReopen,
+        Broken::ResurrectsTruncatedAfterCrash,
+    ] {
+        let name = "random_batches_match_the_model_with_a_reopen_after_each";
+        assert!(caught(broken, name), "{broken:?}");
+    }
+    for broken in [Broken::SplitsBatchAtCrash, Broken::AcksBeforeSync] {
+        assert!(
+            caught(broken, "random_batches_survive_kills_and_power_cuts"),
+            "{broken:?}"
+        );
+    }
+}

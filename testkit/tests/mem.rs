@@ -1,0 +1,85 @@
+//! The log and the state store in memory pass the suites.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
+
+use std::sync::Arc;
+
+use raftwerk_raft::{Storage, StorageError};
+use raftwerk_storage_mem::{MemDisk, MemLog, MemLogOptions, SyncMode};
+use raftwerk_testkit::log_suite::{Ability, HeldSyncs, LogHome};
+
+struct MemHome {
+    disk: MemDisk,
+    log: Option<Arc<MemLog>>,
+    sync: SyncMode,
+}
+
+impl MemHome {
+    fn new(sync: SyncMode) -> Self {
+        Self {
+            disk: MemDisk::default(),
+            log: None,
+            sync,
+        }
+    }
+
+    fn crash(&mut self, keep: usize) {
+        if let Some(log) = self.log.take() {
+            drop(log.crash_keeping(keep).expect("opens again"));
+        }
+    }
+}
+
+impl LogHome for MemHome {
+    fn open(&mut self) -> Result<Arc<dyn Storage>, StorageError> {
+        let options = MemLogOptions {
+            sync: self.sync,
+            queued_bytes_max: 8 << 20,
+            batch_bytes_max: 4 << 20,
+        };
+        let log = Arc::new(MemLog::open(&self.disk, options)?);
+        self.log = Some(Arc::clone(&log));
+        Ok(log)
+    }
+
+    fn kill(&mut self) {
+        self.crash(usize::MAX);
+    }
+
+    fn power_loss(&mut self, seed: u64) -> Ability {
+        self.crash(usize::try_from(seed % 4).expect("small"));
+        Ability::Done
+    }
+
+    fn hold_syncs(&mut self) -> Option<HeldSyncs> {
+        let held = self.log.as_ref()?.hold_syncs();
+        Some(HeldSyncs::new(move || drop(held)))
+    }
+
+    fn fail_next_sync(&mut self) -> Ability {
+        match &self.log {
+            Some(log) => {
+                log.fail_next_sync("the disk said no");
+                Ability::Done
+            }
+            None => Ability::Unsupported("not open"),
+        }
+    }
+}
+
+mod synced_at_once {
+    raftwerk_testkit::storage_suite!(|| super::MemHome::new(super::SyncMode::Immediate));
+}
+
+mod synced_on_demand {
+    raftwerk_testkit::storage_suite!(|| super::MemHome::new(super::SyncMode::Manual));
+}
+
+mod synced_by_a_thread {
+    use std::time::Duration;
+
+    use super::{MemHome, SyncMode};
+
+    raftwerk_testkit::storage_suite!(|| MemHome::new(SyncMode::Delayed(Duration::from_micros(
+        100
+    ))));
+}
