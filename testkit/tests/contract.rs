@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use raftwerk_testkit::log_suite;
+use raftwerk_testkit::{log_suite, state_suite};
 
 const CONTRACT: &str = include_str!("../../docs/storage-contract.md");
 
@@ -22,7 +22,9 @@ fn named_tests() -> BTreeSet<&'static str> {
 
 #[test]
 fn every_case_stands_in_the_contract_and_every_name_in_it_is_a_case() {
-    let cases: BTreeSet<&str> = log_suite::CASES.iter().map(|(name, _)| *name).collect();
+    let log = log_suite::CASES.iter().map(|(name, _)| *name);
+    let state = state_suite::CASES.iter().map(|(name, _)| *name);
+    let cases: BTreeSet<&str> = log.chain(state).collect();
     let named = named_tests();
     let unnamed: Vec<_> = cases.difference(&named).collect();
     assert!(unnamed.is_empty(), "no obligation names {unnamed:?}");

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use raftwerk_raft::{Storage, StorageError};
-use raftwerk_storage_mem::{MemDisk, MemLog, MemLogOptions, SyncMode};
+use raftwerk_raft::{StateError, StateStore, Storage, StorageError};
+use raftwerk_storage_mem::{MemDisk, MemLog, MemLogOptions, MemStore, SyncMode};
 use raftwerk_testkit::log_suite::{Ability, HeldSyncs, LogHome};
+use raftwerk_testkit::state_suite::StateHome;
 
 struct MemHome {
     disk: MemDisk,
@@ -82,4 +83,30 @@ mod synced_by_a_thread {
     raftwerk_testkit::storage_suite!(|| MemHome::new(SyncMode::Delayed(Duration::from_micros(
         100
     ))));
+}
+
+#[derive(Default)]
+struct MemStateHome(Arc<MemStore>);
+
+impl StateHome for MemStateHome {
+    fn open(&mut self) -> Result<Arc<dyn StateStore>, StateError> {
+        Ok(Arc::clone(&self.0) as Arc<dyn StateStore>)
+    }
+
+    fn kill(&mut self) {
+        self.0 = Arc::new(self.0.crash());
+    }
+
+    fn power_loss(&mut self, _seed: u64) -> Ability {
+        self.kill();
+        Ability::Done
+    }
+
+    fn fail_next_sync(&mut self) -> Ability {
+        Ability::Unsupported("memory has no syncs that fail")
+    }
+}
+
+mod state {
+    raftwerk_testkit::state_store_suite!(super::MemStateHome::default);
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
-use raftwerk_raft::{Storage, StorageError};
+use raftwerk_raft::{StateError, StateStore, Storage, StorageError};
 
 use crate::fault_vfs::{CallKind, CrashPlan, Fault, FaultVfs};
 
@@ -108,8 +108,8 @@ impl Gate {
     }
 }
 
-/// The home of a store that does all its input and output through a [`FaultVfs`]: it can do
-/// everything the suite asks for.
+/// The home of a store (a log, or a state store) that does all its input and output through a
+/// [`FaultVfs`]: it can do everything that the suites ask for.
 pub struct VfsHome<F> {
     vfs: FaultVfs,
     open: F,
@@ -120,8 +120,24 @@ impl<F> VfsHome<F>
 where
     F: FnMut(&FaultVfs) -> Result<Arc<dyn Storage>, StorageError> + Send,
 {
-    /// A home on an empty file system; `open` opens the store in it.
+    /// A log's home on an empty file system; `open` opens the log in it.
     pub fn new(open: F) -> Self {
+        Self::begin(open)
+    }
+}
+
+impl<F> VfsHome<F>
+where
+    F: FnMut(&FaultVfs) -> Result<Arc<dyn StateStore>, StateError> + Send,
+{
+    /// A state store's home on an empty file system; `open` opens the store in it.
+    pub fn of_state(open: F) -> Self {
+        Self::begin(open)
+    }
+}
+
+impl<F> VfsHome<F> {
+    fn begin(open: F) -> Self {
         let home = Self {
             vfs: FaultVfs::new(),
             open,
@@ -146,7 +162,23 @@ where
         }));
     }
 
-    fn crash(&mut self, plan: &CrashPlan) {
+    pub(crate) fn open_with<R>(&mut self, open: impl FnOnce(&mut F, &FaultVfs) -> R) -> R {
+        open(&mut self.open, &self.vfs)
+    }
+
+    pub(crate) fn fail_sync(&self) {
+        self.vfs
+            .fail_at(self.vfs.calls(), Fault::FsyncFailsOnceThenOk);
+    }
+
+    pub(crate) fn lose_power(&mut self, seed: u64) {
+        self.crash(&match seed {
+            0 => CrashPlan::LOSE_UNSYNCED,
+            _ => CrashPlan::random(seed),
+        });
+    }
+
+    pub(crate) fn crash(&mut self, plan: &CrashPlan) {
         self.vfs = self.vfs.crash(plan);
         self.watch();
     }
@@ -173,12 +205,7 @@ where
     }
 
     fn power_loss(&mut self, seed: u64) -> Ability {
-        let plan = if seed == 0 {
-            CrashPlan::LOSE_UNSYNCED
-        } else {
-            CrashPlan::random(seed)
-        };
-        self.crash(&plan);
+        self.lose_power(seed);
         Ability::Done
     }
 
@@ -189,8 +216,7 @@ where
     }
 
     fn fail_next_sync(&mut self) -> Ability {
-        self.vfs
-            .fail_at(self.vfs.calls(), Fault::FsyncFailsOnceThenOk);
+        self.fail_sync();
         Ability::Done
     }
 }

@@ -1,0 +1,122 @@
+//! The suite passes a right state store and finds what is wrong with each broken one.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    missing_docs
+)]
+
+mod reference_state;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use raftwerk_testkit::state_suite::CASES;
+use reference_state::{Broken, ReferenceStateHome};
+
+raftwerk_testkit::state_store_suite!(|| ReferenceStateHome::new(None));
+
+/// What each broken store is caught by, among others.
+const CAUGHT_BY: &[(Broken, &str)] = &[
+    (
+        Broken::AppliedLagsBehindTheData,
+        "batches_survive_whole_with_their_applied_id",
+    ),
+    (
+        Broken::AppliedIsDurableBeforeTheData,
+        "batches_survive_whole_with_their_applied_id",
+    ),
+    (
+        Broken::ForgetsAppliedOfEmptyBatch,
+        "batch_without_operations_moves_the_applied_id",
+    ),
+    (
+        Broken::RunsDeletesFirst,
+        "operations_take_effect_in_their_order",
+    ),
+    (Broken::ViewSeesLaterWrites, "view_keeps_its_moment"),
+    (
+        Broken::ScanIncludesExcludedBound,
+        "scan_honours_bounds_and_order",
+    ),
+    (
+        Broken::DescendingScanIgnoresUpperBound,
+        "scan_honours_bounds_and_order",
+    ),
+    (Broken::IgnoresBreak, "scan_ends_where_the_visitor_breaks"),
+    (
+        Broken::RemovesInclusiveEnd,
+        "range_removal_takes_the_half_open_range",
+    ),
+    (
+        Broken::DropsEmptyValues,
+        "keys_and_values_of_all_sizes_come_back",
+    ),
+    (
+        Broken::LosesPersisted,
+        "persisted_state_survives_power_loss",
+    ),
+    (
+        Broken::PersistIgnoresFailedSync,
+        "failed_persist_is_not_called_durable",
+    ),
+    (
+        Broken::CallsUnpersistedDurable,
+        "durable_applied_is_never_ahead_of_what_survives",
+    ),
+    (
+        Broken::CheckpointFollowsLaterWrites,
+        "checkpoint_keeps_its_moment",
+    ),
+    (Broken::RestoreMerges, "restore_replaces_everything_durably"),
+    (
+        Broken::RestoreIsNotDurable,
+        "restore_replaces_everything_durably",
+    ),
+    (Broken::RestoreTrustsTheStream, "damaged_stream_is_refused"),
+    (
+        Broken::RestoreTrustsTheStream,
+        "cut_or_extended_stream_is_refused",
+    ),
+    (
+        Broken::RestoreKeepsPartOfABrokenStream,
+        "broken_source_is_refused_and_the_restore_repeated",
+    ),
+    (Broken::StatsNeverShrink, "stats_follow_the_contents"),
+];
+
+fn caught(broken: Broken, name: &str) -> bool {
+    let (_, case) = CASES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .expect("a known case");
+    catch_unwind(AssertUnwindSafe(|| {
+        case(&|| ReferenceStateHome::new(Some(broken)))
+    }))
+    .is_err()
+}
+
+#[test]
+fn each_broken_store_is_caught_by_the_case_that_names_its_fault() {
+    for (broken, name) in CAUGHT_BY {
+        assert!(caught(*broken, name), "{name} did not notice {broken:?}");
+    }
+}
+
+#[test]
+fn random_sequences_catch_broken_stores_by_themselves() {
+    for broken in [
+        Broken::RunsDeletesFirst,
+        Broken::ViewSeesLaterWrites,
+        Broken::RemovesInclusiveEnd,
+        Broken::ForgetsAppliedOfEmptyBatch,
+    ] {
+        assert!(caught(broken, "random_batches_match_the_map"), "{broken:?}");
+    }
+    for broken in [Broken::LosesPersisted, Broken::AppliedLagsBehindTheData] {
+        assert!(
+            caught(broken, "random_batches_match_the_map_through_crashes"),
+            "{broken:?}"
+        );
+    }
+}
