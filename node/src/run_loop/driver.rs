@@ -671,21 +671,20 @@ impl Driver {
 
     /// Writes down how the group is, for its handles.
     pub(crate) fn refresh(&self) {
-        let core = self.node.status();
         let snapshot = self.snapshots.newest();
         self.shared.update(|status| {
             status.group = self.group;
             status.node = self.host;
-            status.term = core.hard_state.term;
-            status.commit = core.hard_state.commit;
+            status.term = self.node.term();
+            status.commit = self.hard_state.commit;
             status.applied = self.applied;
             status.first = self.log.first();
-            status.last = core.last;
+            status.last = self.log.last();
             status.snapshot = (snapshot != LogId::ZERO).then_some(snapshot);
             status.pending = self.proposals.len() + self.reads.len();
             if self.halted.is_none() {
-                status.role = core.role;
-                status.leader = core.leader;
+                status.role = self.node.role();
+                status.leader = self.node.leader();
                 status.health = if self.installing {
                     Health::Installing
                 } else {
