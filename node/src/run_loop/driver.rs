@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use raftwerk_raft::codec::decode_conf_change;
+use raftwerk_raft::tracker::ProgressState;
 use raftwerk_raft::{
     Body, ConfState, Entry, EntryKind, GroupId, GroupWrite, HardState, LogId, LogIndex, LogReader,
     Message, NodeId, Persist, PersistAck, RawNode, Ready, Role, SnapshotMeta, SoftState, Ticket,
@@ -164,8 +165,23 @@ impl Driver {
         self.shared.update(|status| status.peers = peers);
     }
 
+    /// How far the others are, if this member leads.
     fn peers(&self) -> Vec<PeerStatus> {
-        Vec::new()
+        if self.node.role() != Role::Leader {
+            return Vec::new();
+        }
+        let progress = self.node.status().progress.into_iter();
+        let others = progress.filter(|(id, _)| *id != self.host);
+        others
+            .map(|(id, progress)| PeerStatus {
+                id,
+                matched: progress.match_index,
+                learner: progress.is_learner,
+                active: progress.recent_active,
+                snapshot: (progress.state == ProgressState::Snapshot)
+                    .then_some(progress.pending_snapshot),
+            })
+            .collect()
     }
 
     pub(crate) fn message(&mut self, from: NodeId, body: EnvelopeBody, out: &mut Vec<Effect>) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
-    ConfChange, ConfChangeKind, ConfChangeStep, ConfState, Entry, EntryKind, GroupId, GroupState,
-    GroupWrite, HardState, LogId, LogIndex, LogReader, NodeId, OpenGroup, RawNode, Restart,
+    ConfChange, ConfChangeKind, ConfChangeStep, Entry, EntryKind, GroupId, GroupState, GroupWrite,
+    HardState, LogId, LogIndex, LogReader, NodeId, OpenGroup, RawNode, Restart, SnapshotMeta,
     StateMachine, Storage, Term, WriteBatch,
 };
 
@@ -62,21 +62,24 @@ pub(crate) fn open(
     let state = begin(group, &config.start, storage, state)?;
     let applied = restored(&opening, machine.as_mut(), &state)?;
     check_applied(log.as_ref(), applied, &state)?;
-    let mut hard_state = state.hard_state;
-    // The commit index is a hint that may be behind; what was applied was committed.
-    hard_state.commit = hard_state.commit.max(applied.index);
     let newest = state
         .snapshot
         .as_ref()
         .map_or(LogId::ZERO, |meta| meta.last);
-    let restart = Restart {
-        hard_state,
-        conf_state: ConfState::default(),
-        applied: applied.index,
-        snapshot: state.snapshot,
-        health: state.health,
-    };
-    let recovered = recover(&opening, restart, &log)?;
+    let members = members(group, &state, log.as_ref(), applied.index)?;
+    let mut restart = Restart::recover(&state, log.as_ref(), applied.index)?;
+    // The commit index is a hint that may be behind; what was applied was committed.
+    restart.hard_state.commit = restart.hard_state.commit.max(applied.index);
+    // Only a snapshot whose file is here can be sent to others.
+    let sendable = |meta: &SnapshotMeta| snapshots.find(group, meta.last).is_some();
+    restart.snapshot = restart.snapshot.filter(sendable);
+    let conf_state = restart.conf_state.clone();
+    let mut table = MemberTable::new();
+    table.update(&members, &conf_state);
+    let mut raft = config.raft.clone();
+    raft.id = host;
+    raft.seed = opening.seed;
+    let node = RawNode::new(raft, restart, Arc::clone(&log))?;
     let Opening {
         config,
         seed,
@@ -90,61 +93,18 @@ pub(crate) fn open(
     Ok(Driver::new(DriverParts {
         group,
         host,
-        node: recovered.node,
+        node,
         log,
         config,
         seed,
         shared,
         actor,
-        members: recovered.members,
-        conf_state: recovered.conf_state,
+        members: table,
+        conf_state,
         applied,
         hard_state: state.hard_state,
         snapshot: newest,
     }))
-}
-
-struct Recovered {
-    node: RawNode<Arc<dyn LogReader>>,
-    members: MemberTable,
-    conf_state: ConfState,
-}
-
-/// The core, with the configuration of the newest snapshot and of the changes that were applied
-/// after it. `restart.snapshot` is the newest one recorded.
-fn recover(
-    opening: &Opening,
-    mut restart: Restart,
-    log: &Arc<dyn LogReader>,
-) -> Result<Recovered, GroupError> {
-    let group = opening.group;
-    let applied = restart.applied;
-    let snapshot = restart.snapshot.take().unwrap_or_default();
-    let mut conf_state = snapshot.conf_state.clone();
-    let mut members =
-        MemberTable::decode(&snapshot.context).map_err(|error| unreadable(group, error))?;
-    members.update(&MemberTable::new(), &conf_state);
-    restart.conf_state = conf_state.clone();
-    let after = snapshot.last.index;
-    // Only one whose file is here can be sent to others.
-    restart.snapshot =
-        Some(snapshot).filter(|meta| opening.snapshots.find(group, meta.last).is_some());
-    let mut raft = opening.config.raft.clone();
-    raft.id = opening.host;
-    raft.seed = opening.seed;
-    let mut node = RawNode::new(raft, restart, Arc::clone(log))?;
-    for change in changes(group, log.as_ref(), after, applied)? {
-        if let Ok(next) = node.apply_conf_change(&change) {
-            conf_state = next;
-            let changed = MemberTable::decode(&change.context).unwrap_or_default();
-            members.update(&changed, &conf_state);
-        }
-    }
-    Ok(Recovered {
-        node,
-        members,
-        conf_state,
-    })
 }
 
 fn unreadable(group: GroupId, error: impl ToString) -> GroupError {
@@ -277,29 +237,39 @@ fn check_applied(
     }
 }
 
-/// The configuration changes in `(after, up_to]`.
-fn changes(
+/// The records of all members that the newest snapshot and the changes up to `applied` tell of, of
+/// those too who have gone since.
+fn members(
     group: GroupId,
+    state: &GroupState,
     log: &dyn LogReader,
-    after: LogIndex,
-    up_to: LogIndex,
-) -> Result<Vec<ConfChange>, GroupError> {
-    let mut changes = Vec::new();
-    let mut next = after.next();
-    while next <= up_to {
-        let entries = log
-            .read(next..up_to.next(), READ_BYTES)
-            .map_err(|error| unreadable(group, error))?;
+    applied: LogIndex,
+) -> Result<MemberTable, GroupError> {
+    let snapshot = state.snapshot.clone().unwrap_or_default();
+    let mut members =
+        MemberTable::decode(&snapshot.context).map_err(|error| unreadable(group, error))?;
+    let mut next = snapshot.last.index.next();
+    while next <= applied {
+        let read = log.read(next..applied.next(), READ_BYTES);
+        let entries = read.map_err(|error| unreadable(group, error))?;
         let Some(last) = entries.last() else {
             return Err(unreadable(group, format!("entry {next} is missing")));
         };
         next = last.index().next();
-        let made = entries
+        for entry in entries
             .iter()
-            .filter(|entry| entry.kind != EntryKind::Normal);
-        changes.extend(made.filter_map(|entry| decode_conf_change(entry.data.clone()).ok()));
+            .filter(|entry| entry.kind != EntryKind::Normal)
+        {
+            let Ok(change) = decode_conf_change(entry.data.clone()) else {
+                continue;
+            };
+            let changed = MemberTable::decode(&change.context).unwrap_or_default();
+            for member in changed.iter() {
+                members.insert(member.clone());
+            }
+        }
     }
-    Ok(changes)
+    Ok(members)
 }
 
 /// The members that the transport must know before the log tells.
