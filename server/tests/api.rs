@@ -149,6 +149,12 @@ async fn refusals_have_the_codes_and_words_of_the_public_api() {
         Code::OutOfRange,
         "etcdserver: mvcc: required revision is a future revision",
     );
+}
+
+#[tokio::test]
+async fn requests_are_refused_by_their_size_and_form() {
+    let (_, address) = serve(Fixture::new()).await;
+    let mut kv = KvClient::new(connect(address).await);
     let large = PutRequest {
         value: vec![0; REQUEST_BYTES_MAX].into(),
         ..put("a", "")

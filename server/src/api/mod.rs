@@ -4,17 +4,22 @@
 //! and by the key space's [`Reader`](crate::kv::Reader). What is not served says so.
 
 mod cluster;
+mod gate;
+mod group;
 mod kv;
 mod maintenance;
 mod replica;
 mod status;
 mod unserved;
+mod urls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::service::Routes;
 
+pub use gate::DiskGate;
+pub use group::GroupReplica;
 pub use replica::{Identity, MemberRecord, Replica, ReplicaError, Standing};
 
 use crate::kv::Reader;
@@ -62,7 +67,7 @@ impl Api {
             cluster_id,
             member_id,
             revision,
-            raft_term: self.replica.standing().term,
+            raft_term: self.replica.term(),
         }
     }
 

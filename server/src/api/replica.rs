@@ -49,6 +49,9 @@ pub trait Replica: Send + Sync + 'static {
     /// Who answers.
     fn identity(&self) -> Identity;
 
+    /// The term, cheaply: every answer carries it.
+    fn term(&self) -> u64;
+
     /// How this member stands now.
     fn standing(&self) -> Standing;
 

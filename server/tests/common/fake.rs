@@ -75,6 +75,10 @@ impl Replica for FakeReplica {
         }
     }
 
+    fn term(&self) -> u64 {
+        3
+    }
+
     fn standing(&self) -> Standing {
         let inner = self.inner.lock();
         let applied = inner.fixture.next - 1;

@@ -1,0 +1,307 @@
+//! The replica that the services use in earnest: one group of a host.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use raftwerk::{
+    Group, GroupEvent, GroupStatus, Health, Member, MembershipChange, ProposeError, ReadError,
+    TransferError,
+};
+use raftwerk_raft::NodeId;
+
+use super::gate::DiskGate;
+use super::urls::check_urls;
+use super::{Identity, MemberRecord, Replica, ReplicaError, Standing};
+
+/// A learner may be promoted when it holds this share of the leader's log.
+const READY_PERCENT: u64 = 90;
+
+/// One group as the services' replica.
+pub struct GroupReplica {
+    group: Group,
+    identity: Identity,
+    gate: DiskGate,
+    term: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for GroupReplica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupReplica")
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GroupReplica {
+    /// The replica of `group`, whose writes are refused while `gate` is closed. Follows the
+    /// group's events on the current tokio runtime.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn new(group: Group, identity: Identity, gate: DiskGate) -> Self {
+        let mut events = group.events();
+        let term = Arc::new(AtomicU64::new(group.status().term.0));
+        let (follower, known) = (group.clone(), Arc::clone(&term));
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                let term = match event {
+                    GroupEvent::Leadership { term, .. } => term,
+                    GroupEvent::Missed { .. } => follower.status().term,
+                    _ => continue,
+                };
+                known.fetch_max(term.0, Ordering::Relaxed);
+            }
+        });
+        Self {
+            group,
+            identity,
+            gate,
+            term,
+        }
+    }
+
+    async fn change(&self, change: MembershipChange) -> Result<(), ReplicaError> {
+        self.group.change_membership(change).await?;
+        // So that the member table shows it here, too.
+        self.read_barrier().await
+    }
+
+    fn member(&self, id: u64) -> Result<Member, ReplicaError> {
+        let members = self.group.members();
+        members
+            .member(NodeId(id))
+            .cloned()
+            .ok_or(ReplicaError::MemberNotFound)
+    }
+
+    /// After the change a quorum of members must have been started; one that was not has no name.
+    fn check_started(&self, status: &GroupStatus, change: Change) -> Result<(), ReplicaError> {
+        let voters = &status.conf_state.voters;
+        let is_started = |id: &&NodeId| {
+            status
+                .members
+                .member(**id)
+                .is_some_and(|member| !member.name.is_empty())
+        };
+        let stays = |id: &&NodeId| change != Change::Remove(**id);
+        let started = voters.iter().filter(stays).filter(is_started).count();
+        let adds = usize::from(change == Change::AddVoter);
+        let voters = voters.iter().filter(stays).count().saturating_add(adds);
+        // One member alone may always be given a second one.
+        let alone = adds == 1 && started == 1 && voters == 2;
+        if voters > 0 && started < voters / 2 + 1 && !alone {
+            return Err(ReplicaError::NotEnoughStarted);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    AddVoter,
+    Remove(NodeId),
+}
+
+fn record(member: &Member, status: &GroupStatus) -> MemberRecord {
+    MemberRecord {
+        id: member.id.0,
+        name: member.name.clone(),
+        peer_urls: member.peer_urls.clone(),
+        client_urls: member.client_urls.clone(),
+        is_learner: status.conf_state.learners.contains(&member.id),
+    }
+}
+
+/// An id that no member has, and in all likelihood none ever had.
+fn new_id(status: &GroupStatus) -> NodeId {
+    let draw = |salt: u64| NodeId(RandomState::new().hash_one(salt));
+    let is_free = |id: &NodeId| *id != NodeId::ZERO && status.members.member(*id).is_none();
+    (0..).map(draw).find(is_free).unwrap_or(NodeId::ZERO)
+}
+
+#[tonic::async_trait]
+impl Replica for GroupReplica {
+    fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
+    fn standing(&self) -> Standing {
+        let status = self.group.status();
+        let mut errors = Vec::new();
+        match &status.health {
+            Health::Running => {}
+            Health::Installing => errors.push("raftwerk: installing a snapshot".to_owned()),
+            Health::Halted { cause } => errors.push(format!("raftwerk: halted: {cause}")),
+            Health::Stopped => errors.push(ReplicaError::Stopped.to_string()),
+        }
+        if !self.gate.is_open() {
+            errors.push(ReplicaError::NoSpace.to_string());
+        }
+        Standing {
+            term: status.term.0,
+            leader: status.leader.map_or(0, NodeId::value),
+            committed: status.commit.0,
+            applied: status.applied.index.0,
+            is_learner: status.conf_state.learners.contains(&status.node),
+            errors,
+        }
+    }
+
+    async fn propose(&self, command: Bytes) -> Result<Bytes, ReplicaError> {
+        if !self.gate.is_open() {
+            return Err(ReplicaError::NoSpace);
+        }
+        Ok(self.group.propose(command).await?.response)
+    }
+
+    async fn read_barrier(&self) -> Result<(), ReplicaError> {
+        match self.group.read_index().await {
+            Ok(_) => Ok(()),
+            // A leader that is known but confirms nothing is another matter.
+            Err(ReadError::NoLeader) if self.group.leader().is_some() => Err(ReplicaError::Timeout),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn members(&self) -> Vec<MemberRecord> {
+        let status = self.group.status();
+        status
+            .members
+            .iter()
+            .map(|member| record(member, &status))
+            .collect()
+    }
+
+    async fn add_member(
+        &self,
+        peer_urls: Vec<String>,
+        is_learner: bool,
+    ) -> Result<MemberRecord, ReplicaError> {
+        check_urls(&peer_urls)?;
+        let status = self.group.status();
+        let taken = |url: &String| status.members.iter().any(|m| m.peer_urls.contains(url));
+        if peer_urls.iter().any(taken) {
+            return Err(ReplicaError::PeerUrlExists);
+        }
+        if !is_learner {
+            self.check_started(&status, Change::AddVoter)?;
+        }
+        let member = Member {
+            peer_urls,
+            ..Member::new(new_id(&status))
+        };
+        let change = MembershipChange::new();
+        let change = if is_learner {
+            change.add_learner(member.clone())
+        } else {
+            change.add_voter(member.clone())
+        };
+        self.change(change).await?;
+        Ok(record(&member, &self.group.status()))
+    }
+
+    async fn remove_member(&self, id: u64) -> Result<(), ReplicaError> {
+        self.member(id)?;
+        self.check_started(&self.group.status(), Change::Remove(NodeId(id)))?;
+        self.change(MembershipChange::new().remove(NodeId(id)))
+            .await
+    }
+
+    async fn update_member(&self, id: u64, peer_urls: Vec<String>) -> Result<(), ReplicaError> {
+        check_urls(&peer_urls)?;
+        let member = self.member(id)?;
+        let taken = |member: &Member| {
+            member.id.0 != id && member.peer_urls.iter().any(|url| peer_urls.contains(url))
+        };
+        if self.group.members().iter().any(taken) {
+            return Err(ReplicaError::PeerUrlExists);
+        }
+        self.change(MembershipChange::new().update(Member {
+            peer_urls,
+            ..member
+        }))
+        .await
+    }
+
+    /// Only the leader knows how far a learner is.
+    async fn promote_member(&self, id: u64) -> Result<(), ReplicaError> {
+        let member = self.member(id)?;
+        let status = self.group.status();
+        if !status.conf_state.learners.contains(&member.id) {
+            return Err(ReplicaError::NotLearner);
+        }
+        if status.leader != Some(status.node) {
+            return Err(ReplicaError::NotLeader);
+        }
+        let matched = status.peers.iter().find(|peer| peer.id == member.id);
+        let matched = matched.map_or(0, |peer| peer.matched.0);
+        if matched.saturating_mul(100) < status.commit.0.saturating_mul(READY_PERCENT) {
+            return Err(ReplicaError::LearnerNotReady);
+        }
+        self.change(MembershipChange::new().add_voter(member)).await
+    }
+
+    async fn transfer_leader(&self, to: u64) -> Result<(), ReplicaError> {
+        if !self.group.status().conf_state.voters.contains(&NodeId(to)) {
+            return Err(ReplicaError::BadTransferee);
+        }
+        Ok(self.group.transfer_leader(NodeId(to)).await?)
+    }
+}
+
+impl From<ProposeError> for ReplicaError {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NoLeader => Self::NoLeader,
+            ProposeError::Busy => Self::Busy,
+            ProposeError::Dropped => Self::LeaderChanged,
+            ProposeError::TooLarge { .. } => Self::TooLarge,
+            ProposeError::Refused { reason } => Self::ChangeRefused {
+                reason: reason.to_string(),
+            },
+            ProposeError::Halted { cause } => Self::Halted {
+                cause: cause.to_string(),
+            },
+            ProposeError::Stopped => Self::Stopped,
+            // Whatever else there may be one day: nothing is known of its outcome.
+            _ => Self::OutcomeUnknown,
+        }
+    }
+}
+
+impl From<ReadError> for ReplicaError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NoLeader => Self::NoLeader,
+            ReadError::Busy => Self::Busy,
+            ReadError::Halted { cause } => Self::Halted {
+                cause: cause.to_string(),
+            },
+            ReadError::Stopped => Self::Stopped,
+            _ => Self::Timeout,
+        }
+    }
+}
+
+impl From<TransferError> for ReplicaError {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::NoLeader => Self::NoLeader,
+            TransferError::NotVoter { .. } => Self::BadTransferee,
+            TransferError::Busy => Self::Busy,
+            TransferError::Halted { cause } => Self::Halted {
+                cause: cause.to_string(),
+            },
+            TransferError::Stopped => Self::Stopped,
+            _ => Self::Timeout,
+        }
+    }
+}
