@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use raftwerk::{
@@ -18,6 +19,9 @@ use super::{Identity, MemberRecord, Replica, ReplicaError, Standing};
 
 /// A learner may be promoted when it holds this share of the leader's log.
 const READY_PERCENT: u64 = 90;
+
+/// How often to look whether a change is applied here; callers bound the whole.
+const APPLIED_POLL: Duration = Duration::from_millis(5);
 
 /// One group as the services' replica.
 pub struct GroupReplica {
@@ -64,10 +68,14 @@ impl GroupReplica {
         }
     }
 
+    /// Makes a change and waits until the member table shows it here, too. Never by a read index:
+    /// the members that are left to confirm one may not run yet.
     async fn change(&self, change: MembershipChange) -> Result<(), ReplicaError> {
-        self.group.change_membership(change).await?;
-        // So that the member table shows it here, too.
-        self.read_barrier().await
+        let applied = self.group.change_membership(change).await?;
+        while self.group.status().applied.index < applied.id.index {
+            tokio::time::sleep(APPLIED_POLL).await;
+        }
+        Ok(())
     }
 
     fn member(&self, id: u64) -> Result<Member, ReplicaError> {
