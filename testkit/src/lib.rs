@@ -4,11 +4,13 @@
 //!   sectors, fails any call and ignores any named sync.
 //! - [`crash::crash_points`]: cuts the power at every call of a workload, in every way, and again
 //!   during recovery.
+//! - [`faults::fault_points`]: fails every call of a workload and of its recovery, in every way.
 //! - [`storage_suite!`] and [`state_store_suite!`]: the tests that every backend passes.
 #![forbid(unsafe_code)]
 
 pub mod crash;
 mod dice;
 pub mod fault_vfs;
+pub mod faults;
 pub mod log_suite;
 pub mod state_suite;

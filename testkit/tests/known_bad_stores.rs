@@ -12,6 +12,7 @@ mod toy;
 use raftwerk_storage::vfs::SyncSite;
 use raftwerk_testkit::crash::{CrashFailure, CrashOptions, CrashReport, Progress, crash_points};
 use raftwerk_testkit::fault_vfs::{CrashPlan, Fault, FaultVfs, PlanLimits};
+use raftwerk_testkit::faults::{FAULTS, FaultFailure, FaultReport, fault_points};
 use toy::{APPEND, FOLDER, Flaw, HEADER, Toy};
 
 /// What was handed in, and how many of those batches were acknowledged, in order.
@@ -78,33 +79,16 @@ fn crash_everywhere(vfs: &FaultVfs, flaw: Option<Flaw>) -> Result<CrashReport, B
     )
 }
 
-/// Fails every call once in every way; what was acknowledged must survive the power cut after.
-fn fail_everywhere(flaw: Option<Flaw>) -> Result<(), String> {
-    let clean = FaultVfs::new();
-    workload(&clean, flaw, &Progress::new(Known::default()));
-    for call in 0..clean.calls() {
-        for fault in [
-            Fault::Eio,
-            Fault::Enospc,
-            Fault::ShortWrite,
-            Fault::FsyncFailsOnceThenOk,
-        ] {
-            let vfs = FaultVfs::new();
-            vfs.fail_at(call, fault);
-            let progress = Progress::new(Known::default());
-            workload(&vfs, flaw, &progress);
-            for plan in [
-                CrashPlan::Kill,
-                CrashPlan::LOSE_UNSYNCED,
-                CrashPlan::KEEP_UNSYNCED,
-            ] {
-                let found = recover(&vfs.crash(&plan), flaw)?;
-                check(&progress.now(), &found)
-                    .map_err(|reason| format!("{fault:?} at {call}, {plan:?}: {reason}"))?;
-            }
-        }
-    }
-    Ok(())
+/// Fails every call once in every way, of the recovery too.
+fn fail_everywhere(flaw: Option<Flaw>) -> Result<FaultReport, Box<FaultFailure>> {
+    fault_points(
+        &Known::default(),
+        &FAULTS,
+        true,
+        |vfs, progress| workload(vfs, flaw, progress),
+        |left| recover(left, flaw),
+        |known, found| check(known, &found),
+    )
 }
 
 /// A sync fails, the process dies, the next life appends behind what it finds in the cache, and
@@ -137,7 +121,11 @@ fn right_toy_survives_every_crash_and_every_fault() {
         "{report:?}"
     );
     assert_eq!(vfs.sync_sites_seen(), [APPEND, FOLDER, HEADER]);
-    fail_everywhere(None).unwrap();
+    let report = fail_everywhere(None).unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(
+        report.runs >= 60 && report.recovery_runs >= 1000,
+        "{report:?}"
+    );
     second_life_after_failed_sync(None).unwrap();
 }
 
@@ -161,10 +149,12 @@ fn rename_of_an_unsynced_file_is_noticed() {
 
 #[test]
 fn acknowledgement_after_a_failed_sync_is_noticed() {
-    let reason = fail_everywhere(Some(Flaw::AcksAfterFailedSync)).unwrap_err();
-    assert!(
-        reason.contains("LOSE_UNSYNCED") || reason.contains("Nothing"),
-        "{reason}"
+    let failure = fail_everywhere(Some(Flaw::AcksAfterFailedSync)).unwrap_err();
+    assert!(failure.reason.contains("came back as"), "{failure}");
+    assert_eq!(
+        failure.plan,
+        CrashPlan::LOSE_UNSYNCED,
+        "a kill alone does not show it"
     );
 }
 
