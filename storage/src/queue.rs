@@ -335,7 +335,6 @@ impl<E: Engine> Shared<E> {
         if outcome.is_ok() {
             self.mark.advance(round.ticket);
         }
-        self.mark.wake();
         true
     }
 

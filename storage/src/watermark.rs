@@ -28,7 +28,7 @@ struct Shared {
 struct State {
     durable: Ticket,
     poisoned: Option<Poisoned>,
-    /// Counts [`Watermark::wake`].
+    /// Counts what may have freed the writer's role.
     wakes: u64,
 }
 
@@ -85,6 +85,7 @@ impl Watermark {
                 return;
             }
             state.durable = ticket;
+            state.wakes = state.wakes.wrapping_add(1);
             self.shared.moved.notify_all();
         }
         self.shared.tell_all();
@@ -115,8 +116,8 @@ impl Watermark {
 
     /// Waits until `ticket` is durable and lends a hand: calls `work` under no lock as long as
     /// it is not. `work` does a round of writing and returns true, or returns false when another
-    /// thread is at it; that thread calls [`Watermark::wake`] after it has let go of the role,
-    /// and `work` is tried again.
+    /// thread is at it; that thread lets go of the role first and calls [`Watermark::advance`]
+    /// (or [`Watermark::wake`], when it got nowhere) then, and `work` is tried again.
     ///
     /// # Errors
     /// [`Poisoned`] when it was not durable before the store failed.
@@ -137,7 +138,7 @@ impl Watermark {
         }
     }
 
-    /// Lets every waiter look again: called after the writer's role became free.
+    /// Lets every waiter look again: the writer's role became free without an advance.
     pub fn wake(&self) {
         let mut state = self.shared.state.lock();
         state.wakes = state.wakes.wrapping_add(1);

@@ -128,6 +128,29 @@ fn flipped_bit_anywhere_is_an_error() {
 }
 
 #[test]
+fn no_damaged_record_is_handed_out_before_the_error() {
+    let state = small();
+    let bytes = stream(&state, 4096).unwrap();
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let mut source = Pieces {
+            bytes: &damaged,
+            piece: 4096,
+        };
+        let Ok(mut reader) = CheckpointReader::new(&mut source) else {
+            continue;
+        };
+        while let Ok(Some((key, value))) = reader.next_record() {
+            assert_eq!(
+                state.get(key.as_ref()).map(Vec::as_slice),
+                Some(value.as_ref())
+            );
+        }
+    }
+}
+
+#[test]
 fn trailing_bytes_are_an_error() {
     let mut bytes = stream(&small(), 4096).unwrap();
     bytes.push(0);

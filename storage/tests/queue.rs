@@ -159,6 +159,58 @@ fn background_thread_commits_what_nobody_waits_for() {
 }
 
 #[test]
+fn background_takes_over_what_came_while_a_waiter_wrote() {
+    let disk = ToyDisk::default();
+    let queue = disk
+        .open(QueueOptions {
+            background: true,
+            ..options()
+        })
+        .unwrap();
+    let (sender, news) = mpsc::channel();
+    let _subscription = queue.on_durable(Box::new(move |news| sender.send(news).unwrap()));
+    disk.hold();
+    // Lazy, so that it wakes nobody: its waiter writes.
+    let first = queue
+        .submit(batch(append(1, 1, 1..2), Durability::Lazy))
+        .unwrap();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| queue.wait(first));
+        disk.wait_arrived(1);
+        let second = submit(&queue, append(1, 1, 2..3));
+        disk.release();
+        waiter.join().unwrap().unwrap();
+        while news.recv().unwrap().unwrap() < second {}
+    });
+}
+
+#[test]
+fn cold_read_overtaken_by_a_change_is_read_again() {
+    let disk = ToyDisk::default();
+    let queue = open(&disk);
+    let ticket = submit(&queue, append(1, 1, 1..4));
+    queue.wait(ticket).unwrap();
+    let log = queue.open_group(GROUP).unwrap().log;
+    disk.hold_reads();
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| log.read(LogIndex(1)..LogIndex(4), u64::MAX).unwrap());
+        disk.wait_read_arrived();
+        // The same ids, another log.
+        let mut again = GroupWrite {
+            destroy: true,
+            ..append(1, 1, 1..4)
+        };
+        for entry in &mut again.append {
+            entry.data = Bytes::from_static(b"another");
+        }
+        let wanted = again.append.clone();
+        submit(&queue, again);
+        disk.release_reads();
+        assert_eq!(reader.join().unwrap(), wanted);
+    });
+}
+
+#[test]
 fn one_commit_serves_everybody_waiting() {
     const THREADS: u64 = 6;
     let disk = ToyDisk::default();

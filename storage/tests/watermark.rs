@@ -175,6 +175,61 @@ fn no_call_runs_once_the_drop_has_returned() {
 }
 
 #[test]
+fn role_freed_before_the_waiter_sleeps_is_noticed() {
+    let mark = Watermark::default();
+    let mut calls = 0;
+    // What another thread might do between a refused attempt and the sleep after it.
+    let work = || {
+        calls += 1;
+        match calls {
+            1 => mark.wake(),
+            2 => mark.advance(Ticket(1)),
+            _ => {
+                mark.advance(Ticket(2));
+                return true;
+            }
+        }
+        false
+    };
+    mark.wait_or(Ticket(2), work).unwrap();
+    assert_eq!(calls, 3);
+}
+
+#[test]
+fn one_call_at_a_time_and_what_came_meanwhile_follows_it() {
+    let mark = Watermark::default();
+    let active = Arc::new(AtomicU64::new(0));
+    let (entered, wait_entered) = mpsc::channel();
+    let (go, wait_go) = mpsc::channel::<()>();
+    let wait_go = Mutex::new(wait_go);
+    let (sender, news) = mpsc::channel();
+    let _subscription = mark.subscribe(Box::new(move |ticket| {
+        assert_eq!(
+            active.fetch_add(1, Ordering::SeqCst),
+            0,
+            "two calls at a time"
+        );
+        if ticket == Ok(Ticket(1)) {
+            entered.send(()).unwrap();
+            wait_go.lock().unwrap().recv().unwrap();
+        }
+        sender.send(ticket).unwrap();
+        active.fetch_sub(1, Ordering::SeqCst);
+    }));
+    thread::scope(|scope| {
+        scope.spawn(|| mark.advance(Ticket(1)));
+        wait_entered.recv().unwrap();
+        mark.advance(Ticket(2));
+        mark.advance(Ticket(3));
+        go.send(()).unwrap();
+    });
+    assert_eq!(
+        news.try_iter().collect::<Vec<_>>(),
+        [Ok(Ticket(1)), Ok(Ticket(3))]
+    );
+}
+
+#[test]
 fn waiters_take_the_writers_role_in_turn_and_none_is_forgotten() {
     const THREADS: u64 = 4;
     const ROUNDS: u64 = 300;

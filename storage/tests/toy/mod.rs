@@ -32,6 +32,9 @@ struct Data {
     /// How many commits arrived, those included that wait or failed.
     arrived: usize,
     held: bool,
+    /// Reads that have what they came for wait before they return.
+    reads_held: bool,
+    reads_arrived: usize,
     fails: Option<&'static str>,
     /// The life of the engine that may write.
     life: u64,
@@ -91,6 +94,22 @@ impl ToyDisk {
     pub(crate) fn release(&self) {
         self.inner.data.lock().held = false;
         self.inner.released.notify_all();
+    }
+
+    pub(crate) fn hold_reads(&self) {
+        self.inner.data.lock().reads_held = true;
+    }
+
+    pub(crate) fn release_reads(&self) {
+        self.inner.data.lock().reads_held = false;
+        self.inner.released.notify_all();
+    }
+
+    pub(crate) fn wait_read_arrived(&self) {
+        let mut data = self.inner.data.lock();
+        while data.reads_arrived == 0 {
+            self.inner.released.wait(&mut data);
+        }
     }
 
     pub(crate) fn fail_next(&self, cause: &'static str) {
@@ -173,15 +192,21 @@ impl Engine for ToyEngine {
         range: Range<LogIndex>,
         max_bytes: u64,
     ) -> Result<Vec<Entry>, LogError> {
-        let data = self.disk.inner.data.lock();
+        let mut data = self.disk.inner.data.lock();
         let found = || {
             let found = data.entries.range((group, range.start)..(group, range.end));
             found.map(|(_, entry)| entry)
         };
-        Ok(found()
+        let found = found()
             .take(payload_fits(found(), max_bytes))
             .cloned()
-            .collect())
+            .collect();
+        data.reads_arrived += 1;
+        self.disk.inner.released.notify_all();
+        while data.reads_held {
+            self.disk.inner.released.wait(&mut data);
+        }
+        Ok(found)
     }
 
     fn disk_free_bytes(&self) -> Option<u64> {
