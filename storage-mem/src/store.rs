@@ -1,6 +1,7 @@
 //! The state store: a tree whose clones are the views and the durable point.
 
 use std::fmt;
+use std::io;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -24,6 +25,33 @@ pub struct MemStore {
 struct Inner {
     visible: Moment,
     durable: Moment,
+    failing: Failing,
+}
+
+/// A sync that fails once has failed for good: a later success would prove nothing.
+#[derive(Debug, Default)]
+enum Failing {
+    #[default]
+    No,
+    NextTime(String),
+    ForGood(String),
+}
+
+impl Failing {
+    fn sync(&mut self) -> Result<(), StateError> {
+        *self = match std::mem::take(self) {
+            Self::No => return Ok(()),
+            Self::NextTime(cause) | Self::ForGood(cause) => Self::ForGood(cause),
+        };
+        let Self::ForGood(cause) = self else {
+            return Ok(());
+        };
+        let source = io::Error::other(cause.clone());
+        Err(StateError::Io {
+            operation: "sync the state",
+            source,
+        })
+    }
 }
 
 #[derive(Clone, Default)]
@@ -51,12 +79,20 @@ impl MemStore {
     #[must_use]
     pub fn crash(&self) -> Self {
         let durable = self.inner.lock().durable.clone();
+        let inner = Inner {
+            visible: durable.clone(),
+            durable,
+            ..Inner::default()
+        };
         Self {
-            inner: Mutex::new(Inner {
-                visible: durable.clone(),
-                durable,
-            }),
+            inner: Mutex::new(inner),
         }
+    }
+
+    /// Lets the next sync (of a persist or a restore) fail, and so every later one. Reads and
+    /// writes go on.
+    pub fn fail_next_sync(&self, cause: &str) {
+        self.inner.lock().failing = Failing::NextTime(cause.to_owned());
     }
 
     fn moment(&self) -> Moment {
@@ -85,6 +121,7 @@ impl StateStore for MemStore {
 
     fn persist(&self) -> Result<LogId, StateError> {
         let mut inner = self.inner.lock();
+        inner.failing.sync()?;
         let before = std::mem::take(&mut inner.durable);
         inner.durable = inner.visible.clone();
         let applied = inner.durable.applied;
@@ -116,11 +153,12 @@ impl StateStore for MemStore {
                 .insert(Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value));
         }
         let applied = moment.applied;
-        let after = Inner {
-            visible: moment.clone(),
-            durable: moment,
+        let before = {
+            let mut inner = self.inner.lock();
+            inner.failing.sync()?;
+            inner.durable = moment.clone();
+            std::mem::replace(&mut inner.visible, moment)
         };
-        let before = std::mem::replace(&mut *self.inner.lock(), after);
         drop(before);
         Ok(applied)
     }

@@ -170,3 +170,24 @@ fn broken_restore_leaves_the_old_state() {
         assert_eq!(store.view().unwrap().applied(), id(9));
     }
 }
+
+#[test]
+fn failed_sync_makes_nothing_durable_from_there_on() {
+    let store = filled();
+    store.persist().unwrap();
+    store.write(&[put("a", "lost")], id(5)).unwrap();
+    store.fail_next_sync("bad sector");
+    for _ in 0..2 {
+        assert!(store.persist().is_err());
+        assert!(
+            store
+                .restore(&mut Pipe(filled().checkpoint().unwrap(), u64::MAX))
+                .is_err()
+        );
+    }
+    assert_eq!(store.durable_applied().unwrap(), id(4));
+    assert_eq!(all(&store), "a=lost b=2 c=3 d=4 ");
+    let store = store.crash();
+    assert_eq!(all(&store), "a=1 b=2 c=3 d=4 ");
+    assert_eq!(store.persist().unwrap(), id(4));
+}

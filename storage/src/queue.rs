@@ -503,51 +503,63 @@ struct QueueReader<E> {
     group: GroupId,
 }
 
-impl<E: Engine> QueueReader<E> {
-    fn cold(&self, range: Range<LogIndex>, max_bytes: u64) -> Result<Vec<Entry>, LogError> {
-        for _ in 0..READ_TRIES {
-            let mut out = Vec::new();
-            let cold = self.shared.with_group(self.group, |found| {
-                let range = found.image.readable(range.clone())?;
-                match found.tail.entries(range.clone(), max_bytes, &mut out) {
-                    Err(LogError::Cold) => {
-                        // What is not in the tail is durable, so the engine has it.
-                        let end = range.end.min(found.tail.first().unwrap_or(LogIndex::MAX));
-                        Ok(Some((range.start..end, found.generation)))
-                    }
-                    other => other.map(|()| None),
-                }
-            })?;
-            let Some((range, generation)) = cold else {
-                return Ok(out);
-            };
-            let found = self
-                .shared
-                .engine
-                .read(self.group, range.clone(), max_bytes)?;
-            let valid = self.valid(&range, generation, &found);
-            if valid > 0 {
-                out.extend(found.into_iter().take(valid));
-                return Ok(out);
+/// A read that memory alone cannot answer.
+struct ColdRead {
+    /// What the engine has of it.
+    stored: Range<LogIndex>,
+    /// Where the whole ends; from `stored.end` on it is in memory.
+    end: LogIndex,
+    generation: u64,
+}
+
+impl Group {
+    /// Reads what memory can answer, else says what the engine must.
+    fn read(
+        &self,
+        range: Range<LogIndex>,
+        max_bytes: u64,
+        out: &mut Vec<Entry>,
+    ) -> Result<Option<ColdRead>, LogError> {
+        let range = self.image.readable(range)?;
+        match self.tail.entries(range.clone(), max_bytes, out) {
+            Err(LogError::Cold) => {
+                // What is not in the tail is durable, so the engine has it.
+                let stored_end = range.end.min(self.tail.first().unwrap_or(LogIndex::MAX));
+                let stored = range.start..stored_end;
+                Ok(Some(ColdRead {
+                    stored,
+                    end: range.end,
+                    generation: self.generation,
+                }))
             }
+            other => other.map(|()| None),
         }
-        Err(LogError::Io {
-            reason: "the engine does not find what it stored".into(),
-        })
     }
 
-    /// How many of `found`, read under no lock, are what the log has from `range.start` on.
-    fn valid(&self, range: &Range<LogIndex>, generation: u64, found: &[Entry]) -> usize {
-        self.shared.with_group(self.group, |group| {
-            if group.generation != generation {
-                return 0;
+    /// Adds to what the engine `found` what is in memory behind it. `None` when the log has
+    /// changed underneath.
+    fn join(&self, cold: &ColdRead, mut found: Vec<Entry>, max_bytes: u64) -> Option<Vec<Entry>> {
+        let expected = (0..).map(|offset| cold.stored.start.plus(offset));
+        let same = |(entry, index): (&Entry, LogIndex)| {
+            entry.index() == index && self.image.term(index) == Ok(entry.term())
+        };
+        let valid = found.iter().zip(expected).all(same);
+        if !valid || found.is_empty() || self.generation != cold.generation {
+            return None;
+        }
+        let next = found.last().map_or(cold.end, |entry| entry.index().next());
+        let payload = found.iter().map(|entry| entry.data.len() as u64).sum();
+        if let (true, Some(rest)) = (next == cold.stored.end, max_bytes.checked_sub(payload)) {
+            let mut more = Vec::new();
+            self.tail.entries(next..cold.end, rest, &mut more).ok()?;
+            if more
+                .first()
+                .is_some_and(|entry| entry.data.len() as u64 <= rest)
+            {
+                found.append(&mut more);
             }
-            let expected = (0..).map(|offset| range.start.plus(offset));
-            let same = |(entry, index): &(&Entry, LogIndex)| {
-                entry.index() == *index && group.image.term(*index) == Ok(entry.term())
-            };
-            found.iter().zip(expected).take_while(same).count()
-        })
+        }
+        Some(found)
     }
 }
 
@@ -581,6 +593,25 @@ impl<E: Engine> LogReader for QueueReader<E> {
     }
 
     fn read(&self, range: Range<LogIndex>, max_bytes: u64) -> Result<Vec<Entry>, LogError> {
-        self.cold(range, max_bytes)
+        for _ in 0..READ_TRIES {
+            let mut out = Vec::new();
+            let cold = self.shared.with_group(self.group, |found| {
+                found.read(range.clone(), max_bytes, &mut out)
+            })?;
+            let Some(cold) = cold else { return Ok(out) };
+            let found = self
+                .shared
+                .engine
+                .read(self.group, cold.stored.clone(), max_bytes)?;
+            let joined = self
+                .shared
+                .with_group(self.group, |group| group.join(&cold, found, max_bytes));
+            if let Some(entries) = joined {
+                return Ok(entries);
+            }
+        }
+        Err(LogError::Io {
+            reason: "the engine does not find what it stored".into(),
+        })
     }
 }
