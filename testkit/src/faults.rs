@@ -65,6 +65,46 @@ fn endings(seed: u64) -> [CrashPlan; 4] {
     ]
 }
 
+/// What every run has in common.
+struct Sweep<'a, A, R> {
+    faults: &'a [Fault],
+    recover: &'a mut dyn FnMut(&FaultVfs) -> Result<R, String>,
+    check: &'a mut dyn FnMut(&A, R) -> Result<(), String>,
+    report: FaultReport,
+}
+
+impl<A, R> Sweep<'_, A, R> {
+    fn look(&mut self, left: &FaultVfs, known: &A) -> Result<(), String> {
+        let state = (self.recover)(left)?;
+        (self.check)(known, state)
+    }
+
+    /// Fails each of the `calls` that a recovery from `plan` makes.
+    fn recoveries(
+        &mut self,
+        ended: &FaultVfs,
+        plan: &CrashPlan,
+        calls: u64,
+        known: &A,
+    ) -> Result<(), ((u64, Fault, CrashPlan), String)> {
+        let faults = self.faults;
+        for (call, fault) in (0..calls).flat_map(|call| faults.iter().map(move |f| (call, *f))) {
+            self.report.recovery_runs += 1;
+            let left = ended.crash(plan);
+            left.fail_at(call, fault);
+            if let Ok(state) = (self.recover)(&left) {
+                (self.check)(known, state)
+                    .map_err(|reason| ((call, fault, CrashPlan::Kill), reason))?;
+            }
+            for ending in [CrashPlan::Kill, CrashPlan::LOSE_UNSYNCED] {
+                self.look(&left.crash(&ending), known)
+                    .map_err(|reason| ((call, fault, ending), reason))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Runs `workload` once for each of its calls and each of `faults`, on an empty file system; it
 /// goes on or gives up as it likes. Then that life ends, with and without its unsynced data, and
 /// `recover` and `check` do as in [`crate::crash::crash_points`]. With `in_recovery`, after a loss
@@ -83,51 +123,40 @@ pub fn fault_points<A: Clone, R>(
 ) -> Result<FaultReport, Box<FaultFailure>> {
     let clean = FaultVfs::new();
     workload(&clean, &Progress::new(start.clone()));
-    let mut report = FaultReport::default();
-    for call in 0..clean.calls() {
-        for fault in faults {
-            let vfs = FaultVfs::new();
-            vfs.fail_at(call, *fault);
-            let progress = Progress::new(start.clone());
-            workload(&vfs, &progress);
-            let known = progress.now();
-            report.runs += 1;
-            for plan in endings(call) {
-                let fail = |recovery, reason| {
-                    Box::new(FaultFailure {
-                        fault: (call, *fault),
-                        plan,
-                        recovery,
-                        reason,
-                    })
-                };
-                report.images += 1;
-                let left = vfs.crash(&plan);
-                recover(&left)
-                    .and_then(|state| check(&known, state))
-                    .map_err(|reason| fail(None, reason))?;
-                if !in_recovery || plan != CrashPlan::LOSE_UNSYNCED {
-                    continue;
-                }
-                for (second, inner) in
-                    (0..left.calls()).flat_map(|at| faults.iter().map(move |fault| (at, *fault)))
-                {
-                    report.recovery_runs += 1;
-                    let again = vfs.crash(&plan);
-                    again.fail_at(second, inner);
-                    let place = |ending| Some((second, inner, ending));
-                    if let Ok(state) = recover(&again) {
-                        check(&known, state)
-                            .map_err(|reason| fail(place(CrashPlan::Kill), reason))?;
-                    }
-                    for ending in [CrashPlan::Kill, CrashPlan::LOSE_UNSYNCED] {
-                        recover(&again.crash(&ending))
-                            .and_then(|state| check(&known, state))
-                            .map_err(|reason| fail(place(ending), reason))?;
-                    }
-                }
+    let (recover, check) = (&mut recover, &mut check);
+    let mut sweep = Sweep {
+        faults,
+        recover,
+        check,
+        report: FaultReport::default(),
+    };
+    for (call, fault) in (0..clean.calls()).flat_map(|at| faults.iter().map(move |f| (at, *f))) {
+        let vfs = FaultVfs::new();
+        vfs.fail_at(call, fault);
+        let progress = Progress::new(start.clone());
+        workload(&vfs, &progress);
+        let known = progress.now();
+        sweep.report.runs += 1;
+        for plan in endings(call) {
+            let fail = |recovery, reason| {
+                Box::new(FaultFailure {
+                    fault: (call, fault),
+                    plan,
+                    recovery,
+                    reason,
+                })
+            };
+            sweep.report.images += 1;
+            let left = vfs.crash(&plan);
+            sweep
+                .look(&left, &known)
+                .map_err(|reason| fail(None, reason))?;
+            if in_recovery && plan == CrashPlan::LOSE_UNSYNCED {
+                sweep
+                    .recoveries(&vfs, &plan, left.calls(), &known)
+                    .map_err(|(place, reason)| fail(Some(place), reason))?;
             }
         }
     }
-    Ok(report)
+    Ok(sweep.report)
 }

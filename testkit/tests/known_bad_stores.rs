@@ -177,6 +177,13 @@ fn append_behind_an_earlier_life_is_noticed() {
 }
 
 #[test]
+fn recovery_that_a_second_crash_breaks_is_noticed() {
+    let failure = crash_everywhere(&FaultVfs::new(), Some(Flaw::RecoveryRemovesFirst)).unwrap_err();
+    assert!(failure.recovery.is_some(), "{failure}");
+    assert!(failure.reason.contains("came back as []"), "{failure}");
+}
+
+#[test]
 fn each_sync_of_the_right_toy_is_needed() {
     for site in [HEADER, APPEND, FOLDER] {
         let vfs = FaultVfs::new();

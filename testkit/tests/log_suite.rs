@@ -125,6 +125,10 @@ const CAUGHT_BY: &[(Broken, &str)] = &[
         Broken::ReordersCompactionBeforeAppend,
         "snapshot_of_another_log_is_refused",
     ),
+    (
+        Broken::ShowsWhatTheCacheKept,
+        "what_a_new_life_shows_survives_a_power_cut",
+    ),
 ];
 
 fn caught(broken: Broken, name: &str) -> bool {

@@ -35,8 +35,23 @@ pub fn run(name: &str, factory: &dyn LogFactory) {
 /// Makes a `#[test]` of each case of the log suite, for the stores that the factory makes homes
 /// for: an expression that is a [`LogFactory`](crate::log_suite::LogFactory).
 ///
-/// ```ignore
-/// raftwerk_testkit::storage_suite!(|| VfsHome::new(|vfs| MyLog::open(vfs, "log")));
+/// ```
+/// use std::sync::Arc;
+///
+/// use raftwerk_raft::{Storage, StorageError};
+/// use raftwerk_testkit::fault_vfs::FaultVfs;
+/// use raftwerk_testkit::log_suite::VfsHome;
+///
+/// fn open_my_log(vfs: &FaultVfs) -> Result<Arc<dyn Storage>, StorageError> {
+/// #   let _ = vfs;
+/// #   /*
+///     ...
+/// #   */
+/// #   unreachable!()
+/// }
+///
+/// raftwerk_testkit::storage_suite!(|| VfsHome::new(open_my_log));
+/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! storage_suite {
@@ -86,6 +101,7 @@ macro_rules! storage_suite {
             dropped_subscription_is_silent
             failed_sync_poisons_for_ever
             reads_stay_open_when_poisoned
+            what_a_new_life_shows_survives_a_power_cut
             refused_batch_comes_back_unchanged
             idle_store_has_nothing_queued
             concurrent_submitters_each_keep_their_order

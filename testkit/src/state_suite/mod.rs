@@ -35,8 +35,23 @@ pub fn run(name: &str, factory: &dyn StateFactory) {
 /// Makes a `#[test]` of each case of the state store suite, for the stores that the factory makes
 /// homes for: an expression that is a [`StateFactory`](crate::state_suite::StateFactory).
 ///
-/// ```ignore
-/// raftwerk_testkit::state_store_suite!(|| VfsHome::of_state(|vfs| MyStore::open(vfs, "state")));
+/// ```
+/// use std::sync::Arc;
+///
+/// use raftwerk_raft::{StateError, StateStore};
+/// use raftwerk_testkit::fault_vfs::FaultVfs;
+/// use raftwerk_testkit::log_suite::VfsHome;
+///
+/// fn open_my_store(vfs: &FaultVfs) -> Result<Arc<dyn StateStore>, StateError> {
+/// #   let _ = vfs;
+/// #   /*
+///     ...
+/// #   */
+/// #   unreachable!()
+/// }
+///
+/// raftwerk_testkit::state_store_suite!(|| VfsHome::of_state(open_my_store));
+/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! state_store_suite {

@@ -47,6 +47,7 @@ pub(crate) enum Broken {
     KeepsHalfOfATooLargeBatch,
     OpensTwice,
     ReordersCompactionBeforeAppend,
+    ShowsWhatTheCacheKept,
 }
 
 const QUEUE_BYTES_MAX: u64 = 8 << 20;
@@ -120,10 +121,15 @@ impl LogHome for ReferenceHome {
             });
         }
         disk.locked = true;
-        for batch in std::mem::take(&mut disk.unsynced) {
-            disk.synced = disk.synced.after(&batch).expect("was valid before");
+        let mut model = disk.synced.clone();
+        for batch in &disk.unsynced {
+            model = model.after(batch).expect("was valid before");
         }
-        for group in disk.synced.groups.values_mut() {
+        if self.broken != Some(Broken::ShowsWhatTheCacheKept) {
+            disk.unsynced.clear();
+            disk.synced = model.clone();
+        }
+        for group in model.groups.values_mut() {
             match self.broken {
                 Some(Broken::LosesHardStateAtReopen) => group.hard_state = HardState::default(),
                 Some(Broken::ForgetsSnapshotContext) => {
@@ -135,7 +141,7 @@ impl LogHome for ReferenceHome {
             }
         }
         let live = Live {
-            model: disk.synced.clone(),
+            model,
             ..Live::default()
         };
         Ok(Arc::new(Reference {

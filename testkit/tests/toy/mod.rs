@@ -15,6 +15,7 @@ pub(crate) enum Flaw {
     SplitsBatch,
     TrustsLength,
     AppendsToEarlierLife,
+    RecoveryRemovesFirst,
 }
 
 pub(crate) const HEADER: SyncSite = SyncSite("toy.header");
@@ -111,6 +112,10 @@ impl Toy {
         file.write_at(0, &bytes)?;
         if flaw != Some(Flaw::RenamesUnsynced) {
             file.sync_data(HEADER)?;
+        }
+        if flaw == Some(Flaw::RecoveryRemovesFirst) && names.iter().any(|name| name == "log") {
+            vfs.remove_file(log)?;
+            vfs.sync_dir(dir, FOLDER)?;
         }
         vfs.rename(temp, log)?;
         if flaw != Some(Flaw::ForgetsDirSync) {

@@ -15,7 +15,7 @@ use crate::log_suite::home::LogFactory;
 use crate::log_suite::session::{Session, append, batch, id, step};
 
 /// Longer than anything here takes; only a hang reaches it.
-const HANG: Duration = Duration::from_secs(30);
+const HANG: Duration = Duration::from_secs(10);
 
 fn lazy(write: GroupWrite) -> WriteBatch {
     WriteBatch {
@@ -335,4 +335,27 @@ pub(super) fn reads_stay_open_when_poisoned(factory: &dyn LogFactory) {
     assert_eq!(reachable.len(), 12);
     drop(log);
     assert!(session.store().submit(batch([step(1)])).is_err());
+}
+
+pub(super) fn what_a_new_life_shows_survives_a_power_cut(factory: &dyn LogFactory) {
+    for failed in [false, true] {
+        let mut session = Session::begin(factory);
+        session.submit(batch([round(1, 1), round(2, 1)]));
+        session.wait();
+        if failed && !session.fail_next_sync() {
+            return;
+        }
+        let ticket = session.submit(batch([round(1, 2), round(2, 2)]));
+        if failed {
+            assert!(session.store().wait(ticket).is_err());
+        }
+        session.kill();
+        // The next life must find the very same.
+        if !session.power_loss(0) {
+            return;
+        }
+        let number = session.model().group(GroupId(1)).last().index.0 + 1;
+        session.write(round(1, number));
+        session.reopen();
+    }
 }

@@ -72,6 +72,7 @@ pub(super) const ALL: &[(&str, Case)] = all![
         dropped_subscription_is_silent,
         failed_sync_poisons_for_ever,
         reads_stay_open_when_poisoned,
+        what_a_new_life_shows_survives_a_power_cut,
     },
     sharing::{
         concurrent_submitters_each_keep_their_order,
