@@ -53,8 +53,8 @@ pub struct Config {
     /// Behaves as etcd's raft does where this one does better, for comparison with its traces
     /// only: vote requests leave before the log they speak of is durable, a refused configuration
     /// change becomes an empty entry, a transfer puts off CheckQuorum, a snapshot of a lower term
-    /// gets no answer, one that does not reach the log is sent all the same, a pre-candidate keeps
-    /// its timeout.
+    /// gets no answer, one that does not reach the log is sent all the same, a change that is older
+    /// than the snapshot being installed is made all the same, a pre-candidate keeps its timeout.
     pub etcd_quirks: bool,
 }
 

@@ -78,6 +78,17 @@ pub struct ConfState {
     pub auto_leave: bool,
 }
 
+impl ConfState {
+    /// Whether `id` has a part in it, as a voter of either half or as a learner.
+    #[must_use]
+    pub fn contains(&self, id: NodeId) -> bool {
+        // Learners to be are outgoing voters still.
+        [&self.voters, &self.learners, &self.voters_outgoing]
+            .iter()
+            .any(|list| list.contains(&id))
+    }
+}
+
 /// What one step of a configuration change does to a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConfChangeKind {

@@ -118,6 +118,10 @@ pub enum ApplyConfChangeError {
         /// Why.
         reason: String,
     },
+    /// A snapshot that is being installed is newer and has brought its own configuration: make no
+    /// snapshot of this state before that is done.
+    #[error("a newer snapshot's configuration is in force")]
+    Superseded,
     /// The group has halted on this member.
     #[error(transparent)]
     Halted(#[from] Halted),

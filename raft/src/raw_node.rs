@@ -21,7 +21,7 @@ use crate::ready::{
 use crate::restart::Restart;
 use crate::status::Status;
 use crate::storage::LogReader;
-use crate::types::{LogId, NodeId, Role, Term};
+use crate::types::{LogId, LogIndex, NodeId, Role, Term};
 
 /// What `advance` does for a driver of the synchronous mode.
 #[derive(Clone, Debug, Default)]
@@ -141,8 +141,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     /// entry of [`Ready::committed`], in order, before it is acknowledged as applied.
     ///
     /// # Errors
-    /// [`ApplyConfChangeError`] when the change does not fit the configuration in force: nothing
-    /// has changed then, on any member.
+    /// [`ApplyConfChangeError`] when the change has no effect: the configuration stays.
     pub fn apply_conf_change(
         &mut self,
         change: &ConfChange,
@@ -417,6 +416,12 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     #[must_use]
     pub const fn leader(&self) -> Option<NodeId> {
         self.raft.leader
+    }
+
+    /// How far it knows the log to be committed.
+    #[must_use]
+    pub const fn commit(&self) -> LogIndex {
+        self.raft.log.committed
     }
 
     /// Its log, as far as it is in the store.

@@ -5,7 +5,7 @@ use std::mem;
 use std::ops::Range;
 
 use super::Raft;
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
 use crate::log::entry_bytes;
 use crate::observer::Observer;
 use crate::ready::{LogRead, LogReadId, LogReadResult};
@@ -160,6 +160,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 Err(error) => self.apply_failed(&error),
             }
         }
+        let changes = entries
+            .iter()
+            .filter(|entry| entry.kind != EntryKind::Normal);
+        self.conf_changes_out.extend(changes.map(Entry::index));
         if let Some(last) = entries.last() {
             let bytes = entries.iter().map(entry_bytes).fold(0, u64::saturating_add);
             self.log.accept_applying(last.index(), bytes, unstable);

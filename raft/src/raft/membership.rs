@@ -36,6 +36,11 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         &mut self,
         change: &ConfChange,
     ) -> Result<ConfState, ApplyConfChangeError> {
+        // Still on its way to be applied when a snapshot came that is behind it.
+        let index = self.conf_changes_out.pop_front();
+        if index.is_some_and(|index| index <= self.conf_restored_at) && !self.config.etcd_quirks {
+            return Err(ApplyConfChangeError::Superseded);
+        }
         let changer = Changer {
             tracker: &self.tracker,
             last_index: self.log.last_index(),

@@ -9,7 +9,7 @@ mod replication;
 mod snapshot;
 mod transfer;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::config::Config;
 use crate::entry::{HardState, SnapshotMeta};
@@ -54,6 +54,10 @@ pub(crate) struct Raft<L, O> {
     term_start: LogIndex,
     /// No configuration change is taken until this index is applied.
     pending_conf_index: LogIndex,
+    /// Where the changes stand that were handed out to be applied and are not acknowledged.
+    conf_changes_out: VecDeque<LogIndex>,
+    /// The snapshot that the configuration was last taken from.
+    conf_restored_at: LogIndex,
     /// Payload bytes proposed in this term and not yet applied.
     uncommitted_bytes: u64,
     pub(crate) reads: ReadQueue,
@@ -101,6 +105,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             transferee: None,
             term_start: LogIndex::MAX,
             pending_conf_index: LogIndex::ZERO,
+            conf_changes_out: VecDeque::new(),
+            conf_restored_at: LogIndex::ZERO,
             uncommitted_bytes: 0,
             reads: ReadQueue::default(),
             cold: ColdReads::default(),
@@ -508,6 +514,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     /// Entries up to `index` are applied.
     pub(crate) fn applied_to(&mut self, index: LogIndex, bytes: u64) {
         self.log.applied_to(index, bytes);
+        self.conf_changes_out.retain(|change| *change > index);
         self.maybe_leave_joint();
     }
 

@@ -11,17 +11,19 @@ use crate::tracker::ProgressState;
 use crate::types::{LogIndex, NodeId, Role};
 
 impl<L: LogReader, O: Observer> Raft<L, O> {
-    /// The newest snapshot, if the log goes on where it ends.
-    fn snapshot_to_send(&self) -> Option<&SnapshotMeta> {
-        let reaches = |snapshot: &&SnapshotMeta| {
-            snapshot.last.index.next() >= self.log.first_index() || self.config.etcd_quirks
+    /// The newest snapshot, if the log goes on where it ends and `to` has a part in it: who has
+    /// none would refuse it.
+    fn snapshot_for(&self, to: NodeId) -> Option<&SnapshotMeta> {
+        let usable = |snapshot: &&SnapshotMeta| {
+            let reaches = snapshot.last.index.next() >= self.log.first_index();
+            (reaches && snapshot.conf_state.contains(to)) || self.config.etcd_quirks
         };
-        self.snapshot.as_ref().filter(reaches)
+        self.snapshot.as_ref().filter(usable)
     }
 
     /// Sends `to` a snapshot if there is one and somebody there to take it.
     pub(super) fn maybe_send_snapshot(&mut self, to: NodeId) -> bool {
-        let snapshot = self.snapshot_to_send().cloned();
+        let snapshot = self.snapshot_for(to).cloned();
         let Some(progress) = self.tracker.progress.get_mut(&to) else {
             return false;
         };
@@ -117,9 +119,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             return false;
         }
         let state = &meta.conf_state;
-        let id = &self.config.id;
-        let members = [&state.voters, &state.learners, &state.voters_outgoing];
-        if !members.iter().any(|members| members.contains(id)) {
+        if !state.contains(self.config.id) {
             self.observer
                 .event(&Event::SnapshotForeign { conf_state: state });
             return false;
@@ -146,6 +146,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         };
         self.log.restore(meta, &mut self.observer);
         self.cold.forget_apply();
+        self.conf_restored_at = snapshot.index;
         self.tracker.reset_votes();
         self.switch_to(config, progress);
         let (commit, last) = (self.log.committed, self.log.last());

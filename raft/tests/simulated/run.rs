@@ -1,0 +1,337 @@
+//! What the dice choose from, and what must happen once they stop.
+
+use bytes::Bytes;
+use raftwerk_raft::{
+    Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, LogIndex,
+    LogReader as _, Message, NodeId, RawNode, Role, SnapshotStatus, Status,
+};
+
+use super::{Simulation, sound};
+
+impl Simulation {
+    pub(crate) fn run(&mut self, events: usize) {
+        for _ in 0..events {
+            self.event();
+        }
+    }
+
+    fn any(&mut self) -> NodeId {
+        let ids: Vec<NodeId> = self.members.keys().copied().collect();
+        *self.dice.pick(&ids).unwrap()
+    }
+
+    fn event(&mut self) {
+        let id = self.any();
+        match self.dice.below(1000) {
+            0..400 => self.deliver(),
+            400..560 => self.with(id, |node| node.tick()),
+            560..720 => self.sync(id),
+            720..830 => self.apply_some(id),
+            830..880 => self.propose(id),
+            880..895 => self.answer_log_read(id),
+            895..915 => self.read(id),
+            915..940 => self.snapshot(id),
+            940..955 => self.change_members(id),
+            955..960 => {
+                let to = self.any();
+                self.with(id, |node| node.transfer_leader(to));
+            }
+            960..963 => self.with(id, |node| node.campaign()),
+            963..965 => self.with(id, |node| node.forget_leader()),
+            965..970 => {
+                let peer = self.any();
+                self.with(id, |node| node.report_unreachable(peer));
+            }
+            970..972 => {
+                let peer = self.any();
+                self.with(id, |node| {
+                    node.report_snapshot(peer, SnapshotStatus::Failed)
+                });
+            }
+            972..980 => self.crash(id),
+            980..986 => self.partition(id),
+            986..990 => self.cut.clear(),
+            _ => self.cool(id),
+        }
+    }
+
+    /// A message arrives: any, perhaps twice, perhaps never.
+    fn deliver(&mut self) {
+        if self.network.is_empty() {
+            return;
+        }
+        // Mostly the oldest ones; what is old enough is lost.
+        let at = if self.dice.one_in(4) {
+            self.dice.below(self.network.len())
+        } else {
+            0
+        };
+        let again = self.dice.one_in(20);
+        let message = if again {
+            self.network[at].clone()
+        } else {
+            self.network.remove(at)
+        };
+        if self.network.len() > 200 {
+            let old = self.network.remove(0);
+            self.report(&old, SnapshotStatus::Failed);
+        }
+        let lost = self.dice.one_in(20) || self.cut.contains(&(message.from, message.to));
+        if lost {
+            self.report(&message, SnapshotStatus::Failed);
+        } else {
+            self.hand_over(message);
+        }
+    }
+
+    fn hand_over(&mut self, message: Message) {
+        let copy = message.clone();
+        self.with(message.to, |node| sound(node.step(message)));
+        self.report(&copy, SnapshotStatus::Finished);
+    }
+
+    /// Who sends a snapshot is told how that ended.
+    fn report(&mut self, message: &Message, status: SnapshotStatus) {
+        if matches!(message.body, Body::Snapshot { .. }) {
+            self.with(message.from, |node| {
+                node.report_snapshot(message.to, status)
+            });
+        }
+    }
+
+    fn apply_some(&mut self, id: NodeId) {
+        if self.members[&id].node.is_some() {
+            self.apply(id, 1);
+        }
+    }
+
+    fn answer_log_read(&mut self, id: NodeId) {
+        let member = self.members.get_mut(&id).unwrap();
+        if member.reads.is_empty() || member.node.is_none() {
+            return;
+        }
+        let read = member.reads.remove(0);
+        let result = member.log.read(read.range, read.max_bytes);
+        self.with(id, |node| node.log_read(read.id, result));
+    }
+
+    fn read(&mut self, id: NodeId) {
+        self.proposals += 1;
+        let key = self.proposals;
+        self.reads.insert(key, self.oracle.last_committed());
+        self.with(id, |node| {
+            // Refused without a leader: then there is no answer.
+            let _ = node.read_index(Bytes::copy_from_slice(&key.to_be_bytes()));
+        });
+    }
+
+    fn snapshot(&mut self, id: NodeId) {
+        let keep = self.dice.below(6) as u64;
+        let member = self.members.get_mut(&id).unwrap();
+        if member.node.is_some() && (member.snapshot_wanted || self.dice.one_in(2)) {
+            member.make_snapshot(keep);
+            member.snapshot_wanted = false;
+            self.with(id, |_| {});
+        }
+    }
+
+    fn change_members(&mut self, id: NodeId) {
+        let mut steps = Vec::new();
+        for _ in 0..1 + self.dice.below(2) {
+            let node = self.any();
+            let kinds = [
+                ConfChangeKind::AddVoter,
+                ConfChangeKind::AddLearner,
+                ConfChangeKind::Remove,
+            ];
+            steps.push(ConfChangeStep {
+                kind: *self.dice.pick(&kinds).unwrap(),
+                node,
+            });
+        }
+        let transitions = [
+            ConfChangeTransition::Auto,
+            ConfChangeTransition::JointImplicit,
+        ];
+        let transition = *self.dice.pick(&transitions).unwrap();
+        let change = ConfChange {
+            transition,
+            steps,
+            context: Bytes::new(),
+        };
+        self.with(id, |node| {
+            let _ = node.propose_conf_change(change);
+        });
+    }
+
+    fn crash(&mut self, id: NodeId) {
+        // What the disk was doing may just have been done.
+        for _ in 0..self.dice.below(3) {
+            let member = self.members.get_mut(&id).unwrap();
+            if let Some(mut persist) = member.writes.pop_front() {
+                if persist.snapshot.is_some() {
+                    member.writes.push_front(persist);
+                    break;
+                }
+                persist.messages.clear();
+                let keep_vote = self.driver != super::Driver::ForgetsVote;
+                member.disk.write(&persist, keep_vote);
+            }
+        }
+        let config = self.config.clone();
+        let member = self.members.get_mut(&id).unwrap();
+        member.crash();
+        member.start(&config);
+        self.with(id, |_| {});
+    }
+
+    fn partition(&mut self, id: NodeId) {
+        let one_way = self.dice.one_in(3);
+        let others: Vec<NodeId> = self
+            .members
+            .keys()
+            .copied()
+            .filter(|other| *other != id)
+            .collect();
+        for other in others {
+            if self.dice.one_in(2) {
+                self.cut.insert((id, other));
+                if !one_way {
+                    self.cut.insert((other, id));
+                }
+            }
+        }
+    }
+
+    /// Some of a log leaves memory.
+    fn cool(&mut self, id: NodeId) {
+        let member = &self.members[&id];
+        let first = member.log.first();
+        let last = member.log.last().index.next();
+        let some = self
+            .dice
+            .below(usize::try_from(last.since(first)).unwrap() + 1);
+        member.log.cool(first.plus(some as u64));
+    }
+
+    /// Everything works again: a leader is found, and what it takes reaches everybody.
+    pub(crate) fn must_recover(&mut self) {
+        self.cut.clear();
+        (0..30).for_each(|_| self.round());
+        // Without PreVote those who cannot win keep disturbing who can, so this may take a while.
+        self.rounds_until("leads and is not joint", |simulation| {
+            let status = simulation.leader_status();
+            status.is_some_and(|status| status.conf_state.voters_outgoing.is_empty())
+        });
+        for _ in 0..5 {
+            self.ids().into_iter().for_each(|id| self.propose(id));
+            self.round();
+        }
+        self.rounds_until("has applied everything", |simulation| {
+            let Some(status) = simulation.leader_status() else {
+                return false;
+            };
+            let conf = &status.conf_state;
+            status.hard_state.commit == status.last.index
+                && conf
+                    .voters
+                    .iter()
+                    .chain(&conf.learners)
+                    .all(|id| simulation.members[id].machine.applied == status.last)
+        });
+    }
+
+    fn rounds_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        for _ in 0..1000 {
+            if done(self) {
+                return;
+            }
+            self.stop_removed();
+            self.round();
+        }
+        panic!("liveness: nobody {what}{}", self.picture());
+    }
+
+    fn ids(&self) -> Vec<NodeId> {
+        self.members.keys().copied().collect()
+    }
+
+    /// One tick for everybody; everything else as often as it is wanted.
+    fn round(&mut self) {
+        for id in self.ids() {
+            self.with(id, |node| node.tick());
+        }
+        for _ in 0..30 {
+            for message in std::mem::take(&mut self.network) {
+                self.hand_over(message);
+            }
+            for id in self.ids() {
+                if self.members[&id].node.is_none() {
+                    continue;
+                }
+                while !self.members[&id].writes.is_empty() {
+                    self.sync(id);
+                }
+                self.apply(id, usize::MAX);
+                while !self.members[&id].reads.is_empty() {
+                    self.answer_log_read(id);
+                }
+                if self.members[&id].snapshot_wanted {
+                    let member = self.members.get_mut(&id).unwrap();
+                    member.make_snapshot(0);
+                    member.snapshot_wanted = false;
+                    self.with(id, |_| {});
+                }
+            }
+            if self.network.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn leader_status(&self) -> Option<Status> {
+        let nodes = self
+            .members
+            .values()
+            .filter_map(|member| member.node.as_ref());
+        let leaders = nodes.filter(|node| node.role() == Role::Leader);
+        leaders.max_by_key(|node| node.term()).map(RawNode::status)
+    }
+
+    /// Who was removed is switched off: without PreVote and CheckQuorum it would go on asking for
+    /// votes. Not before all that are left know it, who may need its vote until then.
+    fn stop_removed(&mut self) {
+        let newest = self
+            .members
+            .values()
+            .max_by_key(|member| member.machine.applied.index);
+        let conf = newest.unwrap().machine.conf.clone();
+        let mut left = self
+            .members
+            .values()
+            .filter(|member| conf.contains(member.id));
+        if !left.all(|member| member.machine.conf == conf) {
+            return;
+        }
+        for member in self.members.values_mut() {
+            if !conf.contains(member.id) {
+                member.crash();
+            }
+        }
+    }
+
+    /// Who is where, for whoever looks for the cause.
+    fn picture(&self) -> String {
+        let mut text = format!("\n{:?}", self.config);
+        for member in self.members.values() {
+            let status = member.node.as_ref().map(|node| node.status());
+            text += &format!("\n{}: {:?} {status:?}", member.id, member.machine);
+        }
+        text
+    }
+
+    /// How far the cluster got.
+    pub(crate) fn committed(&self) -> LogIndex {
+        self.oracle.last_committed()
+    }
+}
