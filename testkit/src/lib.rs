@@ -5,10 +5,12 @@
 //! - [`crash::crash_points`]: cuts the power at every call of a workload, in every way, and again
 //!   during recovery.
 //! - [`faults::fault_points`]: fails every call of a workload and of its recovery, in every way.
+//! - [`damage::damage_points`]: flips every bit, zeroes, swaps and breaks every sector.
 //! - [`storage_suite!`] and [`state_store_suite!`]: the tests that every backend passes.
 #![forbid(unsafe_code)]
 
 pub mod crash;
+pub mod damage;
 mod dice;
 pub mod fault_vfs;
 pub mod faults;

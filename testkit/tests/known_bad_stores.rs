@@ -9,8 +9,11 @@
 
 mod toy;
 
+use std::path::Path;
+
 use raftwerk_storage::vfs::SyncSite;
 use raftwerk_testkit::crash::{CrashFailure, CrashOptions, CrashReport, Progress, crash_points};
+use raftwerk_testkit::damage::{DamageOptions, damage_points};
 use raftwerk_testkit::fault_vfs::{CrashPlan, Fault, FaultVfs, PlanLimits};
 use raftwerk_testkit::faults::{FAULTS, FaultFailure, FaultReport, fault_points};
 use toy::{APPEND, FOLDER, Flaw, HEADER, Toy};
@@ -181,6 +184,48 @@ fn recovery_that_a_second_crash_breaks_is_noticed() {
     let failure = crash_everywhere(&FaultVfs::new(), Some(Flaw::RecoveryRemovesFirst)).unwrap_err();
     assert!(failure.recovery.is_some(), "{failure}");
     assert!(failure.reason.contains("came back as []"), "{failure}");
+}
+
+/// Whole batches only, though the toy cannot tell damage from a torn end and may give fewer.
+fn judge_damage(vfs: &FaultVfs, flaw: Option<Flaw>) -> Result<&'static str, String> {
+    let Ok(found) = recover(vfs, flaw) else {
+        return Ok("refused");
+    };
+    let batches: Vec<Vec<u64>> = (0..4).map(|n| vec![n * 2 + 1, n * 2 + 2]).collect();
+    match (0..=4).find(|count| batches[..*count].concat() == found) {
+        Some(4) => Ok("intact"),
+        Some(_) => Ok("shorter"),
+        None => Err(format!("came back as {found:?}")),
+    }
+}
+
+#[test]
+fn damage_anywhere_is_answered_by_the_right_toy_and_swallowed_by_the_trusting_one() {
+    let vfs = FaultVfs::new();
+    workload(&vfs, None, &Progress::new(Known::default()));
+    let options = DamageOptions::default();
+    let verdicts = damage_points(&vfs.image(), &options, |vfs, _| judge_damage(vfs, None)).unwrap();
+    let bytes = vfs.read_file(Path::new("d/log")).unwrap().len() as u64;
+    let (sectors, tried) = (bytes.div_ceil(512), verdicts.values().sum::<u64>());
+    let pairs = sectors * (sectors - 1) / 2;
+    assert_eq!(
+        tried,
+        bytes * 8 + 2 * sectors + pairs,
+        "every bit, sector and pair: {verdicts:?}"
+    );
+    assert!(
+        verdicts["refused"] >= 64 + sectors,
+        "the magic, and what is unreadable: {verdicts:?}"
+    );
+    assert_eq!(
+        verdicts.get("intact"),
+        None,
+        "nothing goes unnoticed: {verdicts:?}"
+    );
+    let trusting = Some(Flaw::TrustsLength);
+    let failure =
+        damage_points(&vfs.image(), &options, |vfs, _| judge_damage(vfs, trusting)).unwrap_err();
+    assert!(failure.reason.contains("came back as"), "{failure}");
 }
 
 #[test]

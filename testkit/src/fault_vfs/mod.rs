@@ -219,6 +219,12 @@ impl FaultVfs {
         self.life().disk.capacity_bytes = bytes;
     }
 
+    /// The unit of atomic writing.
+    #[must_use]
+    pub fn sector_bytes(&self) -> usize {
+        self.life().disk.sector_bytes
+    }
+
     /// Every file, by path.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {

@@ -180,6 +180,8 @@ impl<F> VfsHome<F> {
 
     pub(crate) fn crash(&mut self, plan: &CrashPlan) {
         self.vfs = self.vfs.crash(plan);
+        // Whoever waits there belongs to the life that just ended.
+        self.gate.open();
         self.watch();
     }
 }

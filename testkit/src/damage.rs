@@ -1,0 +1,185 @@
+//! Damages what a disk holds, one place at a time, and counts what a store says to it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::fault_vfs::{CrashPlan, FaultVfs, Image};
+
+/// One place damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// One bit is the other way round.
+    FlippedBit {
+        /// The file.
+        path: PathBuf,
+        /// The byte.
+        offset: u64,
+        /// The bit in it, 0 to 7.
+        bit: u8,
+    },
+    /// A sector holds zeros.
+    ZeroedSector {
+        /// The file.
+        path: PathBuf,
+        /// Its number in the file.
+        sector: u64,
+    },
+    /// Two sectors, of one file or of two, stand in each other's place.
+    SwappedSectors {
+        /// The one.
+        one: (PathBuf, u64),
+        /// The other.
+        other: (PathBuf, u64),
+    },
+    /// Reading a sector fails.
+    UnreadableSector {
+        /// The file.
+        path: PathBuf,
+        /// Its number in the file.
+        sector: u64,
+    },
+}
+
+impl Damage {
+    /// Does the damage.
+    ///
+    /// # Errors
+    /// When the place is not there.
+    pub fn inflict(&self, vfs: &FaultVfs) -> io::Result<()> {
+        match self {
+            Self::FlippedBit { path, offset, bit } => vfs.flip_bit(path, *offset, *bit),
+            Self::ZeroedSector { path, sector } => vfs.zero_sector(path, *sector),
+            Self::SwappedSectors { one, other } => {
+                vfs.swap_sectors((&one.0, one.1), (&other.0, other.1))
+            }
+            Self::UnreadableSector { path, sector } => vfs.break_sector(path, *sector),
+        }
+    }
+}
+
+/// Which damage is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DamageOptions {
+    /// Every so-manieth bit is flipped; 1 for all, 0 for none.
+    pub bit_stride: u64,
+    /// Each sector that is not zero is zeroed.
+    pub zeroed: bool,
+    /// Each pair of sectors that differ is swapped, across files too.
+    pub swapped: bool,
+    /// Each sector is made unreadable.
+    pub unreadable: bool,
+}
+
+impl Default for DamageOptions {
+    fn default() -> Self {
+        Self {
+            bit_stride: 1,
+            zeroed: true,
+            swapped: true,
+            unreadable: true,
+        }
+    }
+}
+
+/// The first damage that a store did not answer as it must.
+#[derive(Clone, Debug)]
+pub struct DamageFailure {
+    /// What was done to it.
+    pub damage: Damage,
+    /// What was wrong with the answer.
+    pub reason: String,
+}
+
+impl fmt::Display for DamageFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.damage, self.reason)
+    }
+}
+
+impl std::error::Error for DamageFailure {}
+
+struct Sector {
+    path: PathBuf,
+    number: u64,
+    bytes: Vec<u8>,
+}
+
+fn sectors(vfs: &FaultVfs) -> Vec<Sector> {
+    let size = vfs.sector_bytes();
+    let mut out = Vec::new();
+    for path in vfs.files() {
+        let bytes = vfs.read_file(&path).unwrap_or_default();
+        for (number, bytes) in (0..).zip(bytes.chunks(size)) {
+            out.push(Sector {
+                path: path.clone(),
+                number,
+                bytes: bytes.to_vec(),
+            });
+        }
+    }
+    out
+}
+
+/// Damages the files of `image`, as a kill would leave them, in one place after another; `judge`
+/// opens the store and says what it made of it. Counts the verdicts, for a test to state how many
+/// of each it wants.
+///
+/// # Errors
+/// The first damage whose answer `judge` refused.
+pub fn damage_points<V: Ord>(
+    image: &Image,
+    options: &DamageOptions,
+    mut judge: impl FnMut(&FaultVfs, &Damage) -> Result<V, String>,
+) -> Result<BTreeMap<V, u64>, Box<DamageFailure>> {
+    let whole = image.after(&CrashPlan::Kill);
+    let sectors = sectors(&whole);
+    let mut verdicts = BTreeMap::new();
+    let mut attempt = |damage: Damage| {
+        let vfs = image.after(&CrashPlan::Kill);
+        let verdict = match damage.inflict(&vfs) {
+            Ok(()) => judge(&vfs, &damage),
+            Err(error) => Err(format!("could not be done: {error}")),
+        };
+        match verdict {
+            Ok(verdict) => *verdicts.entry(verdict).or_insert(0) += 1,
+            Err(reason) => return Err(Box::new(DamageFailure { damage, reason })),
+        }
+        Ok(())
+    };
+    for (at, sector) in sectors.iter().enumerate() {
+        let (path, number) = (sector.path.clone(), sector.number);
+        if options.unreadable {
+            attempt(Damage::UnreadableSector {
+                path: path.clone(),
+                sector: number,
+            })?;
+        }
+        if options.zeroed && sector.bytes.iter().any(|byte| *byte != 0) {
+            attempt(Damage::ZeroedSector {
+                path: path.clone(),
+                sector: number,
+            })?;
+        }
+        for other in sectors.iter().skip(at + 1) {
+            if options.swapped && other.bytes != sector.bytes {
+                let (one, other) = ((path.clone(), number), (other.path.clone(), other.number));
+                attempt(Damage::SwappedSectors { one, other })?;
+            }
+        }
+        if options.bit_stride > 0 {
+            let first = number * whole.sector_bytes() as u64 * 8;
+            let bits = first..first + sector.bytes.len() as u64 * 8;
+            for bit in bits.filter(|bit| bit.is_multiple_of(options.bit_stride)) {
+                let path = path.clone();
+                attempt(Damage::FlippedBit {
+                    path,
+                    offset: bit / 8,
+                    bit: (bit % 8) as u8,
+                })?;
+            }
+        }
+    }
+    Ok(verdicts)
+}
