@@ -40,14 +40,19 @@ impl<T, E> Pending<T, E> {
     ///
     /// # Errors
     /// What the request failed with.
-    pub fn wait(mut self) -> Result<T, E> {
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let mut context = Context::from_waker(&waker);
-        loop {
-            match Pin::new(&mut self).poll(&mut context) {
-                Poll::Ready(result) => return result,
-                Poll::Pending => thread::park(),
-            }
+    pub fn wait(self) -> Result<T, E> {
+        block_on(self)
+    }
+}
+
+/// Blocks the thread until `future` is ready.
+pub(crate) fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match Pin::new(&mut future).poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
         }
     }
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use raftwerk_raft::{ConfState, GroupId, LogId, LogIndex, NodeId, Role, Term};
 
 use crate::member::MemberTable;
+use crate::oneshot::block_on;
 
 /// A group on this host at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,6 +165,14 @@ impl fmt::Debug for Events {
 #[derive(Debug)]
 pub struct NextEvent<'a> {
     events: &'a mut Events,
+}
+
+impl NextEvent<'_> {
+    /// Blocks the thread until there is an event, or there will be none.
+    #[must_use]
+    pub fn wait(self) -> Option<GroupEvent> {
+        block_on(self)
+    }
 }
 
 impl Future for NextEvent<'_> {

@@ -7,7 +7,8 @@ use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::tracker::ProgressState;
 use raftwerk_raft::{
     Body, ConfState, Entry, EntryKind, GroupId, GroupWrite, HardState, LogId, LogIndex, LogReader,
-    Message, NodeId, Persist, PersistAck, RawNode, Ready, Role, SnapshotMeta, SoftState, Ticket,
+    Message, NodeId, Persist, PersistAck, RawNode, Ready, Role, SnapshotMeta, SnapshotStatus,
+    SoftState, Ticket,
 };
 
 use super::proposals::Proposals;
@@ -16,11 +17,23 @@ use super::snapshots::Snapshots;
 use super::{Ask, Effect, Reported};
 use crate::apply::{Actor, Job};
 use crate::config::GroupConfig;
-use crate::envelope::{Envelope, EnvelopeBody};
+use crate::envelope::{Envelope, EnvelopeBody, ForwardError};
 use crate::error::{ProposeError, ReadError, SnapshotError, TransferError};
 use crate::member::MemberTable;
 use crate::oneshot::Completer;
 use crate::status::{GroupEvent, Health, PeerStatus, Shared};
+
+fn is_member(conf_state: &ConfState, id: NodeId) -> bool {
+    let ConfState {
+        voters,
+        learners,
+        voters_outgoing,
+        ..
+    } = conf_state;
+    [voters, learners, voters_outgoing]
+        .into_iter()
+        .any(|list| list.contains(&id))
+}
 
 /// What a group is opened from.
 pub(crate) struct DriverParts {
@@ -88,6 +101,7 @@ pub(crate) struct Driver {
     election_ticks: u64,
     installing: bool,
     halted: Option<Arc<str>>,
+    ended: bool,
 }
 
 impl Driver {
@@ -131,6 +145,7 @@ impl Driver {
             election_ticks,
             installing: false,
             halted: None,
+            ended: false,
         }
     }
 
@@ -186,7 +201,7 @@ impl Driver {
 
     pub(crate) fn message(&mut self, from: NodeId, body: EnvelopeBody, out: &mut Vec<Effect>) {
         if self.halted.is_some() {
-            return;
+            return self.refuse(from, &body, out);
         }
         match body {
             // The state itself comes on a stream of its own; the sink hands the message in.
@@ -209,6 +224,22 @@ impl Driver {
             EnvelopeBody::Forwarded { request, result } => {
                 self.proposals.forward_answered(request, result, out);
             }
+        }
+    }
+
+    /// A halted group takes nothing; whoever forwards to it learns that at once.
+    fn refuse(&self, from: NodeId, body: &EnvelopeBody, out: &mut Vec<Effect>) {
+        if let EnvelopeBody::Forward { request, .. } = body {
+            let result = Err(ForwardError::NotLeader { leader: None });
+            let body = EnvelopeBody::Forwarded {
+                request: *request,
+                result,
+            };
+            let envelope = Envelope {
+                group: self.group,
+                body,
+            };
+            out.push(Effect::Send { to: from, envelope });
         }
     }
 
@@ -458,10 +489,6 @@ impl Driver {
         let before = std::mem::replace(&mut self.soft_state, soft_state);
         if before.leader != soft_state.leader {
             self.proposals.leader_changed(self.now, self.election_ticks);
-            let arrived = |transfer: &mut Transfer| soft_state.leader == Some(transfer.to);
-            if let Some(transfer) = self.transfer.take_if(arrived) {
-                transfer.answer.complete(Ok(()));
-            }
         }
         let SoftState { leader, role } = soft_state;
         self.shared.update(|status| {
@@ -473,6 +500,10 @@ impl Driver {
             term: self.node.term(),
             ..self.hard_state
         });
+        let arrived = |transfer: &mut Transfer| leader == Some(transfer.to);
+        if let Some(transfer) = self.transfer.take_if(arrived) {
+            transfer.answer.complete(Ok(()));
+        }
     }
 
     fn tell_leadership(&self, hard_state: HardState) {
@@ -484,9 +515,14 @@ impl Driver {
         });
     }
 
-    fn send(&self, message: Message, out: &mut Vec<Effect>) {
+    fn send(&mut self, message: Message, out: &mut Vec<Effect>) {
         let to = message.to;
         if let Body::Snapshot { meta } = &message.body {
+            if !is_member(&meta.conf_state, to) {
+                // Older than its receiver's membership, which would refuse it: take a newer one.
+                self.snapshots.want();
+                return self.node.report_snapshot(to, SnapshotStatus::Failed);
+            }
             let meta = meta.clone();
             return out.push(Effect::SendSnapshot {
                 group: self.group,
@@ -682,6 +718,7 @@ impl Driver {
         self.reads.end(&ReadError::Stopped);
         self.snapshots.end(SnapshotError::Stopped);
         self.transfer = None;
+        self.ended = true;
         self.shared.end();
     }
 
@@ -698,7 +735,7 @@ impl Driver {
             status.last = self.log.last();
             status.snapshot = (snapshot != LogId::ZERO).then_some(snapshot);
             status.pending = self.proposals.len() + self.reads.len();
-            if self.halted.is_none() {
+            if self.halted.is_none() && !self.ended {
                 status.role = self.node.role();
                 status.leader = self.node.leader();
                 status.health = if self.installing {

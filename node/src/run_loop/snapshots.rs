@@ -59,9 +59,9 @@ impl Snapshots {
         self.newest
     }
 
-    /// A follower needs one.
+    /// A follower needs one; if one is on its way that may do, and else is asked for again.
     pub(crate) const fn want(&mut self) {
-        self.wanted = true;
+        self.wanted |= matches!(self.taking, Taking::Idle);
     }
 
     /// A handle asks for one.

@@ -1,0 +1,184 @@
+//! What a slow or full disk holds up, and what it does not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use common::{Cluster, G, Journal, Node, Seen, members, wait_for_commit};
+use raftwerk::raft::{
+    ByteBudget, DurableNotify, GroupId, NodeId, OpenGroup, Poisoned, Pressure, ScrubReport,
+    Storage, StorageError, SubmitError, Subscription, Ticket, WriteBatch,
+};
+use raftwerk::{GroupConfig, InMemory};
+use raftwerk_storage_mem::{MemLog, MemLogOptions};
+
+#[test]
+fn commits_go_on_while_the_leaders_own_disk_stands_still() {
+    let cluster = Cluster::start(3);
+    let log = &cluster.node(1).log;
+    let held = log.hold_syncs();
+    let before = log.durable().unwrap();
+    let answer = cluster.group(1).propose("committed by the other two");
+    // The followers have applied it, so it is committed.
+    while !cluster
+        .node(2)
+        .seen
+        .lock()
+        .contains(&Bytes::from("committed by the other two"))
+    {
+        cluster.group(2).read_index().wait().unwrap();
+    }
+    let committed = cluster.group(1).status().commit;
+    assert_eq!(
+        log.durable().unwrap(),
+        before,
+        "the leader's disk has not moved"
+    );
+    // Here it is applied only when it is durable here too.
+    assert!(cluster.node(1).seen.lock().is_empty());
+    drop(held);
+    assert_eq!(answer.wait().unwrap().id.index, committed);
+}
+
+#[test]
+fn nothing_commits_while_two_disks_of_three_stand_still() {
+    let cluster = Cluster::start(3);
+    let held = [
+        cluster.node(1).log.hold_syncs(),
+        cluster.node(2).log.hold_syncs(),
+    ];
+    let before = cluster.group(1).status().commit;
+    let answer = cluster.group(1).propose("waits");
+    // The third has the entry on its disk and has told the leader.
+    let arrived = |cluster: &Cluster| {
+        let status = cluster.group(1).status();
+        status
+            .peers
+            .iter()
+            .any(|peer| peer.id == NodeId(3) && peer.matched > before)
+    };
+    while !arrived(&cluster) {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert_eq!(cluster.group(1).status().commit, before);
+    assert_eq!(cluster.group(3).status().commit, before);
+    let [leader, second] = held;
+    drop(second);
+    wait_for_commit(cluster.group(1), before.next());
+    drop(leader);
+    assert_eq!(answer.wait().unwrap().id.index, before.next());
+}
+
+/// Refuses batches as full for as long as it is told to, and counts what it takes.
+struct Choked {
+    inner: MemLog,
+    refusals: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+impl Storage for Choked {
+    fn groups(&self) -> Result<Vec<GroupId>, StorageError> {
+        self.inner.groups()
+    }
+    fn open_group(&self, group: GroupId) -> Result<OpenGroup, StorageError> {
+        self.inner.open_group(group)
+    }
+    fn submit(&self, batch: WriteBatch) -> Result<Ticket, SubmitError> {
+        let left = self.refusals.load(Ordering::SeqCst);
+        if left > 0 {
+            self.refusals.store(left - 1, Ordering::SeqCst);
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(SubmitError::Full(batch));
+        }
+        self.inner.submit(batch)
+    }
+    fn durable(&self) -> Result<Ticket, Poisoned> {
+        self.inner.durable()
+    }
+    fn on_durable(&self, notify: DurableNotify) -> Subscription {
+        self.inner.on_durable(notify)
+    }
+    fn wait(&self, ticket: Ticket) -> Result<(), Poisoned> {
+        self.inner.wait(ticket)
+    }
+    fn pressure(&self) -> Pressure {
+        self.inner.pressure()
+    }
+    fn scrub(&self, budget: ByteBudget) -> Result<ScrubReport, StorageError> {
+        self.inner.scrub(budget)
+    }
+}
+
+#[test]
+fn batch_that_the_log_was_too_full_for_is_submitted_again_and_nothing_is_lost() {
+    let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
+    let log = Arc::new(Choked {
+        inner: MemLog::new(MemLogOptions::default()).unwrap(),
+        refusals: AtomicUsize::new(0),
+        refused: AtomicUsize::new(0),
+    });
+    let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
+    let seen = Seen::default();
+    let machine = Box::new(InMemory::new(Journal(Arc::clone(&seen))));
+    let group = host.open_group(G, cluster.config.clone(), machine).unwrap();
+    group.campaign();
+    assert_eq!(group.propose("first").wait().unwrap().response, "1");
+    log.refusals.store(3, Ordering::SeqCst);
+    assert_eq!(group.propose("second").wait().unwrap().response, "2");
+    assert_eq!(log.refused.load(Ordering::SeqCst), 3);
+    host.stop();
+}
+
+#[test]
+fn batch_that_is_too_large_for_the_log_is_split_and_nothing_is_lost() {
+    let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
+    let options = MemLogOptions {
+        batch_bytes_max: 4096,
+        ..MemLogOptions::default()
+    };
+    let log = Arc::new(MemLog::new(options).unwrap());
+    let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
+    let machine = Box::new(InMemory::new(Journal(Seen::default())));
+    let group = host.open_group(G, cluster.config.clone(), machine).unwrap();
+    group.campaign();
+    group.read_index().wait().unwrap();
+    let held = log.hold_syncs();
+    let answers: Vec<_> = (0..64).map(|_| group.propose(vec![7; 1000])).collect();
+    drop(held);
+    for (n, answer) in (1..).zip(answers) {
+        assert_eq!(answer.wait().unwrap().response, n.to_string());
+    }
+    host.stop();
+}
+
+#[test]
+fn restart_keeps_every_acknowledged_entry_and_forgets_none_of_the_votes() {
+    let mut cluster = Cluster::start(3);
+    for n in 1..=20 {
+        assert_eq!(cluster.propose(1 + n % 3, format!("{n}")), n);
+    }
+    let before = cluster.caught_up(1);
+    for id in 1..=3 {
+        // A power cut: what was not durable is gone.
+        let Node { host, log, .. } = cluster.nodes.remove(&id).unwrap();
+        let term = log.open_group(G).unwrap().state.hard_state.term;
+        drop(log.crash());
+        host.stop();
+        drop((host, log));
+        let log = MemLog::open(&cluster.disks[&id], MemLogOptions::default()).unwrap();
+        assert_eq!(log.open_group(G).unwrap().state.hard_state.term, term);
+        drop(log);
+    }
+    (1..=3).for_each(|id| cluster.boot(id));
+    cluster.lead(2);
+    assert_eq!(cluster.caught_up(2), before);
+    assert_eq!(cluster.propose(1, "goes on"), 21);
+}

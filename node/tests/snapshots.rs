@@ -1,0 +1,176 @@
+//! Snapshots: taken, sent, installed, and what they cut off the log.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod common;
+
+use common::{Cluster, wait_for};
+use raftwerk::raft::{LogIndex, NodeId};
+use raftwerk::{GroupEvent, Health, Member, MembershipChange, SnapshotPolicy};
+
+const NO_TAIL: SnapshotPolicy = SnapshotPolicy {
+    entries: 0,
+    bytes: 0,
+    trailing_entries: 0,
+};
+
+fn is_installed(event: &GroupEvent) -> bool {
+    matches!(event, GroupEvent::SnapshotInstalled { .. })
+}
+
+/// Waits until the log begins behind `index`: compaction follows the snapshot a turn later.
+fn wait_until_cut(group: &raftwerk::Group, index: LogIndex) {
+    while group.status().first <= index {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn follower_that_the_log_no_longer_reaches_catches_up_by_snapshot() {
+    let cluster = Cluster::start_with(3, |config| config.snapshot = NO_TAIL);
+    cluster.propose(1, "before");
+    cluster.net.isolate(NodeId(3));
+    for n in 0..50 {
+        cluster.propose(1, vec![n; 10_000]);
+    }
+    let taken = cluster.group(1).snapshot().wait().unwrap();
+    wait_until_cut(cluster.group(1), taken.index);
+    cluster.propose(2, "after");
+    let mut events = cluster.group(3).events();
+    cluster.net.heal();
+    wait_for(&mut events, is_installed);
+    let first = cluster.caught_up(1);
+    assert_eq!(first.len(), 52);
+    assert_eq!(cluster.caught_up(3), first);
+    let status = cluster.group(3).status();
+    assert_eq!(status.snapshot, Some(taken));
+    assert_eq!(status.health, Health::Running);
+    assert_eq!(status.first, taken.index.next());
+}
+
+#[test]
+fn snapshot_is_taken_when_the_policy_says_and_keeps_the_tail_it_says() {
+    let policy = SnapshotPolicy {
+        entries: 20,
+        bytes: 0,
+        trailing_entries: 5,
+    };
+    let cluster = Cluster::start_with(1, |config| config.snapshot = policy);
+    let mut events = cluster.group(1).events();
+    for n in 0..30 {
+        cluster.propose(1, format!("{n}"));
+    }
+    let taken = |event: &GroupEvent| matches!(event, GroupEvent::SnapshotTaken { .. });
+    let GroupEvent::SnapshotTaken { last } = wait_for(&mut events, taken) else {
+        unreachable!()
+    };
+    assert!(last.index >= LogIndex(20), "{last}");
+    wait_until_cut(cluster.group(1), LogIndex(last.index.0 - 5));
+    assert_eq!(cluster.group(1).status().first, LogIndex(last.index.0 - 4));
+}
+
+#[test]
+fn restart_begins_with_the_snapshot_file_and_replays_the_log_behind_it() {
+    let mut cluster = Cluster::start_with(1, |config| config.snapshot = NO_TAIL);
+    for n in 0..10 {
+        cluster.propose(1, format!("{n}"));
+    }
+    let taken = cluster.group(1).snapshot().wait().unwrap();
+    wait_until_cut(cluster.group(1), taken.index);
+    cluster.propose(1, "behind it");
+    let before = cluster.caught_up(1);
+    cluster.stop(1);
+    cluster.boot(1);
+    cluster.lead(1);
+    assert_eq!(cluster.caught_up(1), before);
+    assert_eq!(cluster.propose(1, "goes on"), 12);
+}
+
+#[test]
+fn restart_without_the_snapshot_file_is_refused_and_says_what_is_missing() {
+    let mut cluster = Cluster::start_with(1, |config| config.snapshot = NO_TAIL);
+    cluster.propose(1, "x");
+    let taken = cluster.group(1).snapshot().wait().unwrap();
+    cluster.stop(1);
+    for file in std::fs::read_dir(cluster.snapshot_dir(1)).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let refused = cluster.try_boot(1).unwrap_err();
+    assert!(
+        matches!(refused, raftwerk::GroupError::SnapshotMissing { snapshot, .. } if snapshot == taken),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn older_snapshot_files_are_removed_once_a_newer_one_is_recorded() {
+    let cluster = Cluster::start_with(1, |config| config.snapshot = NO_TAIL);
+    let mut events = cluster.group(1).events();
+    for n in 0..3 {
+        cluster.propose(1, format!("{n}"));
+        cluster.group(1).snapshot().wait().unwrap();
+        wait_for(&mut events, |event| {
+            matches!(event, GroupEvent::SnapshotTaken { .. })
+        });
+    }
+    // The last removal is done once the worker is: stopping waits for it.
+    cluster.node(1).host.stop();
+    let files = std::fs::read_dir(cluster.snapshot_dir(1)).unwrap().count();
+    assert_eq!(files, 1);
+}
+
+#[test]
+fn joining_member_gets_the_state_and_the_members_and_then_takes_part() {
+    let mut cluster = Cluster::start_with(3, |config| config.snapshot = NO_TAIL);
+    for n in 0..10 {
+        cluster.propose(1, format!("{n}"));
+    }
+    let taken = cluster.group(1).snapshot().wait().unwrap();
+    wait_until_cut(cluster.group(1), taken.index);
+    cluster.boot_joining(4);
+    let fourth = Member {
+        name: "fourth".into(),
+        ..Member::new(NodeId(4))
+    };
+    let learner = MembershipChange::new().add_learner(fourth.clone());
+    cluster.group(2).change_membership(learner).wait().unwrap();
+    cluster.propose(1, "to a learner");
+    assert_eq!(cluster.caught_up(4), cluster.caught_up(1));
+    let voter = MembershipChange::new().add_voter(fourth.clone());
+    cluster.group(1).change_membership(voter).wait().unwrap();
+    cluster.group(4).read_index().wait().unwrap();
+    let status = cluster.group(4).status();
+    assert_eq!(status.conf_state.voters, [1, 2, 3, 4].map(NodeId));
+    assert_eq!(status.members.member(NodeId(4)), Some(&fourth));
+    assert_eq!(status.members.len(), 4);
+    cluster.group(1).transfer_leader(NodeId(4)).wait().unwrap();
+    assert_eq!(cluster.propose(3, "led by the fourth"), 12);
+}
+
+#[test]
+fn removed_member_is_forgotten_and_the_rest_goes_on() {
+    let cluster = Cluster::start(3);
+    let remove = |id| MembershipChange::new().remove(NodeId(id));
+    cluster
+        .group(1)
+        .change_membership(remove(3))
+        .wait()
+        .unwrap();
+    cluster.propose(2, "of two");
+    let status = cluster.group(1).status();
+    assert_eq!(status.conf_state.voters, [NodeId(1), NodeId(2)]);
+    assert!(status.members.member(NodeId(3)).is_none());
+    // The leader itself goes too, and hands over.
+    cluster
+        .group(1)
+        .change_membership(remove(1))
+        .wait()
+        .unwrap();
+    cluster.lead(2);
+    assert_eq!(cluster.propose(2, "of one"), 2);
+    assert_eq!(cluster.group(2).status().conf_state.voters, [NodeId(2)]);
+}
