@@ -171,10 +171,7 @@ impl Folder {
             if mode == FolderMode::MustExist {
                 return Err(wrong(&path, kind, "no store"));
             }
-            // Although it may exist: the process that made it may have been killed before its
-            // name was durable.
-            vfs.create_dir_all(&path, SYNC_CREATE)
-                .map_err(io_error("create", &path))?;
+            create_folder(vfs.as_ref(), &path)?;
         }
         let lock = vfs
             .lock(&path.join(LOCK_FILE))
@@ -185,13 +182,21 @@ impl Folder {
                 _ => io_error("lock", &path)(error),
             })?;
         // Again, now that nobody else can be at it.
-        let identity = match look(vfs.as_ref(), &path, kind)? {
+        let found = look(vfs.as_ref(), &path, kind)?;
+        let created = found.is_none();
+        let identity = match found {
             Some(identity) => identity,
             None => create_identity(vfs.as_ref(), &path, kind)?,
         };
         // Also in an existing folder: a kill may have come between the rename and its sync.
-        vfs.sync_dir(&path, SYNC_RENAME)
-            .map_err(io_error("sync", &path))?;
+        if let Err(error) = vfs.sync_dir(&path, SYNC_RENAME) {
+            if created {
+                // The name stands in the cache and perhaps never on the disk, whatever a later
+                // sync says: the next open must not find it. Should this fail, so does the disk.
+                let _ = vfs.remove_file(&path.join(IDENTITY_FILE));
+            }
+            return Err(io_error("sync", &path)(error));
+        }
         Ok(Self {
             vfs,
             path,
@@ -271,6 +276,22 @@ fn look(vfs: &dyn Vfs, path: &Path, kind: Kind) -> Result<Option<Identity>, Stor
         Some(name) => Err(wrong(path, kind, &format!("other files ({name})"))),
         None => Ok(None),
     }
+}
+
+/// Makes the folder, although it may exist: the process that made it may have been killed before
+/// its name was durable. The same holds of the deepest of its parents that exists, but no higher,
+/// since each is synced before the next is made.
+fn create_folder(vfs: &dyn Vfs, path: &Path) -> Result<(), StorageError> {
+    let found = path.ancestors().find(|folder| vfs.list(folder).is_ok());
+    if let Some(found) = found.filter(|found| *found != path) {
+        match vfs.create_dir_all(found, SYNC_CREATE) {
+            // Somebody else's, then, who lets us make folders there and not look around.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            other => other.map_err(io_error("sync", found))?,
+        }
+    }
+    vfs.create_dir_all(path, SYNC_CREATE)
+        .map_err(io_error("create", path))
 }
 
 fn create_identity(vfs: &dyn Vfs, path: &Path, kind: Kind) -> Result<Identity, StorageError> {
