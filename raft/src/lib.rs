@@ -1,4 +1,87 @@
 //! A deterministic Raft core that does no I/O, and the contracts of what surrounds it.
+//!
+//! [`RawNode`] is one member of one group. Whoever drives it keeps this loop:
+//!
+//! 1. Give it an input: a tick, a message, a proposal, a receipt.
+//! 2. As long as [`RawNode::has_ready`], take a [`Ready`] and do what it says:
+//!    - send `messages`, at once;
+//!    - write `persist` to the log (its snapshot first), in the order of the `Ready`s;
+//!    - once that and every earlier write is durable, give `persist.messages` addressed to this
+//!      member to its own [`RawNode::step`], send the others, and give `persist.ack` back;
+//!    - apply `committed` in order, telling each configuration change to
+//!      [`RawNode::apply_conf_change`], then give `apply_ack` back;
+//!    - answer `read_states` once their index is applied, and `reads` from the log.
+//!
+//! In synchronous mode ([`Config::synchronous`]) everything of a `Ready` is done before
+//! [`RawNode::advance`], which gives all receipts; that is the loop below.
+//!
+//! ```
+//! use std::ops::Range;
+//! use std::sync::{Arc, Mutex};
+//!
+//! use raftwerk_raft::*;
+//!
+//! /// A log in memory, readable as soon as it is written.
+//! #[derive(Clone, Default)]
+//! struct Log(Arc<Mutex<Vec<Entry>>>);
+//!
+//! impl LogReader for Log {
+//!     fn first(&self) -> LogIndex {
+//!         LogIndex(1)
+//!     }
+//!     fn last(&self) -> LogId {
+//!         self.0.lock().unwrap().last().map_or(LogId::ZERO, |entry| entry.id)
+//!     }
+//!     fn term(&self, index: LogIndex) -> Result<Term, LogError> {
+//!         if index == LogIndex::ZERO {
+//!             return Ok(Term::ZERO);
+//!         }
+//!         Ok(self.read(index..index.next(), 0)?[0].term())
+//!     }
+//!     fn entries(
+//!         &self,
+//!         range: Range<LogIndex>,
+//!         max_bytes: u64,
+//!         out: &mut Vec<Entry>,
+//!     ) -> Result<(), LogError> {
+//!         out.extend(self.read(range, max_bytes)?);
+//!         Ok(())
+//!     }
+//!     fn read(&self, range: Range<LogIndex>, _max_bytes: u64) -> Result<Vec<Entry>, LogError> {
+//!         let unavailable = LogError::Unavailable { last: self.last().index };
+//!         let (from, to) = (range.start.0 as usize - 1, range.end.0 as usize - 1);
+//!         Ok(self.0.lock().unwrap().get(from..to).ok_or(unavailable)?.to_vec())
+//!     }
+//! }
+//!
+//! let log = Log::default();
+//! let conf_state = ConfState { voters: vec![NodeId(1)], ..ConfState::default() };
+//! let restart = Restart { conf_state, ..Restart::default() };
+//! let config = Config { synchronous: true, ..Config::new(NodeId(1), 42) };
+//! let mut node = RawNode::new(config, restart, log.clone())?;
+//!
+//! node.campaign();
+//! let mut applied = Vec::new();
+//! let mut proposed = false;
+//! while node.has_ready() {
+//!     let ready = node.ready();
+//!     if let Some(persist) = ready.persist {
+//!         let mut log = log.0.lock().unwrap();
+//!         if let Some(first) = persist.entries.first() {
+//!             log.truncate(first.index().0 as usize - 1);
+//!         }
+//!         log.extend(persist.entries); // a real log also writes persist.hard_state, and syncs
+//!     }
+//!     applied.extend(ready.committed.into_iter().filter(|entry| !entry.data.is_empty()));
+//!     node.advance();
+//!     if node.role() == Role::Leader && !proposed {
+//!         node.propose("hello".into()).unwrap();
+//!         proposed = true;
+//!     }
+//! }
+//! assert_eq!(applied[0].data, "hello");
+//! # Ok::<(), ConfigError>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod codec;

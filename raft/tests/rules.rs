@@ -1,0 +1,28 @@
+//! One rule a test, each at a single member whose peers are the test: what the traces do not show.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "support/solo.rs"]
+mod solo;
+mod support;
+
+#[path = "rules/election.rs"]
+mod election;
+#[path = "rules/membership.rs"]
+mod membership;
+#[path = "rules/persistence.rs"]
+mod persistence;
+#[path = "rules/reads.rs"]
+mod reads;
+#[path = "rules/replication.rs"]
+mod replication;
+#[path = "rules/restart.rs"]
+mod restart;
+#[path = "rules/snapshots.rs"]
+mod snapshots;
+#[path = "rules/transfer.rs"]
+mod transfer;
