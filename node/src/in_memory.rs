@@ -19,8 +19,8 @@ pub trait MemoryState: Send + 'static {
     /// Becomes the state that [`MemoryState::save`] gave.
     ///
     /// # Errors
-    /// [`StateError::Corrupt`] for other bytes.
-    fn load(&mut self, saved: &[u8]) -> Result<(), StateError>;
+    /// What is wrong, in words, with bytes that it did not give.
+    fn load(&mut self, saved: &[u8]) -> Result<(), String>;
 }
 
 /// Makes a [`StateMachine`] of a [`MemoryState`]. After a restart it begins with the newest
@@ -94,7 +94,8 @@ impl<S: MemoryState> StateMachine for InMemory<S> {
             operation: "read snapshot",
             source,
         })?;
-        self.state.load(&saved)?;
+        let loaded = self.state.load(&saved);
+        loaded.map_err(|reason| StateError::Corrupt { reason })?;
         self.applied = meta.last;
         Ok(())
     }

@@ -180,3 +180,189 @@ impl SnapshotSink for Sink {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+    use std::path::Path;
+    use std::time::Instant;
+
+    use raftwerk_raft::{GroupId, LogId, LogIndex, NodeId, SnapshotMeta, SnapshotSource, Term};
+    use raftwerk_storage::vfs::RealVfs;
+
+    use super::*;
+    use crate::config::HostConfig;
+    use crate::snapshot::Outgoing;
+
+    const GROUP: GroupId = GroupId(3);
+
+    /// `left` bytes that a compressor would not like.
+    struct Noise {
+        left: usize,
+        state: u64,
+    }
+
+    impl SnapshotSource for Noise {
+        fn applied(&self) -> LogId {
+            LogId::new(Term(2), LogIndex(40))
+        }
+
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let len = out.len().min(self.left).min(10_000);
+            for byte in &mut out[..len] {
+                self.state = self
+                    .state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                *byte = (self.state >> 56) as u8;
+            }
+            self.left -= len;
+            Ok(len)
+        }
+    }
+
+    fn store(dir: &Path) -> Arc<SnapshotStore> {
+        let store = SnapshotStore::new(Arc::new(RealVfs), dir.to_owned(), None, 1);
+        store.open_group(GROUP).unwrap();
+        Arc::new(store)
+    }
+
+    fn mailbox() -> Arc<Mailbox> {
+        Arc::new(Mailbox::new(&HostConfig::new(NodeId(1), "unused")))
+    }
+
+    fn received(mailbox: &Mailbox) -> usize {
+        let mut events = Vec::new();
+        mailbox.take(None, &mut events);
+        events.len()
+    }
+
+    fn meta() -> SnapshotMeta {
+        SnapshotMeta {
+            last: LogId::new(Term(2), LogIndex(40)),
+            ..SnapshotMeta::default()
+        }
+    }
+
+    fn state(store: &SnapshotStore) -> Vec<u8> {
+        let mut reader = store.state(GROUP, &meta()).unwrap().unwrap();
+        let (mut state, mut chunk) = (Vec::new(), vec![0; 7777]);
+        loop {
+            match reader.read(&mut chunk).unwrap() {
+                0 => return state,
+                read => state.extend_from_slice(&chunk[..read]),
+            }
+        }
+    }
+
+    /// A built snapshot of about a megabyte: its header and all of its bytes.
+    fn built(sender: &Arc<SnapshotStore>) -> (SnapshotHeader, Vec<u8>) {
+        let mut source = Noise {
+            left: 1_000_000,
+            state: 5,
+        };
+        sender.build(GROUP, &meta(), &mut source).unwrap();
+        let Outgoing {
+            snapshot,
+            len_bytes,
+            mut bytes,
+        } = sender.bytes(GROUP, meta().last).unwrap().unwrap();
+        let mut all = vec![0; usize::try_from(len_bytes).unwrap()];
+        assert_eq!(bytes.read_at(0, &mut all).unwrap(), all.len());
+        let (from, to, term) = (NodeId(1), NodeId(2), Term(2));
+        (
+            SnapshotHeader {
+                group: GROUP,
+                from,
+                to,
+                term,
+                meta: meta(),
+                snapshot,
+                len_bytes,
+            },
+            all,
+        )
+    }
+
+    #[test]
+    fn broken_stream_goes_on_where_whole_chunks_end_even_after_a_restart() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let sender = store(here.path());
+        let (header, bytes) = built(&sender);
+        let mailbox = mailbox();
+        let receiver = store(there.path());
+        let mut sink = receiver
+            .receive(header.clone(), Arc::clone(&mailbox))
+            .unwrap();
+        assert_eq!(sink.resume_at(), 0);
+        for piece in bytes[..700_000].chunks(33_333) {
+            sink.write(piece).unwrap();
+        }
+        let kept = usize::try_from(sink.resume_at()).unwrap();
+        assert!((500_000..=700_000).contains(&kept), "{kept}");
+        let busy = receiver.receive(header.clone(), Arc::clone(&mailbox)).err();
+        assert_eq!(busy, Some(SnapshotRefused::Busy));
+        drop(sink);
+        let receiver = store(there.path());
+        let mut sink = receiver.receive(header, Arc::clone(&mailbox)).unwrap();
+        assert_eq!(usize::try_from(sink.resume_at()).unwrap(), kept);
+        assert!(receiver.find(GROUP, meta().last).is_none());
+        sink.write(&bytes[kept..]).unwrap();
+        sink.finish().unwrap();
+        assert_eq!(received(&mailbox), 1);
+        assert_eq!(state(&receiver), state(&sender));
+        assert_eq!(state(&receiver).len(), 1_000_000);
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_and_only_what_was_intact_is_kept() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (header, bytes) = built(&store(here.path()));
+        for at in [0, 9, 30, 200_000, 999_000, bytes.len() - 1] {
+            let receiver = store(there.path());
+            let mut sink = receiver.receive(header.clone(), mailbox()).unwrap();
+            let from = usize::try_from(sink.resume_at()).unwrap();
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            let written = damaged[from..]
+                .chunks(50_000)
+                .try_for_each(|c| sink.write(c));
+            assert!(
+                written.and_then(|()| sink.finish()).is_err(),
+                "damage at {at}"
+            );
+            assert!(receiver.find(GROUP, meta().last).is_none());
+        }
+    }
+
+    #[test]
+    fn stream_that_ends_early_is_no_snapshot() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (header, bytes) = built(&store(here.path()));
+        let receiver = store(there.path());
+        let mailbox = mailbox();
+        let mut sink = receiver.receive(header, Arc::clone(&mailbox)).unwrap();
+        sink.write(&bytes[..bytes.len() - 1]).unwrap();
+        assert!(sink.finish().is_err());
+        assert_eq!(received(&mailbox), 0);
+    }
+
+    #[test]
+    fn sending_keeps_to_the_rate_that_was_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let rate = NonZeroU64::new(10_000_000);
+        let slow = SnapshotStore::new(Arc::new(RealVfs), dir.path().to_owned(), rate, 1);
+        let slow = Arc::new(slow);
+        slow.open_group(GROUP).unwrap();
+        let begun = Instant::now();
+        let (_, bytes) = built(&slow);
+        let Outgoing {
+            bytes: mut stream, ..
+        } = slow.bytes(GROUP, meta().last).unwrap().unwrap();
+        let mut half = vec![0; bytes.len() / 2];
+        stream.read_at(0, &mut half).unwrap();
+        stream.read_at(half.len() as u64, &mut half).unwrap();
+        // Half a megabyte at ten a second: never sooner, however slow the machine.
+        assert!(begun.elapsed().as_millis() >= 50);
+    }
+}

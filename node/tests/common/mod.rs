@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use raftwerk::raft::{GroupId, LogIndex, NodeId, StateError, Storage};
+use raftwerk::raft::{GroupId, LogIndex, NodeId, Storage};
 use raftwerk::{
     Group, GroupConfig, GroupError, GroupEvent, Host, HostConfig, InMemory, InProcessNetwork,
     Member, MemoryState, Start,
@@ -39,7 +39,7 @@ impl MemoryState for Journal {
         out.into()
     }
 
-    fn load(&mut self, mut saved: &[u8]) -> Result<(), StateError> {
+    fn load(&mut self, mut saved: &[u8]) -> Result<(), String> {
         let mut seen = Vec::new();
         while let Some((len, rest)) = saved.split_first_chunk::<4>() {
             let (data, rest) = rest.split_at(u32::from_le_bytes(*len) as usize);
