@@ -129,6 +129,16 @@ const CAUGHT_BY: &[(Broken, &str)] = &[
         Broken::ShowsWhatTheCacheKept,
         "what_a_new_life_shows_survives_a_power_cut",
     ),
+    (
+        Broken::AnnouncesBeforeItHolds,
+        "readers_see_whole_entries_while_others_write",
+    ),
+    (
+        Broken::ScrubCriesWolf,
+        "scrub_of_a_healthy_store_finds_nothing",
+    ),
+    (Broken::ForgetsToUncount, "idle_store_has_nothing_queued"),
+    (Broken::AcceptsGroupTwice, "group_named_twice_is_refused"),
 ];
 
 fn caught(broken: Broken, name: &str) -> bool {

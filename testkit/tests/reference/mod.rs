@@ -48,6 +48,10 @@ pub(crate) enum Broken {
     OpensTwice,
     ReordersCompactionBeforeAppend,
     ShowsWhatTheCacheKept,
+    AnnouncesBeforeItHolds,
+    ScrubCriesWolf,
+    ForgetsToUncount,
+    AcceptsGroupTwice,
 }
 
 const QUEUE_BYTES_MAX: u64 = 8 << 20;
@@ -190,6 +194,7 @@ struct Live {
     last: Ticket,
     durable: Ticket,
     poisoned: Option<Poisoned>,
+    announced: LogId,
 }
 
 type Subscribers = Vec<(u64, Arc<dyn Fn(Result<Ticket, Poisoned>) + Send + Sync>)>;
@@ -251,7 +256,9 @@ impl Shared {
         let result = self.write(&pending);
         {
             let mut live = self.live.lock();
-            live.queued_bytes -= pending.iter().map(|(_, batch)| bytes(batch)).sum::<u64>();
+            let counted = !self.is(Broken::ForgetsToUncount);
+            live.queued_bytes -=
+                u64::from(counted) * pending.iter().map(|(_, batch)| bytes(batch)).sum::<u64>();
             match &result {
                 Ok(()) => live.durable = last,
                 Err(poison) => live.poisoned = Some(poison.clone()),
@@ -387,6 +394,14 @@ impl Shared {
                     .iter_mut()
                     .for_each(|write| write.snapshot = None);
             }
+            Broken::AcceptsGroupTwice => {
+                let mut seen = Vec::new();
+                batch.groups.retain(|write| {
+                    let first = !seen.contains(&write.group);
+                    seen.push(write.group);
+                    first
+                });
+            }
             _ => return None,
         }
         model.after(&batch).ok()
@@ -424,6 +439,14 @@ impl Storage for Reference {
     fn submit(&self, batch: WriteBatch) -> Result<Ticket, SubmitError> {
         let size = bytes(&batch);
         let mut live = self.shared.live.lock();
+        if self.shared.is(Broken::AnnouncesBeforeItHolds)
+            && let Some(last) = batch.groups.iter().find_map(|write| write.append.last())
+        {
+            live.announced = last.id;
+            drop(live);
+            std::thread::sleep(std::time::Duration::from_micros(200));
+            live = self.shared.live.lock();
+        }
         if let Some(poison) = &live.poisoned {
             return Err(poison.clone().into());
         }
@@ -530,7 +553,12 @@ impl Storage for Reference {
     }
 
     fn scrub(&self, _budget: ByteBudget) -> Result<ScrubReport, StorageError> {
+        let damage = self
+            .shared
+            .is(Broken::ScrubCriesWolf)
+            .then(|| String::from("wolf"));
         Ok(ScrubReport {
+            damage: damage.into_iter().collect(),
             completed: true,
             ..ScrubReport::default()
         })
@@ -557,7 +585,8 @@ impl LogReader for Reader {
     }
 
     fn last(&self) -> LogId {
-        self.model().last()
+        let announced = self.shared.live.lock().announced;
+        self.model().last().max(announced)
     }
 
     fn term(&self, index: LogIndex) -> Result<Term, LogError> {
