@@ -369,6 +369,14 @@ impl Shared {
         }
     }
 
+    fn announce(&self, batch: &WriteBatch) {
+        let last = batch.groups.iter().find_map(|write| write.append.last());
+        if let Some(last) = last.filter(|_| self.is(Broken::AnnouncesBeforeItHolds)) {
+            self.live.lock().announced = last.id;
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+    }
+
     /// The broken stores that take what they should refuse.
     fn lenient(&self, model: &LogModel, batch: &WriteBatch) -> Option<LogModel> {
         let mut batch = batch.clone();
@@ -438,15 +446,8 @@ impl Storage for Reference {
 
     fn submit(&self, batch: WriteBatch) -> Result<Ticket, SubmitError> {
         let size = bytes(&batch);
+        self.shared.announce(&batch);
         let mut live = self.shared.live.lock();
-        if self.shared.is(Broken::AnnouncesBeforeItHolds)
-            && let Some(last) = batch.groups.iter().find_map(|write| write.append.last())
-        {
-            live.announced = last.id;
-            drop(live);
-            std::thread::sleep(std::time::Duration::from_micros(200));
-            live = self.shared.live.lock();
-        }
         if let Some(poison) = &live.poisoned {
             return Err(poison.clone().into());
         }
