@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raftwerk_raft::{
     ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, GroupId, LogId, LogIndex,
-    NodeId,
+    NodeId, Term,
 };
 
 use crate::config::Limits;
@@ -116,6 +116,12 @@ impl Group {
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
         self.shared.read(|status| status.leader)
+    }
+
+    /// Its term. Cheap.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.shared.read(|status| status.term)
     }
 
     /// The member table.

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use raftwerk_raft::{GroupId, NodeId, StateMachine, Storage};
+use raftwerk_raft::{GroupId, NodeId, Pressure, StateMachine, Storage};
 
 use crate::apply::{Actor, Job};
 use crate::config::{GroupConfig, HostConfig};
@@ -167,6 +167,12 @@ impl Host {
     #[must_use]
     pub fn longest_tick_delay(&self) -> Duration {
         Duration::from_micros(self.inner.late_micros.load(Ordering::Relaxed))
+    }
+
+    /// How loaded the log is.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        self.inner.storage.pressure()
     }
 
     /// Ends everything in order: no more messages, requests or ticks; what was given to the log

@@ -17,7 +17,7 @@ use raftwerk::raft::{
     ByteBudget, DurableNotify, GroupId, NodeId, OpenGroup, Poisoned, Pressure, ScrubReport,
     Storage, StorageError, SubmitError, Subscription, Ticket, WriteBatch,
 };
-use raftwerk::{GroupConfig, InMemory};
+use raftwerk::{GroupConfig, InMemory, ProposeError};
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
 #[test]
@@ -94,7 +94,10 @@ impl Storage for Choked {
     fn submit(&self, batch: WriteBatch) -> Result<Ticket, SubmitError> {
         let left = self.refusals.load(Ordering::SeqCst);
         if left > 0 {
-            self.refusals.store(left - 1, Ordering::SeqCst);
+            let once = |left: usize| (left > 0).then(|| left - usize::from(left < usize::MAX));
+            let _ = self
+                .refusals
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, once);
             self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(SubmitError::Full(batch));
         }
@@ -134,6 +137,31 @@ fn batch_that_the_log_was_too_full_for_is_submitted_again_and_nothing_is_lost() 
     log.refusals.store(3, Ordering::SeqCst);
     assert_eq!(group.propose("second").wait().unwrap().response, "2");
     assert_eq!(log.refused.load(Ordering::SeqCst), 3);
+    host.stop();
+}
+
+#[test]
+fn full_log_refuses_writes_as_busy_and_serves_reads_and_then_goes_on() {
+    let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
+    let log = Arc::new(Choked {
+        inner: MemLog::new(MemLogOptions::default()).unwrap(),
+        refusals: AtomicUsize::new(0),
+        refused: AtomicUsize::new(0),
+    });
+    let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
+    let machine = Box::new(InMemory::new(Journal(Seen::default())));
+    let group = host.open_group(G, cluster.config.clone(), machine).unwrap();
+    group.campaign();
+    assert_eq!(group.propose("first").wait().unwrap().response, "1");
+    log.refusals.store(usize::MAX, Ordering::SeqCst);
+    let kept = group.propose("kept until there is room");
+    while log.refused.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(group.propose("more").wait(), Err(ProposeError::Busy));
+    group.read_index().wait().unwrap();
+    log.refusals.store(0, Ordering::SeqCst);
+    assert_eq!(kept.wait().unwrap().response, "2");
     host.stop();
 }
 

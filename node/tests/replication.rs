@@ -36,7 +36,7 @@ fn proposal_is_answered_with_what_apply_returned_for_it() {
     assert_eq!(cluster.propose(3, "c"), 3);
     let applied = cluster.group(2).propose("d").wait().unwrap();
     assert_eq!(applied.response, "4");
-    assert_eq!(applied.id.index, cluster.group(1).status().applied.index);
+    assert_eq!(cluster.group(1).read_index().wait(), Ok(applied.id.index));
 }
 
 #[test]

@@ -199,9 +199,19 @@ impl Driver {
             .collect()
     }
 
-    pub(crate) fn message(&mut self, from: NodeId, body: EnvelopeBody, out: &mut Vec<Effect>) {
+    /// `full`: the log has no room for more entries.
+    pub(crate) fn message(
+        &mut self,
+        from: NodeId,
+        body: EnvelopeBody,
+        full: bool,
+        out: &mut Vec<Effect>,
+    ) {
         if self.halted.is_some() {
-            return self.refuse(from, &body, out);
+            return self.refuse(from, &body, ForwardError::NotLeader { leader: None }, out);
+        }
+        if full && matches!(body, EnvelopeBody::Forward { .. }) {
+            return self.refuse(from, &body, ForwardError::Busy, out);
         }
         match body {
             // The state itself comes on a stream of its own; the sink hands the message in.
@@ -227,13 +237,18 @@ impl Driver {
         }
     }
 
-    /// A halted group takes nothing; whoever forwards to it learns that at once.
-    fn refuse(&self, from: NodeId, body: &EnvelopeBody, out: &mut Vec<Effect>) {
+    /// Whoever forwards here learns at once that it was not appended.
+    fn refuse(
+        &self,
+        from: NodeId,
+        body: &EnvelopeBody,
+        error: ForwardError,
+        out: &mut Vec<Effect>,
+    ) {
         if let EnvelopeBody::Forward { request, .. } = body {
-            let result = Err(ForwardError::NotLeader { leader: None });
             let body = EnvelopeBody::Forwarded {
                 request: *request,
-                result,
+                result: Err(error),
             };
             let envelope = Envelope {
                 group: self.group,
@@ -648,6 +663,7 @@ impl Driver {
         }
         if let Some(meta) = step.install {
             self.publish(out);
+            self.node.snapshot_available(meta.clone());
             let job = Job::Restore { meta };
             out.push(Effect::Apply {
                 actor: Arc::clone(&self.actor),

@@ -89,6 +89,11 @@ impl Request {
 }
 
 impl Ask {
+    /// True when it makes the log grow.
+    pub(crate) const fn is_write(&self) -> bool {
+        matches!(self, Self::Propose { .. } | Self::Change { .. })
+    }
+
     pub(crate) fn refuse_busy(self) {
         match self {
             Self::Propose { answer, .. } | Self::Change { answer, .. } => {

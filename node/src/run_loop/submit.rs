@@ -1,13 +1,16 @@
 //! What a log is given: one batch for all groups of a turn, and smaller ones where it must be.
 
-use raftwerk_raft::{Durability, Entry, GroupWrite, HardState, LogIndex, WriteBatch};
+use std::collections::VecDeque;
+
+use raftwerk_raft::{Durability, Entry, GroupId, GroupWrite, HardState, LogIndex, WriteBatch};
 
 use super::driver::Step;
 
-/// A batch and what follows from it, one step per group.
+/// Writes for the log, and what follows from them, one step per group.
 #[derive(Default)]
 pub(crate) struct Batch {
-    writes: Vec<GroupWrite>,
+    /// In order; one piece but for what was too large.
+    pieces: VecDeque<WriteBatch>,
     pub(crate) steps: Vec<Step>,
     bytes: usize,
 }
@@ -16,15 +19,22 @@ impl Batch {
     /// A write without content is for the log only if a sync is wanted of it.
     pub(crate) fn push(&mut self, write: GroupWrite, step: Step) {
         let group = write.group;
-        if step.needs_sync
-            || write
-                != (GroupWrite {
-                    group,
-                    ..GroupWrite::default()
-                })
-        {
+        let empty = GroupWrite {
+            group,
+            ..GroupWrite::default()
+        };
+        if step.needs_sync || write != empty {
             self.bytes += write_bytes(&write);
-            self.writes.push(write);
+            let lazy = || WriteBatch {
+                groups: Vec::new(),
+                durability: Durability::Lazy,
+            };
+            let mut piece = self.pieces.pop_back().unwrap_or_else(lazy);
+            piece.groups.push(write);
+            if step.needs_sync {
+                piece.durability = Durability::Sync;
+            }
+            self.pieces.push_back(piece);
         }
         self.steps.push(step);
     }
@@ -37,18 +47,22 @@ impl Batch {
         self.steps.is_empty()
     }
 
-    /// The batch for the log; the steps stay.
-    pub(crate) fn take_writes(&mut self) -> WriteBatch {
-        let sync = self.steps.iter().any(|step| step.needs_sync);
-        let durability = if sync {
-            Durability::Sync
-        } else {
-            Durability::Lazy
-        };
-        WriteBatch {
-            groups: std::mem::take(&mut self.writes),
-            durability,
+    /// What the log is to take next.
+    pub(crate) fn next_writes(&mut self) -> Option<WriteBatch> {
+        self.pieces.pop_front()
+    }
+
+    /// What the log did not take, to be taken first the next time.
+    pub(crate) fn put_back(&mut self, writes: WriteBatch) {
+        self.pieces.push_front(writes);
+    }
+
+    /// The group has halted: nothing more of it is written.
+    pub(crate) fn forget(&mut self, group: GroupId) {
+        for piece in &mut self.pieces {
+            piece.groups.retain(|write| write.group != group);
         }
+        self.pieces.retain(|piece| !piece.groups.is_empty());
     }
 }
 
@@ -113,7 +127,7 @@ fn split_write(mut write: GroupWrite) -> Option<(GroupWrite, GroupWrite)> {
 
 #[cfg(test)]
 mod tests {
-    use raftwerk_raft::{GroupId, LogId, Term};
+    use raftwerk_raft::{LogId, Term};
 
     use super::*;
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use raftwerk_raft::{GroupId, Poisoned, Storage, SubmitError, Ticket, WriteBatch};
+use raftwerk_raft::{GroupId, Poisoned, Storage, SubmitError, Ticket};
 
 use super::driver::Driver;
 use super::submit::{Batch, split};
@@ -15,6 +15,9 @@ use crate::envelope::Envelope;
 /// How often one poll goes round while groups have more to do; what is left then is for the next.
 const ROUNDS_MAX: usize = 4;
 
+/// Batches that wait for a full log before no group is collected any more.
+const BACKLOG_MAX: usize = 64;
+
 /// The groups of one run loop. No clock and no threads: `handle` an event, `poll` for effects.
 pub(crate) struct Turn {
     storage: Arc<dyn Storage>,
@@ -23,11 +26,9 @@ pub(crate) struct Turn {
     dirty: BTreeSet<GroupId>,
     /// Which groups wait for which ticket, in order.
     in_flight: VecDeque<(Ticket, Vec<GroupId>)>,
-    /// What the log was too full to take, in order. While there is any, no group is collected:
-    /// nothing is lost and nothing is overtaken.
-    stalled: VecDeque<WriteBatch>,
-    /// What follows once the last of `stalled` is taken.
-    stalled_batch: Option<Batch>,
+    /// What the log has not taken, in order: empty unless it is full. Reads and heartbeats go on
+    /// meanwhile, but nothing that makes the log grow is let in, and nothing overtakes what waits.
+    backlog: VecDeque<Batch>,
     last_ticket: Ticket,
     durable: Ticket,
     poisoned: Option<Poisoned>,
@@ -43,8 +44,7 @@ impl Turn {
             groups: BTreeMap::new(),
             dirty: BTreeSet::new(),
             in_flight: VecDeque::new(),
-            stalled: VecDeque::new(),
-            stalled_batch: None,
+            backlog: VecDeque::new(),
             last_ticket: Ticket::default(),
             durable: Ticket::default(),
             poisoned: None,
@@ -60,7 +60,12 @@ impl Turn {
 
     /// True when another poll has something to do without another event.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.dirty.is_empty() && self.stalled_batch.is_none()
+        !self.dirty.is_empty() && self.backlog.len() < BACKLOG_MAX
+    }
+
+    /// The log has no room.
+    fn is_full(&self) -> bool {
+        !self.backlog.is_empty()
     }
 
     /// The state machines, to be ended with the host.
@@ -80,14 +85,14 @@ impl Turn {
             Event::Durable(Ok(ticket)) => self.durable(ticket),
             Event::Durable(Err(poisoned)) => self.poison(&poisoned),
             // The log is full: entries would only pile up, and the leader sends them again.
-            Event::Message { envelope, .. }
-                if self.stalled_batch.is_some() && envelope.has_entries() => {}
+            Event::Message { envelope, .. } if self.is_full() && envelope.has_entries() => {}
             Event::Message {
                 from,
                 envelope: Envelope { group, body },
             } => {
+                let full = self.is_full();
                 if let Some(driver) = self.groups.get_mut(&group) {
-                    driver.message(from, body, &mut self.out);
+                    driver.message(from, body, full, &mut self.out);
                     self.dirty.insert(group);
                 }
             }
@@ -97,15 +102,17 @@ impl Turn {
                     self.dirty.insert(*group);
                 }
             }
-            Event::Request(Request { group, ask }) => match self.groups.get_mut(&group) {
-                // The log is full: whoever proposes more must wait.
-                Some(_) if self.stalled_batch.is_some() => ask.refuse_busy(),
-                Some(driver) => {
-                    driver.ask(ask);
-                    self.dirty.insert(group);
+            Event::Request(Request { group, ask }) => {
+                let full = self.is_full();
+                match self.groups.get_mut(&group) {
+                    Some(_) if full && ask.is_write() => ask.refuse_busy(),
+                    Some(driver) => {
+                        driver.ask(ask);
+                        self.dirty.insert(group);
+                    }
+                    None => ask.refuse_stopped(),
                 }
-                None => ask.refuse_stopped(),
-            },
+            }
             Event::Report(Report { group, what }) => self.report(group, what),
             Event::Stop => {
                 self.stopping = true;
@@ -149,8 +156,7 @@ impl Turn {
 
     fn poison(&mut self, poisoned: &Poisoned) {
         self.poisoned = Some(poisoned.clone());
-        self.stalled.clear();
-        self.stalled_batch = None;
+        self.backlog.clear();
         self.in_flight.clear();
         let cause = poisoned.to_string();
         for (group, driver) in &mut self.groups {
@@ -165,7 +171,7 @@ impl Turn {
         let mut touched = BTreeSet::new();
         self.retry();
         for _ in 0..ROUNDS_MAX {
-            if self.dirty.is_empty() || self.stalled_batch.is_some() {
+            if !self.is_ready() {
                 break;
             }
             self.round(&mut touched);
@@ -181,7 +187,7 @@ impl Turn {
     fn round(&mut self, touched: &mut BTreeSet<GroupId>) {
         let mut batch = Batch::default();
         for group in std::mem::take(&mut self.dirty) {
-            if self.stalled_batch.is_some() {
+            if self.backlog.len() >= BACKLOG_MAX {
                 self.dirty.insert(group);
                 continue;
             }
@@ -204,31 +210,49 @@ impl Turn {
         }
     }
 
-    fn submit(&mut self, mut batch: Batch) {
-        self.stalled.push_back(batch.take_writes());
-        self.stalled_batch = Some(batch);
+    fn submit(&mut self, batch: Batch) {
+        self.backlog.push_back(batch);
         self.retry();
     }
 
     /// Hands the log what it has not taken yet.
     fn retry(&mut self) {
-        while let Some(batch) = self.stalled.pop_front() {
-            if batch.groups.is_empty() {
-                continue;
-            }
-            match self.storage.submit(batch) {
-                Ok(ticket) => self.last_ticket = ticket,
-                Err(SubmitError::Full(batch)) => return self.stalled.push_front(batch),
-                Err(SubmitError::TooLarge { batch, bytes, max }) => {
-                    self.too_large(batch, bytes, max);
+        while let Some(mut batch) = self.backlog.pop_front() {
+            match self.hand_over(&mut batch) {
+                Ok(()) => self.submitted(batch),
+                Err(SubmitError::Full(writes)) => {
+                    batch.put_back(writes);
+                    return self.backlog.push_front(batch);
                 }
                 Err(SubmitError::Poisoned(poisoned)) => return self.poison(&poisoned),
-                Err(error) => return self.refused(&error),
+                Err(error) => self.refused(&error, batch),
             }
         }
-        if let Some(batch) = self.stalled_batch.take() {
-            self.submitted(batch);
+    }
+
+    /// All writes of `batch`, in as many pieces as the log wants.
+    fn hand_over(&mut self, batch: &mut Batch) -> Result<(), SubmitError> {
+        while let Some(writes) = batch.next_writes() {
+            match self.storage.submit(writes) {
+                Ok(ticket) => self.last_ticket = ticket,
+                Err(SubmitError::TooLarge {
+                    batch: writes,
+                    bytes,
+                    max,
+                }) => {
+                    let group = writes.groups.first().map(|write| write.group);
+                    if let Some((first, rest)) = split(writes) {
+                        batch.put_back(rest);
+                        batch.put_back(first);
+                    } else if let Some(group) = group {
+                        batch.forget(group);
+                        self.too_large(group, bytes, max);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
+        Ok(())
     }
 
     fn submitted(&mut self, batch: Batch) {
@@ -252,38 +276,26 @@ impl Turn {
         }
     }
 
-    fn too_large(&mut self, batch: WriteBatch, bytes: u64, max: u64) {
-        let group = batch.groups.first().map(|write| write.group);
-        if let Some((first, rest)) = split(batch) {
-            self.stalled.push_front(rest);
-            self.stalled.push_front(first);
-        } else if let Some(group) = group {
-            let cause = format!(
-                "an entry makes a write of {bytes} bytes and the log takes {max}: raise the log's \
-                 limit or lower the proposals', then restart"
-            );
-            self.fail(group, &cause);
-        }
+    fn too_large(&mut self, group: GroupId, bytes: u64, max: u64) {
+        let cause = format!(
+            "an entry makes a write of {bytes} bytes and the log takes {max}: raise the log's \
+             limit or lower the proposals', then restart"
+        );
+        self.fail(group, &cause);
     }
 
     /// The log says that a write contradicts it, and has not handed the batch back: no group whose
     /// step was in it can go on.
-    fn refused(&mut self, error: &SubmitError) {
+    fn refused(&mut self, error: &SubmitError, batch: Batch) {
         let cause = format!("{error}; this is a bug: keep the log's folder and report it");
-        self.stalled.clear();
-        for step in self
-            .stalled_batch
-            .take()
-            .into_iter()
-            .flat_map(|batch| batch.steps)
-        {
+        for step in batch.steps {
             self.fail(step.group, &cause);
         }
     }
 
     fn fail(&mut self, group: GroupId, cause: &str) {
-        for batch in &mut self.stalled {
-            batch.groups.retain(|write| write.group != group);
+        for batch in &mut self.backlog {
+            batch.forget(group);
         }
         if let Some(driver) = self.groups.get_mut(&group) {
             driver.storage_failed(cause, &mut self.out);
