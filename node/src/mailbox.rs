@@ -140,6 +140,20 @@ impl Mailbox {
         });
     }
 
+    /// The loop is gone: refuses what waits, and everything from now on.
+    pub(crate) fn close(&self) {
+        let left = self.put(|queues| {
+            let closed = Queues {
+                closed: true,
+                ..Queues::default()
+            };
+            std::mem::replace(queues, closed)
+        });
+        for request in left.requests {
+            request.ask.refuse_stopped();
+        }
+    }
+
     /// Moves everything that waits into `events`; sleeps until `deadline` at most if there is
     /// nothing, or not at all without one.
     pub(crate) fn take(&self, deadline: Option<Instant>, events: &mut Vec<Event>) {

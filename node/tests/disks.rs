@@ -17,7 +17,7 @@ use raftwerk::raft::{
     ByteBudget, DurableNotify, GroupId, NodeId, OpenGroup, Poisoned, Pressure, ScrubReport,
     Storage, StorageError, SubmitError, Subscription, Ticket, WriteBatch,
 };
-use raftwerk::{GroupConfig, InMemory, ProposeError};
+use raftwerk::{GroupConfig, Health, InMemory, ProposeError, ReadError};
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
 #[test]
@@ -77,6 +77,8 @@ fn nothing_commits_while_two_disks_of_three_stand_still() {
     assert_eq!(answer.wait().unwrap().id.index, before.next());
 }
 
+const PANIC: usize = usize::MAX - 1;
+
 /// Refuses batches as full for as long as it is told to, and counts what it takes.
 struct Choked {
     inner: MemLog,
@@ -93,6 +95,7 @@ impl Storage for Choked {
     }
     fn submit(&self, batch: WriteBatch) -> Result<Ticket, SubmitError> {
         let left = self.refusals.load(Ordering::SeqCst);
+        assert_ne!(left, PANIC, "as the test asked for");
         if left > 0 {
             let once = |left: usize| (left > 0).then(|| left - usize::from(left < usize::MAX));
             let _ = self
@@ -162,6 +165,29 @@ fn full_log_refuses_writes_as_busy_and_serves_reads_and_then_goes_on() {
     group.read_index().wait().unwrap();
     log.refusals.store(0, Ordering::SeqCst);
     assert_eq!(kept.wait().unwrap().response, "2");
+    host.stop();
+}
+
+#[test]
+fn panic_on_the_run_loop_leaves_nobody_waiting() {
+    let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
+    let log = Arc::new(Choked {
+        inner: MemLog::new(MemLogOptions::default()).unwrap(),
+        refusals: AtomicUsize::new(0),
+        refused: AtomicUsize::new(0),
+    });
+    let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
+    let machine = Box::new(InMemory::new(Journal(Seen::default())));
+    let group = host.open_group(G, cluster.config.clone(), machine).unwrap();
+    group.campaign();
+    assert_eq!(group.propose("first").wait().unwrap().response, "1");
+    let mut events = group.events();
+    log.refusals.store(PANIC, Ordering::SeqCst);
+    assert_eq!(group.propose("lost").wait(), Err(ProposeError::Unknown));
+    while events.recv().wait().is_some() {}
+    assert_eq!(group.status().health, Health::Stopped);
+    assert_eq!(group.propose("late").wait(), Err(ProposeError::Stopped));
+    assert_eq!(group.read_index().wait(), Err(ReadError::Stopped));
     host.stop();
 }
 

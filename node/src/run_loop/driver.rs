@@ -6,11 +6,12 @@ use std::sync::Arc;
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::tracker::ProgressState;
 use raftwerk_raft::{
-    Body, ConfState, Entry, EntryKind, GroupId, GroupWrite, HardState, LogId, LogIndex, LogReader,
-    Message, NodeId, Persist, PersistAck, RawNode, Ready, Role, SnapshotMeta, SnapshotStatus,
-    SoftState, Ticket,
+    Body, ConfState, Entry, EntryKind, GroupId, GroupWrite, HardState, LogId, LogReader, Message,
+    NodeId, Persist, PersistAck, RawNode, Ready, Role, SnapshotMeta, SnapshotStatus, SoftState,
+    Ticket,
 };
 
+use super::membership::{Conf, Membership, is_member};
 use super::proposals::Proposals;
 use super::reads::Reads;
 use super::snapshots::Snapshots;
@@ -22,18 +23,6 @@ use crate::error::{ProposeError, ReadError, SnapshotError, TransferError};
 use crate::member::MemberTable;
 use crate::oneshot::Completer;
 use crate::status::{GroupEvent, Health, PeerStatus, Shared};
-
-fn is_member(conf_state: &ConfState, id: NodeId) -> bool {
-    let ConfState {
-        voters,
-        learners,
-        voters_outgoing,
-        ..
-    } = conf_state;
-    [voters, learners, voters_outgoing]
-        .into_iter()
-        .any(|list| list.contains(&id))
-}
 
 /// What a group is opened from.
 pub(crate) struct DriverParts {
@@ -65,13 +54,6 @@ pub(crate) struct Step {
     record: Option<SnapshotMeta>,
 }
 
-/// The configuration as of an index: a snapshot of an older state needs the one of its time.
-struct Conf {
-    since: LogIndex,
-    conf_state: ConfState,
-    members: MemberTable,
-}
-
 struct Transfer {
     to: NodeId,
     until: u64,
@@ -92,8 +74,7 @@ pub(crate) struct Driver {
     transfer: Option<Transfer>,
     /// Steps that wait for the disk, in the order of their tickets.
     awaiting: VecDeque<(Ticket, Step)>,
-    /// Never empty: the first is in force at `applied`.
-    confs: VecDeque<Conf>,
+    membership: Membership,
     hard_state: HardState,
     soft_state: SoftState,
     applied: LogId,
@@ -120,11 +101,7 @@ impl Driver {
         let election_ticks = u64::from(config.raft.election_ticks);
         let limits = config.limits;
         let since = parts.applied.index;
-        let conf = Conf {
-            since,
-            conf_state: parts.conf_state,
-            members: parts.members,
-        };
+        let membership = Membership::new(since, parts.conf_state, parts.members);
         Self {
             group,
             host,
@@ -137,7 +114,7 @@ impl Driver {
             snapshots: Snapshots::new(config.snapshot, parts.snapshot),
             transfer: None,
             awaiting: VecDeque::new(),
-            confs: VecDeque::from([conf]),
+            membership,
             hard_state: parts.hard_state,
             soft_state: SoftState::default(),
             applied: parts.applied,
@@ -155,14 +132,6 @@ impl Driver {
 
     pub(crate) fn actor(&self) -> Arc<Actor> {
         Arc::clone(&self.actor)
-    }
-
-    /// The member table in force.
-    fn members(&self) -> MemberTable {
-        self.confs
-            .back()
-            .map(|conf| conf.members.clone())
-            .unwrap_or_default()
     }
 
     pub(crate) fn tick(&mut self, out: &mut Vec<Effect>) {
@@ -284,10 +253,7 @@ impl Driver {
     }
 
     fn transfer(&mut self, to: NodeId, answer: Completer<(), TransferError>) {
-        let is_voter = self
-            .confs
-            .back()
-            .is_some_and(|conf| conf.conf_state.voters.contains(&to));
+        let is_voter = self.membership.current().conf_state.voters.contains(&to);
         if !is_voter {
             return answer.complete(Err(TransferError::NotVoter { to }));
         }
@@ -318,7 +284,7 @@ impl Driver {
             Reported::View(Ok(view)) => {
                 let last = view.source.applied();
                 if self.snapshots.viewed(last, view.persisted) {
-                    let meta = self.meta_at(last);
+                    let meta = self.membership.meta_at(last);
                     out.push(Effect::Build {
                         group: self.group,
                         meta,
@@ -346,29 +312,8 @@ impl Driver {
 
     fn applied_to(&mut self, last: LogId) {
         self.applied = last;
-        while self
-            .confs
-            .get(1)
-            .is_some_and(|next| next.since <= last.index)
-        {
-            self.confs.pop_front();
-        }
+        self.membership.applied_to(last.index);
         self.reads.applied(last.index);
-    }
-
-    /// What a snapshot of the state at `last` says.
-    fn meta_at(&self, last: LogId) -> SnapshotMeta {
-        let conf = self
-            .confs
-            .iter()
-            .rev()
-            .find(|conf| conf.since <= last.index);
-        let conf = conf.or_else(|| self.confs.front());
-        SnapshotMeta {
-            last,
-            conf_state: conf.map(|conf| conf.conf_state.clone()).unwrap_or_default(),
-            context: conf.map(|conf| conf.members.encode()).unwrap_or_default(),
-        }
     }
 
     /// Everything that follows from the inputs so far: effects, and one step to write.
@@ -489,15 +434,7 @@ impl Driver {
     fn install(&mut self, meta: &SnapshotMeta) {
         self.installing = true;
         self.snapshots.installing(meta.last);
-        // What cannot be read here cannot be read by anybody: the ids stay, without addresses.
-        let mut members = MemberTable::decode(&meta.context).unwrap_or_default();
-        members.update(&MemberTable::new(), &meta.conf_state);
-        let conf_state = meta.conf_state.clone();
-        self.confs.push_back(Conf {
-            since: meta.last.index,
-            conf_state,
-            members,
-        });
+        self.membership.install(meta);
     }
 
     fn soft_state_changed(&mut self, soft_state: SoftState) {
@@ -584,26 +521,16 @@ impl Driver {
         let Ok(conf_state) = self.node.apply_conf_change(&change) else {
             return;
         };
-        let mut members = self.members();
-        let changed = MemberTable::decode(&change.context).unwrap_or_default();
-        members.update(&changed, &conf_state);
-        self.confs.push_back(Conf {
-            since: entry.index(),
-            conf_state,
-            members,
-        });
+        self.membership.change(entry.index(), &change, conf_state);
     }
 
     /// Tells the handles and the transport of the configuration in force.
     fn publish(&self, out: &mut Vec<Effect>) {
-        let Some(Conf {
+        let Conf {
             conf_state,
             members,
             ..
-        }) = self.confs.back()
-        else {
-            return;
-        };
+        } = self.membership.current();
         self.shared.update(|status| {
             status.conf_state = conf_state.clone();
             status.members = members.clone();
@@ -619,7 +546,7 @@ impl Driver {
 
     /// The group begins. One without members has not heard of them yet, and keeps its contacts.
     pub(crate) fn begin(&self, out: &mut Vec<Effect>) {
-        if !self.members().is_empty() {
+        if !self.membership.current().members.is_empty() {
             self.publish(out);
         }
     }
@@ -761,5 +688,14 @@ impl Driver {
                 };
             }
         });
+    }
+}
+
+/// A group that ends without having been told to (its run loop panicked) leaves nobody waiting.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.shared.end();
+        }
     }
 }

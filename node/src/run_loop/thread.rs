@@ -45,6 +45,7 @@ impl Loop {
     }
 
     fn run(self) -> Vec<Arc<Actor>> {
+        let _closes = Closes(Arc::clone(&self.mailbox));
         let mut turn = Turn::new(Arc::clone(&self.storage), self.batch_bytes_max);
         let notify = Arc::clone(&self.mailbox);
         let subscription = self
@@ -141,6 +142,15 @@ impl Loop {
                     .update(group, members, workers.transport.as_ref());
             }
         }
+    }
+}
+
+/// Closes a loop's mailbox when the loop ends, by a panic too: nobody waits for a loop that is gone.
+struct Closes(Arc<Mailbox>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
