@@ -6,6 +6,7 @@
 mod cluster;
 mod gate;
 mod group;
+mod incoming;
 mod kv;
 mod maintenance;
 mod replica;
@@ -20,6 +21,7 @@ use tonic::service::Routes;
 
 pub use gate::DiskGate;
 pub use group::GroupReplica;
+pub use incoming::{Lenient, lenient};
 pub use replica::{Identity, MemberRecord, Replica, ReplicaError, Standing};
 
 use crate::kv::Reader;
