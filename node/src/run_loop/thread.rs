@@ -145,7 +145,7 @@ impl Loop {
     }
 }
 
-/// Closes a loop's mailbox when the loop ends, by a panic too: nobody waits for a loop that is gone.
+/// Closes a loop's mailbox when the loop ends, by a panic too: nobody waits for what is gone.
 struct Closes(Arc<Mailbox>);
 
 impl Drop for Closes {
