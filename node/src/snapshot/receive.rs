@@ -20,6 +20,13 @@ impl SnapshotStore {
         header: SnapshotHeader,
         mailbox: Arc<Mailbox>,
     ) -> Result<Box<dyn SnapshotSink>, SnapshotRefused> {
+        if self.has(header.group, header.meta.last, header.snapshot) {
+            // Its stream was through before, and then a crash or another leader came between.
+            let group = header.group;
+            let what = Reported::Received(header.message());
+            mailbox.report(Report { group, what });
+            return Err(SnapshotRefused::NotNeeded);
+        }
         {
             let mut receiving = self.receiving.lock();
             let full = receiving.len() >= self.receiving_max;
@@ -78,7 +85,9 @@ impl Sink {
             snapshot,
             meta,
         };
-        let part = store.dir.join(SnapshotStore::name(&manifest, Kind::Part));
+        let name = SnapshotStore::name(&manifest, Kind::Part);
+        store.remove_other_parts(group, &name)?;
+        let part = store.dir.join(name);
         let file = match store.vfs.open(&part, OpenMode::Write) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -333,6 +342,57 @@ mod tests {
             );
             assert!(receiver.find(GROUP, meta().last).is_none());
         }
+    }
+
+    fn receive_whole(receiver: &Arc<SnapshotStore>, header: SnapshotHeader, bytes: &[u8]) {
+        let mut sink = receiver.receive(header, mailbox()).unwrap();
+        let from = usize::try_from(sink.resume_at()).unwrap();
+        sink.write(&bytes[from..]).unwrap();
+        sink.finish().unwrap();
+    }
+
+    #[test]
+    fn snapshot_that_is_offered_twice_is_kept_once_and_outlives_the_collection() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (header, bytes) = built(&store(here.path()));
+        let receiver = store(there.path());
+        receive_whole(&receiver, header.clone(), &bytes);
+        // As after a crash: the file is durable and the log knows nothing of it.
+        for receiver in [&receiver, &store(there.path())] {
+            let mailbox = mailbox();
+            let again = receiver.receive(header.clone(), Arc::clone(&mailbox)).err();
+            assert_eq!(again, Some(SnapshotRefused::NotNeeded));
+            assert_eq!(received(&mailbox), 1);
+            receiver.collect(GROUP, meta().last).unwrap();
+            assert_eq!(state(receiver).len(), 1_000_000);
+        }
+    }
+
+    #[test]
+    fn file_that_is_found_again_is_known_once() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (header, bytes) = built(&store(here.path()));
+        let receiver = store(there.path());
+        receive_whole(&receiver, header, &bytes);
+        receiver.open_group(GROUP).unwrap();
+        receiver.collect(GROUP, meta().last).unwrap();
+        assert_eq!(state(&receiver).len(), 1_000_000);
+    }
+
+    #[test]
+    fn new_stream_removes_what_arrived_of_others() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (header, bytes) = built(&store(here.path()));
+        let receiver = store(there.path());
+        for build in 0..5 {
+            let header = SnapshotHeader {
+                snapshot: build,
+                ..header.clone()
+            };
+            drop(receiver.receive(header, mailbox()).unwrap());
+        }
+        receive_whole(&receiver, header, &bytes);
+        assert_eq!(std::fs::read_dir(there.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -81,19 +81,17 @@ impl SnapshotStore {
     /// Finds the group's files and removes builds that never ended.
     pub(crate) fn open_group(&self, group: GroupId) -> io::Result<()> {
         self.vfs.create_dir_all(&self.dir, SYNC_DIR)?;
-        let mut found = Vec::new();
         for name in self.vfs.list(&self.dir)? {
             match Named::parse(&name) {
                 Some(named) if named.group == group => match named.kind {
-                    Kind::Whole => found.push(Arc::new(named.file(name))),
+                    // A peer's stream may have ended since the folder was listed: none is forgotten.
+                    Kind::Whole => self.add(group, named.file(name)),
                     Kind::Building => self.vfs.remove_file(&self.dir.join(name))?,
                     Kind::Part => {}
                 },
                 _ => {}
             }
         }
-        found.sort_by_key(|file| file.last.index);
-        self.files.lock().insert(group, found);
         Ok(())
     }
 
@@ -108,9 +106,22 @@ impl SnapshotStore {
             .map(Arc::clone)
     }
 
+    /// True when this very build is here, whole.
+    pub(super) fn has(&self, group: GroupId, last: LogId, snapshot: u128) -> bool {
+        let is_it = |file: &Arc<SnapshotFile>| file.last == last && file.snapshot == snapshot;
+        let files = self.files.lock();
+        files
+            .get(&group)
+            .is_some_and(|files| files.iter().any(is_it))
+    }
+
+    /// A file is known once: of two entries of one name, collecting one would remove the other's.
     pub(super) fn add(&self, group: GroupId, file: SnapshotFile) {
         let mut files = self.files.lock();
         let files = files.entry(group).or_default();
+        if files.iter().any(|known| known.name == file.name) {
+            return;
+        }
         files.push(Arc::new(file));
         files.sort_by_key(|file| file.last.index);
     }
@@ -127,31 +138,48 @@ impl SnapshotStore {
                     || Arc::strong_count(file) > 1;
                 place += 1;
                 if !keep {
-                    gone.push(file.name.clone());
+                    gone.push(Arc::clone(file));
                 }
                 keep
             });
         }
-        for name in &gone {
-            self.vfs.remove_file(&self.dir.join(name))?;
+        let mut failed = None;
+        for file in gone {
+            if let Err(error) = self.vfs.remove_file(&self.dir.join(&file.name)) {
+                failed = Some(error);
+                // Tried again after the next snapshot.
+                self.files.lock().entry(group).or_default().insert(0, file);
+            }
         }
-        self.remove_parts(group, newest.index)
-    }
-
-    /// Removes what arrived of streams that nobody will go on with.
-    fn remove_parts(&self, group: GroupId, up_to: LogIndex) -> io::Result<()> {
+        if let Some(error) = failed {
+            return Err(error);
+        }
         if self.receiving.lock().contains_key(&group) {
             return Ok(());
         }
+        self.remove_parts(group, |named, _| named.last.index <= newest.index)
+    }
+
+    /// Removes what arrived of streams that nobody will go on with.
+    fn remove_parts(
+        &self,
+        group: GroupId,
+        is_stale: impl Fn(&Named, &str) -> bool,
+    ) -> io::Result<()> {
         for name in self.vfs.list(&self.dir)? {
             let stale = Named::parse(&name).is_some_and(|named| {
-                named.group == group && named.kind == Kind::Part && named.last.index <= up_to
+                named.group == group && named.kind == Kind::Part && is_stale(&named, &name)
             });
             if stale {
                 self.vfs.remove_file(&self.dir.join(name))?;
             }
         }
         Ok(())
+    }
+
+    /// Removes the parts of other streams than that of `part`, which is the only one now.
+    pub(super) fn remove_other_parts(&self, group: GroupId, part: &str) -> io::Result<()> {
+        self.remove_parts(group, |_, name| name != part)
     }
 
     /// The state in the file that covers `last`, every chunk checked as it is read.
