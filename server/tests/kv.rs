@@ -475,6 +475,18 @@ fn nested_txn_decides_before_anything_is_written() {
 #[test]
 fn requests_are_refused_by_their_form() {
     assert_eq!(check_range(&range("", "")), Err(Refusal::EmptyKey));
+    for request in [
+        RangeRequest {
+            sort_order: 3,
+            ..range("a", "")
+        },
+        RangeRequest {
+            sort_target: -1,
+            ..range("a", "")
+        },
+    ] {
+        assert_eq!(check_range(&request), Err(Refusal::InvalidSort));
+    }
     assert_eq!(check_put(&put("", "1")), Err(Refusal::EmptyKey));
     assert_eq!(check_delete(&delete("", "")), Err(Refusal::EmptyKey));
     let both = PutRequest {

@@ -14,7 +14,8 @@ impl From<Refusal> for Status {
             | Refusal::LeaseProvided
             | Refusal::TooManyOps
             | Refusal::DuplicateKey
-            | Refusal::RequestTooLarge => Code::InvalidArgument,
+            | Refusal::RequestTooLarge
+            | Refusal::InvalidSort => Code::InvalidArgument,
             Refusal::LeaseNotFound => Code::NotFound,
             Refusal::Compacted | Refusal::FutureRevision => Code::OutOfRange,
             Refusal::ResponseTooLarge => Code::ResourceExhausted,

@@ -8,6 +8,7 @@ use prost::Message;
 use super::error::Refusal;
 use super::record::Span;
 use super::{REQUEST_BYTES_MAX, TXN_OPS_MAX};
+use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{
     DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
@@ -20,7 +21,14 @@ type Checked = Result<(), Refusal>;
 /// # Errors
 /// The [`Refusal`] that its sender gets.
 pub fn check_range(request: &RangeRequest) -> Checked {
-    check_key(&request.key)
+    check_key(&request.key)?;
+    let known = SortOrder::try_from(request.sort_order).is_ok()
+        && SortTarget::try_from(request.sort_target).is_ok();
+    if known {
+        Ok(())
+    } else {
+        Err(Refusal::InvalidSort)
+    }
 }
 
 /// Checks a write's form.

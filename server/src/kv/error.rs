@@ -40,10 +40,14 @@ pub enum Refusal {
     /// The answer exceeds [`super::RESPONSE_BYTES_MAX`]: ask for less, with a limit.
     #[error("answer is too large; ask for fewer keys at once, with a limit")]
     ResponseTooLarge,
+    /// An order or a target to sort by that the API does not have.
+    #[error("etcdserver: invalid sort option")]
+    InvalidSort,
 }
 
 impl Refusal {
-    const ALL: [Self; 11] = [
+    /// In the order of their numbers: new ones come last.
+    const ALL: [Self; 12] = [
         Self::EmptyKey,
         Self::KeyNotFound,
         Self::ValueProvided,
@@ -55,6 +59,7 @@ impl Refusal {
         Self::FutureRevision,
         Self::RequestTooLarge,
         Self::ResponseTooLarge,
+        Self::InvalidSort,
     ];
 
     /// Its number in an encoded outcome; zero is none's.
