@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use raftwerk_raft::{GroupId, NodeId, Pressure, StateMachine, Storage};
 
 use crate::apply::{Actor, Job};
-use crate::config::{GroupConfig, HostConfig};
+use crate::config::{GroupConfig, HostConfig, Start};
 use crate::envelope::Envelope;
 use crate::error::{GroupError, HostError};
 use crate::group::Group;
@@ -111,11 +111,10 @@ impl Host {
         inner
             .inbox
             .reserve(group, handle.clone(), Arc::clone(&shared))?;
-        inner.workers.peers.update(
-            group,
-            run_loop::contacts(&config.start),
-            inner.workers.transport.as_ref(),
-        );
+        if let Start::Join { contacts } = &config.start {
+            let transport = inner.workers.transport.as_ref();
+            inner.workers.peers.contacts(group, contacts, transport);
+        }
         let opening = Opening {
             group,
             host: inner.config.id,

@@ -26,7 +26,7 @@ use crate::member::MemberTable;
 use crate::oneshot::Completer;
 
 pub(crate) use driver::Driver;
-pub(crate) use open::{Opening, contacts, open};
+pub(crate) use open::{Opening, open};
 pub(crate) use proposals::Waiter;
 pub(crate) use thread::{Loop, Workers};
 pub(crate) use turn::Turn;

@@ -271,12 +271,3 @@ fn members(
     }
     Ok(members)
 }
-
-/// The members that the transport must know before the log tells.
-pub(crate) fn contacts(start: &Start) -> MemberTable {
-    match start {
-        Start::Join { contacts } => contacts.iter().cloned().collect(),
-        Start::Bootstrap { members } => members.iter().cloned().collect(),
-        Start::Existing => MemberTable::new(),
-    }
-}
