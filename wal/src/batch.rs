@@ -1,0 +1,143 @@
+//! Submitted batches on their way into the next frame.
+
+use raftwerk_raft::codec::{encode_entry, entry_len};
+use raftwerk_raft::{Entry, GroupId, GroupWrite, LogIndex, Term, Ticket};
+
+use crate::record::{BEFORE, parts, put_state};
+use crate::segment::format::{Item, ItemKind, SECTION_BYTES, Span};
+
+/// What writing an item does to where entries are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing.
+    None,
+    /// The section holds the group's newest entries.
+    Append,
+    /// Entries of before are gone.
+    Clear,
+    /// Entries up to this one are gone.
+    Compact(LogIndex),
+}
+
+/// What a group brings along when a write to it is encoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupCursor {
+    /// The group's last item.
+    pub(crate) step: u64,
+    /// The generation to begin with; none when the group goes on.
+    pub(crate) create: Option<u64>,
+    /// The term just before the first entry to append.
+    pub(crate) prev_term: Term,
+}
+
+/// Where a fill stood, to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    items: usize,
+    body: usize,
+}
+
+/// The batches that go out with the next write.
+#[derive(Debug, Default)]
+pub(crate) struct Fill {
+    pub(crate) items: Vec<Item>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) body: Vec<u8>,
+    /// The newest batch in it.
+    pub(crate) ticket: Ticket,
+    /// Somebody wants a sync.
+    pub(crate) eager: bool,
+}
+
+impl Fill {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { items: self.items.len(), body: self.body.len() }
+    }
+
+    /// Forgets what was added since `mark`: how many items and body bytes that were.
+    pub(crate) fn rollback(&mut self, mark: Mark) -> (u64, u64) {
+        let items = self.items.len() - mark.items;
+        let body = self.body.len() - mark.body;
+        self.items.truncate(mark.items);
+        self.effects.truncate(mark.items);
+        self.body.truncate(mark.body);
+        (items as u64, body as u64)
+    }
+
+    /// Adds one group's step and returns the group's last item.
+    pub(crate) fn add(&mut self, write: &GroupWrite, cursor: GroupCursor) -> u64 {
+        let mut step = cursor.step;
+        let bits = parts(write, cursor.create.is_some());
+        let (before, after) = if write.append.is_empty() {
+            (bits, 0)
+        } else {
+            (bits & BEFORE, bits & !BEFORE)
+        };
+        self.add_state(write, before, cursor.create, &mut step);
+        self.add_entries(write.group, &write.append, cursor.prev_term, &mut step);
+        self.add_state(write, after, cursor.create, &mut step);
+        step
+    }
+
+    fn add_state(&mut self, write: &GroupWrite, bits: u8, create: Option<u64>, step: &mut u64) {
+        if bits == 0 {
+            return;
+        }
+        let start = self.body.len();
+        put_state(write, bits, create.unwrap_or(0), &mut self.body);
+        let clears = bits & BEFORE != 0 && (write.destroy || write.reset_to.is_some());
+        // A step that clears and compacts has nothing left to compact.
+        let effect = match write.compact_to {
+            _ if clears => Effect::Clear,
+            Some(to) if bits & crate::record::COMPACT != 0 => Effect::Compact(to),
+            _ => Effect::None,
+        };
+        self.push(write.group, step, ItemKind::State(bits), start, effect);
+    }
+
+    fn add_entries(&mut self, group: GroupId, entries: &[Entry], prev: Term, step: &mut u64) {
+        let mut prev_term = prev;
+        let mut rest = entries;
+        while let Some(first) = rest.first() {
+            let start = self.body.len();
+            let mut count = 0usize;
+            for entry in rest.iter().take_while(|entry| entry.term() == first.term()) {
+                let used = self.body.len() - start;
+                if count > 0 && used + entry_len(entry) > SECTION_BYTES {
+                    break;
+                }
+                encode_entry(entry, &mut self.body);
+                count += 1;
+            }
+            let span =
+                Span { first: first.index(), count: count as u32, term: first.term(), prev_term };
+            prev_term = first.term();
+            self.push(group, step, ItemKind::Entries(span), start, Effect::Append);
+            rest = rest.get(count..).unwrap_or_default();
+        }
+    }
+
+    /// Adds a section that is encoded already, as entries that stand elsewhere too.
+    pub(crate) fn add_relocated(
+        &mut self,
+        group: GroupId,
+        span: Span,
+        generation: u64,
+        section: &[u8],
+    ) {
+        let bytes = section.len() as u32;
+        self.body.extend_from_slice(section);
+        self.items.push(Item::new(group, 0, ItemKind::Relocated { span, generation }, bytes));
+        self.effects.push(Effect::Append);
+    }
+
+    fn push(&mut self, group: GroupId, step: &mut u64, kind: ItemKind, start: usize, effect: Effect) {
+        *step += 1;
+        self.items.push(Item::new(group, *step, kind, (self.body.len() - start) as u32));
+        self.effects.push(effect);
+    }
+}

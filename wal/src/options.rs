@@ -1,0 +1,93 @@
+//! What an embedder may set.
+
+use std::time::Duration;
+
+use raftwerk_raft::StorageError;
+
+use crate::segment::format::{PAGE_BYTES_MAX, PAGE_BYTES_MIN};
+
+/// What to do with an end of the log that was perhaps acknowledged: the last write is there and
+/// wrong, and it was made within the few milliseconds that the watermark slot lags behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AmbiguousTail {
+    /// Do not open; the error says where, and what to do.
+    #[default]
+    Refuse,
+    /// Keep what stands before it. Right for a member that has peers: they hold what is missing.
+    KeepPrefix,
+}
+
+/// Who does the writing that nobody waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Background {
+    /// Two threads: one writes, one prepares segments.
+    #[default]
+    Threads,
+    /// Nobody: the owner calls [`crate::Wal::step_writer`] and [`crate::Wal::step_preparer`].
+    Manual,
+}
+
+/// How to open a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The size of a segment in bytes: a multiple of `page_bytes`, at least eight pages and at
+    /// most 1 GiB. A batch takes at most a quarter of it.
+    pub segment_bytes: u64,
+    /// What writes are aligned to, in bytes: a power of two from 512 to 65,536.
+    pub page_bytes: u32,
+    /// How much payload of recent entries is kept in memory, in bytes, all groups together. What
+    /// is not yet durable is kept in any case.
+    pub tail_bytes_max: u64,
+    /// The same for one group.
+    pub group_tail_bytes_max: u64,
+    /// A sync that takes longer raises [`raftwerk_raft::Pressure::stalled`].
+    pub stall_after: Duration,
+    /// What to do with a doubtful end.
+    pub ambiguous_tail: AmbiguousTail,
+    /// Who writes in the background.
+    pub background: Background,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 * 1024 * 1024,
+            page_bytes: 4096,
+            tail_bytes_max: 64 * 1024 * 1024,
+            group_tail_bytes_max: 4 * 1024 * 1024,
+            stall_after: Duration::from_secs(10),
+            ambiguous_tail: AmbiguousTail::default(),
+            background: Background::default(),
+        }
+    }
+}
+
+/// The largest segment, in bytes.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// The fewest pages of a segment.
+const SEGMENT_PAGES_MIN: u64 = 8;
+
+impl Options {
+    /// The largest batch as encoded, in bytes: a quarter of a segment. What is larger is refused
+    /// as [`raftwerk_raft::SubmitError::TooLarge`], a single entry too.
+    #[must_use]
+    pub const fn batch_bytes_max(&self) -> u64 {
+        self.segment_bytes / 4
+    }
+
+    pub(crate) fn check(&self) -> Result<(), StorageError> {
+        let wrong = |name, reason: &str| Err(StorageError::Option { name, reason: reason.into() });
+        let page = self.page_bytes;
+        if !page.is_power_of_two() || !(PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&page) {
+            return wrong("page_bytes", "not a power of two from 512 to 65,536");
+        }
+        let page = u64::from(page);
+        if !self.segment_bytes.is_multiple_of(page) {
+            return wrong("segment_bytes", "not a multiple of page_bytes");
+        }
+        if self.segment_bytes < SEGMENT_PAGES_MIN * page || self.segment_bytes > SEGMENT_BYTES_MAX {
+            return wrong("segment_bytes", "not between eight pages and 1 GiB");
+        }
+        Ok(())
+    }
+}

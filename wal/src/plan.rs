@@ -1,0 +1,263 @@
+//! What is written next, and where: turns the waiting batches into frames. Pure: bytes go to the
+//! writer, nothing is read or written here.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use raftwerk_raft::{GroupId, Ticket};
+use raftwerk_storage::vfs::{SyncSite, VfsFile};
+
+use crate::batch::{Effect, Fill};
+use crate::index::Extent;
+use crate::segment::checkpoint::{Predecessor, put_group};
+use crate::segment::footer::{put_extents, put_successor};
+use crate::segment::format::{
+    FrameKind, Item, ItemKind, Place, SegmentId, Span, seal, section_seed, sum_sections,
+};
+use crate::sites::{SYNC_BATCH, SYNC_SEAL};
+use crate::state::{End, Segment, State};
+
+/// One thing to do to a file.
+#[derive(Clone)]
+pub(crate) enum Step {
+    /// Write these bytes there.
+    Write {
+        file: Arc<dyn VfsFile>,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    /// Make them durable.
+    Sync {
+        file: Arc<dyn VfsFile>,
+        site: SyncSite,
+    },
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write { offset, bytes, .. } => write!(f, "Write({offset}, {})", bytes.len()),
+            Self::Sync { site, .. } => write!(f, "Sync({})", site.0),
+        }
+    }
+}
+
+/// What the writer does in one go. If all of it succeeds, everything up to `ticket` is durable.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) ticket: Ticket,
+    pub(crate) lsn: u64,
+    pub(crate) groups: BTreeSet<GroupId>,
+}
+
+impl Job {
+    /// How much it writes, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let len = |step: &Step| match step {
+            Step::Write { bytes, .. } => bytes.len() as u64,
+            Step::Sync { .. } => 0,
+        };
+        self.steps.iter().map(len).sum()
+    }
+}
+
+impl State {
+    /// Makes the waiting batches a job. None when none wait.
+    pub(crate) fn plan(&mut self) -> Option<Job> {
+        if self.fill.is_empty() {
+            return None;
+        }
+        let fill = std::mem::take(&mut self.fill);
+        let ticket = fill.ticket;
+        let groups = fill.items.iter().map(|item| item.group).collect();
+        let steps = match self.fits_active(&fill) {
+            true => self.plan_batch(fill)?,
+            false => self.plan_rotation(fill)?,
+        };
+        Some(Job { steps, ticket, lsn: self.end.lsn, groups })
+    }
+
+    fn place(&self, segment: &Segment) -> Place {
+        Place {
+            uuid: self.uuid,
+            id: segment.header.id,
+            page_bytes: segment.header.page_bytes,
+            offset: segment.end,
+            lsn: self.end.lsn + 1,
+            durable: self.durable_lsn,
+            chain: self.end.chain,
+        }
+    }
+
+    fn plan_batch(&mut self, mut fill: Fill) -> Option<Vec<Step>> {
+        let place = self.place(self.segments.last_key_value()?.1);
+        sum_sections(&place, 0, &mut fill.items, &fill.body);
+        self.apply(&place, &fill.items, &fill.effects);
+        let (bytes, chain) = seal(FrameKind::Batch, &place, &fill.items, &fill.body);
+        let file = self.advance(&place, &bytes, chain)?;
+        let write = Step::Write { file: Arc::clone(&file), offset: place.offset, bytes };
+        Some(vec![write, Step::Sync { file, site: SYNC_BATCH }])
+    }
+
+    /// Counts a frame in, and says to which file it goes.
+    fn advance(&mut self, place: &Place, bytes: &[u8], chain: u32) -> Option<Arc<dyn VfsFile>> {
+        self.end = End { lsn: place.lsn, chain };
+        let active = self.segments.get_mut(&place.id.number)?;
+        active.end = place.offset + bytes.len() as u64;
+        Some(Arc::clone(&active.file))
+    }
+
+    fn plan_rotation(&mut self, fill: Fill) -> Option<Vec<Step>> {
+        let next = self.ready.pop_front()?;
+        let number = *self.segments.last_key_value()?.0;
+        let (place, bytes, chain) = self.footer(number, next.header.id)?;
+        let file = self.advance(&place, &bytes, chain)?;
+        let mut steps = vec![Step::Write { file: Arc::clone(&file), offset: place.offset, bytes }];
+        // Its successor gets no byte before the footer is durable.
+        if crate::rules::holds(crate::rules::Rule::SealOrder) {
+            steps.push(Step::Sync { file, site: SYNC_SEAL });
+        }
+        let end = self.segments.get(&number)?.end;
+        let predecessor = Predecessor { segment: number, end, lsn: self.end.lsn };
+        self.durable_lsn = self.end.lsn;
+        let (file, offset, bytes) = self.open_segment(next, Some(predecessor), fill)?;
+        steps.push(Step::Write { file: Arc::clone(&file), offset, bytes });
+        steps.push(Step::Sync { file, site: SYNC_BATCH });
+        Some(steps)
+    }
+
+    fn footer(&self, number: u64, successor: SegmentId) -> Option<(Place, Vec<u8>, u32)> {
+        let place = self.place(self.segments.get(&number)?);
+        let mut items = Vec::new();
+        let mut body = Vec::new();
+        put_successor(successor, &mut body);
+        items.push(Item::new(GroupId::ZERO, 0, ItemKind::Log, body.len() as u32));
+        for (id, group) in &self.groups {
+            let mut extents = group.extents.newest_in(number).peekable();
+            if extents.peek().is_some() {
+                let start = body.len();
+                put_extents(extents, &mut body);
+                let bytes = (body.len() - start) as u32;
+                items.push(Item::new(*id, group.step, ItemKind::Extents, bytes));
+            }
+        }
+        sum_sections(&place, 0, &mut items, &body);
+        let (bytes, chain) = seal(FrameKind::Seal, &place, &items, &body);
+        Some((place, bytes, chain))
+    }
+
+    /// Activates `next`: its first frame holds the checkpoint of all groups as `fill` leaves
+    /// them, and the entries of `fill`. One frame: whole or absent.
+    pub(crate) fn open_segment(
+        &mut self,
+        mut next: Segment,
+        predecessor: Option<Predecessor>,
+        fill: Fill,
+    ) -> Option<(Arc<dyn VfsFile>, u64, Vec<u8>)> {
+        next.end = u64::from(next.header.page_bytes);
+        let place = self.place(&next);
+        self.segments.insert(next.header.id.number, next);
+        self.live.entry(place.id.number).or_default();
+        self.sections = 0;
+        self.record.predecessor = predecessor;
+        let (mut items, effects, mut body) = self.carry(fill);
+        sum_sections(&place, 0, &mut items, &body);
+        self.apply(&place, &items, &effects);
+        items.retain(|item| !matches!(item.kind, ItemKind::State(_)));
+        let (carried, carried_bytes) = (items.len(), body.len());
+        self.record.put(&mut body);
+        let bytes = (body.len() - carried_bytes) as u32;
+        items.push(Item::new(GroupId::ZERO, 0, ItemKind::Log, bytes));
+        self.groups.retain(|_, group| !group.image.is_blank() || !group.extents.is_empty());
+        for (id, group) in &self.groups {
+            let start = body.len();
+            put_group(&group.image, group.generation, &group.extents, &mut body);
+            let bytes = (body.len() - start) as u32;
+            items.push(Item::new(*id, group.step, ItemKind::Checkpoint, bytes));
+        }
+        let checkpoint = body.get(carried_bytes..).unwrap_or_default();
+        let fresh = items.get_mut(carried..).unwrap_or_default();
+        sum_sections(&place, carried_bytes as u32, fresh, checkpoint);
+        let (bytes, chain) = seal(FrameKind::Open, &place, &items, &body);
+        let file = self.advance(&place, &bytes, chain)?;
+        Some((file, place.offset, bytes))
+    }
+
+    /// Of a fill, what a first frame holds beside the checkpoint: the entries. What else it does
+    /// is in the checkpoint already; its items stay, empty, for their effects.
+    fn carry(&self, fill: Fill) -> (Vec<Item>, Vec<Effect>, Vec<u8>) {
+        let Fill { mut items, effects, body: old, .. } = fill;
+        let mut body = Vec::with_capacity(old.len());
+        let mut offset = 0usize;
+        for item in &mut items {
+            let end = offset + item.bytes as usize;
+            let section = old.get(offset..end).unwrap_or_default();
+            offset = end;
+            match item.kind {
+                ItemKind::Entries(span) => {
+                    let group = self.groups.get(&item.group);
+                    let generation = group.map_or(0, |group| group.generation);
+                    item.kind = ItemKind::Relocated { span, generation };
+                    body.extend_from_slice(section);
+                }
+                ItemKind::Relocated { .. } => body.extend_from_slice(section),
+                _ => item.bytes = 0,
+            }
+        }
+        (items, effects, body)
+    }
+
+    /// Records where the entries of a frame are found from now on.
+    fn apply(&mut self, place: &Place, items: &[Item], effects: &[Effect]) {
+        let seed = place.seed();
+        let mut offset = 0u32;
+        let mut touched = BTreeSet::new();
+        for (item, effect) in items.iter().zip(effects) {
+            let section = offset;
+            offset += item.bytes;
+            let Some(group) = self.groups.get_mut(&item.group) else { continue };
+            let extent = |span: &Span| Extent {
+                seed: section_seed(seed, section),
+                crc: item.crc,
+                ..Extent::new(
+                    span,
+                    place.id.number,
+                    place.body_offset() + u64::from(section),
+                    item.bytes,
+                )
+            };
+            match (effect, &item.kind) {
+                (Effect::Clear, _) => group.extents.clear(&mut self.live),
+                (Effect::Compact(to), _) => group.extents.compact(to.next(), &mut self.live),
+                (Effect::Append, ItemKind::Entries(span) | ItemKind::Relocated { span, .. }) => {
+                    self.sections += 1;
+                    group.extents.append(extent(span), &mut self.live);
+                }
+                _ => continue,
+            }
+            touched.insert(item.group);
+        }
+        for id in touched {
+            self.refresh(id);
+        }
+    }
+
+    /// After a job: nothing of it can be lost any more.
+    pub(crate) fn complete(&mut self, job: &Job) {
+        self.durable_lsn = job.lsn;
+        self.in_flight = None;
+        self.evict(job.ticket, &job.groups);
+        self.reclaim();
+        for id in &job.groups {
+            let gone = self
+                .groups
+                .get(id)
+                .is_some_and(|group| group.image.is_blank() && group.extents.is_empty());
+            if gone && self.fill.is_empty() {
+                self.groups.remove(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Makes the segments that come next, off the writer's path: real zeros in every page, so that a
+//! sync of the log touches no metadata and an end of the log is told from what is behind it.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use raftwerk_storage::folder::StoreUuid;
+use raftwerk_storage::vfs::{OpenMode, Vfs, VfsFile};
+
+use crate::segment::format::SegmentId;
+use crate::segment::header::{SegmentHeader, file_name};
+use crate::sites::{SYNC_NAME, SYNC_PREPARE};
+use crate::state::{READY_SEGMENTS, Segment, State};
+
+/// How many zeros are written at once, in bytes.
+const ZEROS_BYTES: usize = 1024 * 1024;
+
+/// What a step of the preparer did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// There was nothing to do.
+    Idle,
+    /// Some of the work is done; there is more.
+    Progress,
+    /// The disk is full: try again later.
+    NoSpace,
+}
+
+/// The file that is being prepared.
+#[derive(Debug)]
+struct Current {
+    header: SegmentHeader,
+    file: Arc<dyn VfsFile>,
+    path: PathBuf,
+    zeroed: u64,
+}
+
+/// Prepares one segment at a time, a step at a time.
+#[derive(Debug)]
+pub(crate) struct Preparer {
+    uuid: StoreUuid,
+    page_bytes: u32,
+    life_seed: u64,
+    next_number: u64,
+    current: Option<Current>,
+}
+
+/// What the files that are being prepared are called.
+pub(crate) fn spare_name(number: u64) -> String {
+    format!("spare-{number:016x}.tmp")
+}
+
+/// Whether `name` is one of those.
+pub(crate) fn is_spare(name: &str) -> bool {
+    name.starts_with("spare-") && name.ends_with(".tmp")
+}
+
+impl Preparer {
+    /// Numbers segments from `next_number` on.
+    pub(crate) fn new(uuid: StoreUuid, page_bytes: u32, life_seed: u64, next_number: u64) -> Self {
+        Self { uuid, page_bytes, life_seed, next_number, current: None }
+    }
+
+    /// Does a bounded piece of work.
+    ///
+    /// # Errors
+    /// What the operating system says, but for a full disk. The log cannot go on then.
+    pub(crate) fn step(
+        &mut self,
+        vfs: &dyn Vfs,
+        dir: &Path,
+        state: &Mutex<State>,
+    ) -> io::Result<Prepared> {
+        if let Some(current) = self.current.take() {
+            return self.fill(vfs, dir, current, |segment| state.lock().add_ready(segment));
+        }
+        let (wanted, retired) = {
+            let mut state = state.lock();
+            (state.segment_wanted(), state.retired.pop())
+        };
+        match (wanted, retired) {
+            (None, None) => Ok(Prepared::Idle),
+            (Some(capacity), Some(old)) if old.header.capacity == capacity => {
+                self.recycle(vfs, dir, old).map(|()| Prepared::Progress)
+            }
+            (_, Some(old)) => {
+                remove(vfs, &dir.join(file_name(old.header.id.number)))?;
+                Ok(Prepared::Progress)
+            }
+            (Some(capacity), None) => self.begin(vfs, dir, capacity),
+        }
+    }
+
+    /// Makes one segment of `capacity` bytes at once: what opening needs when none is left over.
+    pub(crate) fn make_now(
+        &mut self,
+        vfs: &dyn Vfs,
+        dir: &Path,
+        capacity: u64,
+    ) -> io::Result<Segment> {
+        let full = || io::Error::from(ErrorKind::StorageFull);
+        if self.begin(vfs, dir, capacity)? == Prepared::NoSpace {
+            return Err(full());
+        }
+        let mut made = None;
+        while let Some(current) = self.current.take() {
+            let step = self.fill(vfs, dir, current, |segment| made = Some(segment))?;
+            if step == Prepared::NoSpace {
+                return Err(full());
+            }
+        }
+        made.ok_or_else(full)
+    }
+
+    fn header(&mut self, capacity: u64) -> SegmentHeader {
+        let number = self.next_number;
+        self.next_number += 1;
+        let life = mix(self.life_seed ^ number);
+        let id = SegmentId { number, life };
+        SegmentHeader { uuid: self.uuid, id, page_bytes: self.page_bytes, zeroed: true, capacity }
+    }
+
+    fn begin(&mut self, vfs: &dyn Vfs, dir: &Path, capacity: u64) -> io::Result<Prepared> {
+        let header = self.header(capacity);
+        let path = dir.join(spare_name(header.id.number));
+        let file = match vfs.open(&path, OpenMode::CreateNew) {
+            Ok(file) => Arc::from(file),
+            Err(error) if is_full(&error) => return Ok(Prepared::NoSpace),
+            Err(error) => return Err(error),
+        };
+        self.current = Some(Current { header, file, path, zeroed: 0 });
+        Ok(Prepared::Progress)
+    }
+
+    /// A segment that the log needs no more becomes the next one, if nobody reads it.
+    fn recycle(&mut self, vfs: &dyn Vfs, dir: &Path, old: Segment) -> io::Result<()> {
+        let name = dir.join(file_name(old.header.id.number));
+        if Arc::strong_count(&old.file) > 1 {
+            return remove(vfs, &name);
+        }
+        let header = self.header(old.header.capacity);
+        let path = dir.join(spare_name(header.id.number));
+        vfs.rename(&name, &path)?;
+        self.current = Some(Current { header, file: old.file, path, zeroed: 0 });
+        Ok(())
+    }
+
+    fn fill(
+        &mut self,
+        vfs: &dyn Vfs,
+        dir: &Path,
+        mut current: Current,
+        done: impl FnOnce(Segment),
+    ) -> io::Result<Prepared> {
+        match self.fill_some(&mut current) {
+            Ok(false) => {
+                self.current = Some(current);
+                return Ok(Prepared::Progress);
+            }
+            Ok(true) => {}
+            Err(error) if is_full(&error) => {
+                drop(current.file);
+                remove(vfs, &current.path)?;
+                return Ok(Prepared::NoSpace);
+            }
+            Err(error) => return Err(error),
+        }
+        let Current { header, file, path, .. } = current;
+        file.sync_data(SYNC_PREPARE)?;
+        vfs.rename(&path, &dir.join(file_name(header.id.number)))?;
+        vfs.sync_dir(dir, SYNC_NAME)?;
+        done(Segment { header, file, end: u64::from(header.page_bytes) });
+        Ok(Prepared::Progress)
+    }
+
+    /// Writes zeros; true when the header stands before them too.
+    fn fill_some(&self, current: &mut Current) -> io::Result<bool> {
+        let left = current.header.capacity - current.zeroed;
+        if left == 0 {
+            current.file.write_at(0, &current.header.encode())?;
+            return Ok(true);
+        }
+        let count = usize::try_from(left).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
+        current.file.write_at(current.zeroed, &vec![0; count])?;
+        current.zeroed += count as u64;
+        Ok(false)
+    }
+}
+
+impl State {
+    /// The size of the next segment, if there are too few.
+    fn segment_wanted(&self) -> Option<u64> {
+        let wanted = self.wanted_capacity();
+        let usable = self.ready.iter().filter(|ready| ready.header.capacity >= wanted).count();
+        (usable < READY_SEGMENTS).then_some(wanted)
+    }
+
+    /// Takes a prepared segment; those that have become too small go.
+    fn add_ready(&mut self, segment: Segment) {
+        self.ready.push_back(segment);
+        while self.ready.len() > READY_SEGMENTS {
+            self.retired.extend(self.ready.pop_front());
+        }
+    }
+}
+
+fn remove(vfs: &dyn Vfs, path: &Path) -> io::Result<()> {
+    match vfs.remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// Spreads a number over 64 bits, so that lives drawn one after the other share nothing.
+const fn mix(value: u64) -> u64 {
+    let folded = (value ^ (value >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let folded = (folded ^ (folded >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    folded ^ (folded >> 32)
+}

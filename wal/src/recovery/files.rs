@@ -1,0 +1,157 @@
+//! Which files there are, which of them are the log, and in which order.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use raftwerk_raft::StorageError;
+use raftwerk_storage::folder::{StoreUuid, io_error};
+use raftwerk_storage::vfs::{OpenMode, Vfs, VfsFile};
+
+use super::scan::{Frame, Look, Scan};
+use crate::segment::checkpoint::{LogRecord, Predecessor};
+use crate::segment::format::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, ItemKind};
+use crate::segment::header::{HEADER_BYTES, SegmentHeader, parse_file_name};
+
+/// How a segment says that it is active, and what it continues.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) lsn: u64,
+    pub(crate) chain: u32,
+    pub(crate) predecessor: Option<Predecessor>,
+    /// The checkpoint can be read.
+    pub(crate) whole: bool,
+}
+
+/// A file that may be a segment of the log.
+#[derive(Clone)]
+pub(crate) struct SegmentFile {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: Arc<dyn VfsFile>,
+    /// The header cannot be read; this one was put together from the frames.
+    pub(crate) adopted: bool,
+    pub(crate) link: Option<Link>,
+}
+
+/// All segment files by number.
+pub(crate) type Files = BTreeMap<u64, SegmentFile>;
+
+/// Opens every file that has a segment's name.
+pub(crate) fn open_all(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    uuid: StoreUuid,
+    mode: OpenMode,
+    page_bytes: u32,
+) -> Result<Files, StorageError> {
+    let names = vfs.list(dir).map_err(io_error("list", dir))?;
+    let mut files = Files::new();
+    for name in names {
+        let Some(number) = parse_file_name(&name) else { continue };
+        let path = dir.join(&name);
+        let file: Arc<dyn VfsFile> =
+            Arc::from(vfs.open(&path, mode).map_err(io_error("open", &path))?);
+        if let Some(segment) = identify(file, uuid, number, page_bytes) {
+            files.insert(number, segment);
+        }
+    }
+    Ok(files)
+}
+
+fn identify(
+    file: Arc<dyn VfsFile>,
+    uuid: StoreUuid,
+    number: u64,
+    page_bytes: u32,
+) -> Option<SegmentFile> {
+    let mut page = [0; HEADER_BYTES];
+    let read = file.read_at(0, &mut page);
+    let stated = read.ok().and_then(|_| SegmentHeader::decode(&page).ok());
+    let fits = |header: &SegmentHeader| header.uuid == uuid && header.id.number == number;
+    let (header, adopted) = match stated.filter(fits) {
+        Some(header) => (header, false),
+        None => (adopt(file.as_ref(), uuid, number, page_bytes)?, true),
+    };
+    let link = link(file.as_ref(), uuid, header);
+    Some(SegmentFile { header, file, adopted, link })
+}
+
+/// A header for a segment whose own is damaged: its frames say which life it is in.
+fn adopt(
+    file: &dyn VfsFile,
+    uuid: StoreUuid,
+    number: u64,
+    page_bytes: u32,
+) -> Option<SegmentHeader> {
+    let capacity = file.len().ok()?;
+    let mut offset = u64::from(page_bytes);
+    while offset < capacity {
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        let _ = file.read_at(offset, &mut bytes);
+        match FrameHeader::decode(&bytes, uuid) {
+            Ok((frame, _)) if frame.id.number == number && frame.offset == offset => {
+                let id = frame.id;
+                return Some(SegmentHeader { uuid, id, page_bytes, zeroed: true, capacity });
+            }
+            _ => offset += u64::from(page_bytes),
+        }
+    }
+    None
+}
+
+fn link(file: &dyn VfsFile, uuid: StoreUuid, header: SegmentHeader) -> Option<Link> {
+    let mut scan = Scan::new(file, uuid, header);
+    let Look::Frame(frame) = scan.look(u64::from(header.page_bytes)) else { return None };
+    let record = log_record(&frame, uuid)?;
+    Some(Link {
+        lsn: frame.header.lsn,
+        chain: frame.header.chain,
+        predecessor: record.predecessor,
+        whole: frame.is_whole(),
+    })
+}
+
+fn log_record(frame: &Frame, uuid: StoreUuid) -> Option<LogRecord> {
+    if frame.header.kind != FrameKind::Open {
+        return None;
+    }
+    let sections = frame.sections(uuid);
+    let log = sections.into_iter().find(|section| section.item.kind == ItemKind::Log)?;
+    LogRecord::read(log.bytes?).ok()
+}
+
+/// A segment's place in the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) number: u64,
+    /// Where it ends, if its successor says so.
+    pub(crate) end: Option<u64>,
+}
+
+/// The log, oldest segment first: what the newest first frame leads back to.
+pub(crate) fn chain(files: &Files) -> Vec<Part> {
+    let newest = files.iter().rev().find(|(_, file)| file.link.is_some());
+    let Some((head, _)) = newest else { return Vec::new() };
+    let mut parts = vec![Part { number: *head, end: None }];
+    let mut number = *head;
+    while let Some(file) = files.get(&number) {
+        let before = match &file.link {
+            Some(link) => match link.predecessor {
+                Some(before) => Part { number: before.segment, end: Some(before.end) },
+                None => break,
+            },
+            // Its first frame is damaged: what stands before it is the best guess.
+            None => match files.range(..number).next_back() {
+                Some((before, _)) => Part { number: *before, end: None },
+                None => break,
+            },
+        };
+        if before.number >= number || !files.contains_key(&before.number) {
+            break;
+        }
+        parts.push(before);
+        number = before.number;
+    }
+    parts.reverse();
+    parts
+}

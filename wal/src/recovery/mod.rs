@@ -1,0 +1,483 @@
+//! What a log holds: which frames are the log, which of them are proven durable, and what is lost.
+//! Reads only; [`rewrite`] then begins the new life.
+
+mod files;
+mod replay;
+pub(crate) mod rewrite;
+pub(crate) mod scan;
+pub(crate) mod verdict;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use raftwerk_raft::{GroupId, StorageError};
+use raftwerk_storage::folder::StoreUuid;
+use raftwerk_storage::vfs::{OpenMode, Vfs};
+
+use crate::index::{Extents, Live};
+use crate::rules::{Rule, holds};
+use crate::segment::format::ItemKind;
+use crate::segment::header::file_name;
+use crate::slot::{SLOT_FILE, Slot};
+use files::{Files, Part, SegmentFile};
+use replay::{Replay, extent};
+use scan::{Event, Expect, Frame, Gap, Scan};
+use verdict::{Damage, GroupDamage, Lost, Report, TailEnd};
+
+/// A frame's end, as a new segment may continue it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) segment: u64,
+    pub(crate) end: u64,
+    pub(crate) lsn: u64,
+    pub(crate) chain: u32,
+}
+
+/// A log as it was found.
+pub(crate) struct Recovered {
+    pub(crate) files: Files,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) replay: Replay,
+    /// The last frame that is proven durable; none in a log that has no such.
+    pub(crate) proven: Option<Position>,
+    /// The last frame of the log.
+    pub(crate) last: Option<Position>,
+    /// The largest place in the log that was seen anywhere.
+    pub(crate) lsn_max: u64,
+    /// The newest segment holds nothing but its first frame, which is proven durable.
+    pub(crate) unused: bool,
+    /// Groups lost something that the log does not say yet.
+    pub(crate) health_changed: bool,
+    pub(crate) slot: Option<Slot>,
+    pub(crate) report: Report,
+}
+
+/// Reads the log in `dir`.
+pub(crate) fn examine(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    uuid: StoreUuid,
+    mode: OpenMode,
+    page_bytes: u32,
+) -> Result<Recovered, StorageError> {
+    let files = files::open_all(vfs, dir, uuid, mode, page_bytes)?;
+    let slot_file = vfs.open(&dir.join(SLOT_FILE), OpenMode::Read).ok();
+    let slot = slot_file.and_then(|file| Slot::read(file.as_ref(), uuid));
+    let mut parts = files::chain(&files);
+    if parts.is_empty() {
+        refuse_lost(dir, &files, uuid, slot)?;
+    }
+    let base = base_of(&parts, &files);
+    let evidence = Evidence::gather(&files, &parts, base, uuid, slot);
+    // A segment whose first frame is damaged is the log's if the log is longer than what is found.
+    let head = parts.last().map_or(0, |part| part.number);
+    for (number, _) in files.range(head + 1..) {
+        if evidence.durable > evidence.reached && evidence.with_frames.contains_key(number) {
+            parts.push(Part { number: *number, end: None });
+        }
+    }
+    let walk = TailWalk::new(uuid, &files, &parts, base, &evidence);
+    let mut found = walk.run(files.clone(), slot, &evidence);
+    found.resolve_older(uuid, base);
+    found.replay.conclude();
+    found.summarize(uuid);
+    Ok(found)
+}
+
+/// No first frame can be read. That is a new log, unless something says that there was one.
+fn refuse_lost(
+    dir: &Path,
+    files: &Files,
+    uuid: StoreUuid,
+    slot: Option<Slot>,
+) -> Result<(), StorageError> {
+    let acknowledged = files.iter().find(|(_, file)| {
+        let mut durable = 0;
+        let mut scan = Scan::new(file.file.as_ref(), uuid, file.header);
+        scan.walk(Expect::default(), None, &mut |event| {
+            if let Event::Frame(frame) = event {
+                durable = durable.max(frame.header.durable);
+            }
+            ControlFlow::Continue(())
+        });
+        durable > 0
+    });
+    let number = match (acknowledged, slot) {
+        (Some((number, _)), _) => *number,
+        (None, Some(slot)) if slot.lsn > 0 => slot.segment,
+        _ => return Ok(()),
+    };
+    Err(StorageError::Corrupt {
+        path: dir.join(file_name(number)).display().to_string(),
+        offset: 0,
+        reason: "no segment has a readable first frame, but the log held acknowledged data".into(),
+    })
+}
+
+/// From which part on the frames are repeated: the newest with a whole checkpoint.
+fn base_of(parts: &[Part], files: &Files) -> usize {
+    let whole = |part: &Part| {
+        files.get(&part.number).and_then(|file| file.link.as_ref()).is_some_and(|link| link.whole)
+    };
+    parts.iter().rposition(whole).unwrap_or(0)
+}
+
+/// What proves how far the log was durable.
+struct Evidence {
+    durable: u64,
+    /// The last frame found in the chain.
+    reached: u64,
+    lsn_max: u64,
+    /// Segments that hold frames, with the largest place in the log of each.
+    with_frames: BTreeMap<u64, u64>,
+}
+
+impl Evidence {
+    fn gather(
+        files: &Files,
+        parts: &[Part],
+        base: usize,
+        uuid: StoreUuid,
+        slot: Option<Slot>,
+    ) -> Self {
+        let vouched = slot.map_or(0, |slot| slot.lsn);
+        let mut evidence =
+            Self { durable: vouched, reached: 0, lsn_max: vouched, with_frames: BTreeMap::new() };
+        let first = parts.get(base).map_or(0, |part| part.number);
+        let head = parts.last().map_or(0, |part| part.number);
+        for (number, file) in files.range(first..) {
+            let part = parts.iter().find(|part| part.number == *number);
+            // A file between that is not part of the log was given up by an earlier recovery.
+            if part.is_none() && *number <= head {
+                continue;
+            }
+            evidence.look(*number, file, part, uuid);
+        }
+        if !holds(Rule::Watermark) {
+            evidence.durable = 0;
+        }
+        evidence
+    }
+
+    fn look(&mut self, number: u64, file: &SegmentFile, part: Option<&Part>, uuid: StoreUuid) {
+        if let Some(link) = file.link.as_ref().filter(|_| part.is_some()) {
+            self.durable = self.durable.max(link.predecessor.map_or(0, |before| before.lsn));
+        }
+        let mut last = 0;
+        let mut durable = 0;
+        let limit = part.and_then(|part| part.end);
+        let mut scan = Scan::new(file.file.as_ref(), uuid, file.header);
+        scan.walk(Expect::default(), limit, &mut |event| {
+            if let Event::Frame(frame) = event
+                && frame.is_whole()
+            {
+                last = last.max(frame.header.lsn);
+                durable = durable.max(frame.header.durable);
+            }
+            ControlFlow::Continue(())
+        });
+        self.durable = self.durable.max(durable);
+        self.lsn_max = self.lsn_max.max(last);
+        if last > 0 {
+            self.with_frames.insert(number, last);
+        }
+        if part.is_some() {
+            self.reached = self.reached.max(last);
+        }
+    }
+}
+
+/// The walk over the newest segments, from the last checkpoint to the end of the log.
+struct TailWalk<'a> {
+    files: &'a Files,
+    parts: &'a [Part],
+    base: usize,
+    durable: u64,
+    replay: Replay,
+    proven: Option<Position>,
+    last: Option<Position>,
+    tail: TailEnd,
+    frames_in_last: u64,
+    stopped: bool,
+}
+
+impl<'a> TailWalk<'a> {
+    fn new(
+        uuid: StoreUuid,
+        files: &'a Files,
+        parts: &'a [Part],
+        base: usize,
+        evidence: &Evidence,
+    ) -> Self {
+        let link = parts.get(base).and_then(|part| files.get(&part.number)?.link.clone());
+        let proven = link.as_ref().and_then(|link| {
+            let before = link.predecessor?;
+            let lsn = before.lsn;
+            Some(Position { segment: before.segment, end: before.end, lsn, chain: link.chain })
+        });
+        Self {
+            files,
+            parts,
+            base,
+            durable: evidence.durable,
+            replay: Replay::new(uuid),
+            proven,
+            last: proven,
+            tail: TailEnd::Clean,
+            frames_in_last: 0,
+            stopped: false,
+        }
+    }
+
+    fn run(mut self, files: Files, slot: Option<Slot>, evidence: &Evidence) -> Recovered {
+        let mut expect = match self.proven {
+            Some(before) => Expect { lsn: Some(before.lsn + 1), chain: Some(before.chain) },
+            None => Expect::default(),
+        };
+        let (all, parts) = (self.files, self.parts);
+        for part in parts.iter().skip(self.base) {
+            let Some(file) = all.get(&part.number) else { continue };
+            if file.adopted {
+                let what = Lost::SegmentHeader;
+                self.replay.damage.push(Damage { segment: part.number, offset: 0, what });
+            }
+            self.frames_in_last = 0;
+            let mut scan = Scan::new(file.file.as_ref(), file.header.uuid, file.header);
+            expect = scan.walk(expect, part.end, &mut |event| match event {
+                Event::Frame(frame) => self.frame(frame),
+                Event::Gap(gap) => self.gap(part.number, &gap, file),
+            });
+            if self.stopped {
+                break;
+            }
+        }
+        self.lost_end();
+        let newest = parts.last().map_or(0, |part| part.number);
+        let at_head = self.last.is_some_and(|last| last.segment == newest);
+        let unused = at_head
+            && self.tail == TailEnd::Clean
+            && self.frames_in_last == 1
+            && self.proven == self.last;
+        Recovered {
+            files,
+            parts: parts.to_vec(),
+            replay: self.replay,
+            proven: self.proven,
+            last: self.last,
+            lsn_max: evidence.lsn_max,
+            unused,
+            health_changed: false,
+            slot,
+            report: Report { tail: self.tail, durable_lsn: evidence.durable, ..Report::default() },
+        }
+    }
+
+    fn frame(&mut self, frame: &Frame) -> ControlFlow<()> {
+        let header = &frame.header;
+        let proven = header.lsn <= self.durable;
+        if !frame.is_whole() && !proven {
+            return self.stop(header.id.number, header.offset, frame.end, frame.torn);
+        }
+        self.replay.frame(frame);
+        self.frames_in_last += 1;
+        let position = Position {
+            segment: header.id.number,
+            end: frame.end,
+            lsn: header.lsn,
+            chain: frame.chain,
+        };
+        self.last = Some(position);
+        if proven {
+            self.proven = self.last;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn gap(&mut self, segment: u64, gap: &Gap, file: &SegmentFile) -> ControlFlow<()> {
+        let first = gap.lsn.or(gap.next_lsn).unwrap_or(0);
+        let lost = first <= self.durable && self.durable > 0;
+        let goes_on = gap.next_lsn.is_some_and(|next| next <= self.durable + 1);
+        if !lost {
+            let mut scan = Scan::new(file.file.as_ref(), file.header.uuid, file.header);
+            let until = scan.written_until(gap.offset, gap.until);
+            return self.stop(segment, gap.offset, until, gap.torn);
+        }
+        self.replay.lose(segment, gap.offset, gap.lsn, gap.next_lsn);
+        self.frames_in_last += 2;
+        match gap.next_lsn {
+            Some(_) if !goes_on => {
+                self.stopped = true;
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn stop(&mut self, segment: u64, offset: u64, until: u64, torn: bool) -> ControlFlow<()> {
+        self.stopped = true;
+        self.tail = match torn {
+            true => TailEnd::Torn { segment, offset, bytes: until.saturating_sub(offset) },
+            false => TailEnd::Ambiguous { segment, offset },
+        };
+        ControlFlow::Break(())
+    }
+
+    /// The end may be missing without a trace: the slot or a later header knew of more.
+    fn lost_end(&mut self) {
+        let reached = self.last.map_or(0, |last| last.lsn);
+        let told = self.replay.damage.iter().any(|damage| {
+            matches!(damage.what, Lost::Frames { next_lsn: None, .. })
+        });
+        if reached < self.durable && !told {
+            let (segment, offset) = self.last.map_or((0, 0), |last| (last.segment, last.end));
+            self.replay.lose(segment, offset, Some(reached + 1), None);
+        }
+    }
+}
+
+impl Recovered {
+    /// Finds the sections of the older segments that checkpoints only name, verifying all.
+    fn resolve_older(&mut self, uuid: StoreUuid, base: usize) {
+        let first = self.parts.get(base).map_or(0, |part| part.number);
+        let older: Vec<_> = self.parts.iter().take(base).copied().collect();
+        let mut numbers: Vec<Part> = older;
+        // Parts that were repeated may be named too, where a checkpoint was damaged.
+        numbers.extend(self.parts.iter().skip(base));
+        for part in numbers {
+            let Some(file) = self.files.get(&part.number) else { continue };
+            let is_older = part.number < first;
+            let mut walk = Older::new(uuid, part.number);
+            if is_older && file.adopted {
+                walk.damage.push(Damage {
+                    segment: part.number,
+                    offset: 0,
+                    what: Lost::SegmentHeader,
+                });
+            }
+            let mut scan = Scan::new(file.file.as_ref(), uuid, file.header);
+            if is_older || self.names_unresolved(part.number) {
+                scan.walk(Expect::default(), part.end, &mut |event| walk.event(&event));
+            }
+            if is_older {
+                self.replay.damage.append(&mut walk.damage);
+                self.replay.frames += walk.frames;
+            }
+            let none = Extents::default();
+            for (id, group) in &mut self.replay.groups {
+                let found = walk.groups.get(id).unwrap_or(&none);
+                group.extents.resolve(part.number, found, &mut self.replay.live);
+            }
+        }
+        self.drop_unresolved();
+    }
+
+    fn names_unresolved(&self, segment: u64) -> bool {
+        let mut extents = self.replay.groups.values().flat_map(|group| group.extents.iter());
+        extents.any(|extent| extent.segment == segment && extent.bytes == 0)
+    }
+
+    /// Sections in segments that are gone.
+    fn drop_unresolved(&mut self) {
+        let none = Extents::default();
+        for group in self.replay.groups.values_mut() {
+            let missing: Vec<u64> = group
+                .extents
+                .iter()
+                .filter(|extent| extent.bytes == 0)
+                .map(|extent| extent.segment)
+                .collect();
+            for segment in missing {
+                group.extents.resolve(segment, &none, &mut self.replay.live);
+            }
+        }
+    }
+
+    fn summarize(&mut self, _uuid: StoreUuid) {
+        let report = &mut self.report;
+        report.segments = self.parts.iter().map(|part| part.number).collect();
+        report.frames = self.replay.frames;
+        report.damage.clone_from(&self.replay.damage);
+        report.strangers_unknown = self.replay.record.strangers_unknown;
+        for (id, group) in &self.replay.groups {
+            if group.image.is_blank() {
+                continue;
+            }
+            report.groups += 1;
+            report.entries += group.image.last().index.next().since(group.image.first());
+            let health = group.image.health();
+            if !health.is_intact() {
+                report.damaged_groups.push(GroupDamage {
+                    group: *id,
+                    faulty: health.faulty.clone(),
+                    vote_unknown: health.vote_unknown,
+                });
+            }
+        }
+        // Old damage stands in the log already; writing it again does no harm.
+        self.health_changed = !report.damaged_groups.is_empty() || !report.damage.is_empty();
+    }
+}
+
+/// The walk over one older segment: where each group's entries stand in it.
+struct Older {
+    uuid: StoreUuid,
+    segment: u64,
+    groups: BTreeMap<GroupId, Extents>,
+    damage: Vec<Damage>,
+    frames: u64,
+    live: Live,
+}
+
+impl Older {
+    fn new(uuid: StoreUuid, segment: u64) -> Self {
+        Self {
+            uuid,
+            segment,
+            groups: BTreeMap::new(),
+            damage: Vec::new(),
+            frames: 0,
+            live: Live::new(),
+        }
+    }
+
+    fn event(&mut self, event: &Event<'_>) -> ControlFlow<()> {
+        match event {
+            Event::Frame(frame) => self.frame(frame),
+            Event::Gap(gap) => {
+                let what = Lost::Frames { first_lsn: gap.lsn, next_lsn: gap.next_lsn };
+                self.damage.push(Damage { segment: self.segment, offset: gap.offset, what });
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn frame(&mut self, frame: &Frame) {
+        self.frames += 1;
+        for section in frame.sections(self.uuid) {
+            let group = section.item.group;
+            let (span, append) = match section.item.kind {
+                ItemKind::Entries(span) => (span, true),
+                ItemKind::Relocated { span, .. } => (span, false),
+                _ => {
+                    if section.bytes.is_none() {
+                        let what = Lost::State { group };
+                        let offset = section.offset;
+                        self.damage.push(Damage { segment: self.segment, offset, what });
+                    }
+                    continue;
+                }
+            };
+            let extents = self.groups.entry(group).or_default();
+            if append {
+                extents.truncate(span.first, &mut self.live);
+            }
+            if section.bytes.is_some() {
+                extents.relocate(extent(self.segment, &span, &section), &mut self.live);
+                continue;
+            }
+            let what = Lost::Entries { group, range: span.first..span.end() };
+            self.damage.push(Damage { segment: self.segment, offset: section.offset, what });
+        }
+    }
+}

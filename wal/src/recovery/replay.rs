@@ -1,0 +1,310 @@
+//! Repeats what the frames say, and keeps account of what those that are lost may have said.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use raftwerk_raft::{Entry, GroupId, GroupWrite, LogId, LogIndex, Term};
+use raftwerk_storage::folder::StoreUuid;
+use raftwerk_storage::image::GroupImage;
+
+use super::scan::{Frame, Section};
+use super::verdict::{Damage, Lost};
+use crate::index::{Extent, Extents, Live};
+use crate::record::{COMPACT, CREATE, DESTROY, HARD_STATE, read_state};
+use crate::segment::checkpoint::{LogRecord, Tombstone, read_group};
+use crate::segment::format::{FrameKind, ItemKind, Span};
+use crate::state::Group;
+
+/// The largest hole that a damaged log is believed to have, in entries.
+const HOLE_MAX: u64 = 1 << 24;
+
+/// The log as far as it has been repeated.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    uuid: StoreUuid,
+    pub(crate) groups: BTreeMap<GroupId, Group>,
+    pub(crate) live: Live,
+    pub(crate) record: LogRecord,
+    pub(crate) damage: Vec<Damage>,
+    pub(crate) frames: u64,
+    /// Groups that may have stood in a lost frame.
+    suspects: BTreeSet<GroupId>,
+    /// Groups that did, and whose hard state was not written since.
+    vote_lost: BTreeSet<GroupId>,
+    /// A frame is lost whose groups are not known.
+    strangers: bool,
+}
+
+impl Replay {
+    pub(crate) fn new(uuid: StoreUuid) -> Self {
+        Self {
+            uuid,
+            groups: BTreeMap::new(),
+            live: Live::new(),
+            record: LogRecord { next_generation: 1, ..LogRecord::default() },
+            damage: Vec::new(),
+            frames: 0,
+            suspects: BTreeSet::new(),
+            vote_lost: BTreeSet::new(),
+            strangers: false,
+        }
+    }
+
+    /// Frames that were durable are lost here.
+    pub(crate) fn lose(&mut self, segment: u64, offset: u64, first: Option<u64>, next: Option<u64>) {
+        let what = Lost::Frames { first_lsn: first, next_lsn: next };
+        self.damage.push(Damage { segment, offset, what });
+        self.suspects.extend(self.groups.keys().copied());
+        self.strangers = true;
+    }
+
+    /// Repeats one frame.
+    pub(crate) fn frame(&mut self, frame: &Frame) {
+        self.frames += 1;
+        let sections = frame.sections(self.uuid);
+        let segment = frame.header.id.number;
+        if frame.header.kind == FrameKind::Open {
+            self.checkpoint(segment, &sections);
+        }
+        for section in &sections {
+            match section.item.kind {
+                ItemKind::State(bits) => self.state(segment, bits, section),
+                ItemKind::Entries(span) => self.entries(segment, &span, section),
+                ItemKind::Relocated { span, generation } => {
+                    self.relocated(segment, &span, generation, section);
+                }
+                ItemKind::Extents if section.bytes.is_none() => {
+                    let what = Lost::Footer;
+                    self.damage.push(Damage { segment, offset: section.offset, what });
+                }
+                ItemKind::Log | ItemKind::Checkpoint | ItemKind::Extents => {}
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, segment: u64, sections: &[Section<'_>]) {
+        let mut listed = BTreeSet::new();
+        for section in sections {
+            match section.item.kind {
+                ItemKind::Log => self.log_record(segment, section),
+                ItemKind::Checkpoint => {
+                    listed.insert(section.item.group);
+                    self.group_checkpoint(segment, section);
+                }
+                _ => {}
+            }
+        }
+        let gone: Vec<_> =
+            self.groups.keys().filter(|group| !listed.contains(group)).copied().collect();
+        for id in gone {
+            if let Some(mut group) = self.groups.remove(&id) {
+                group.extents.clear(&mut self.live);
+            }
+            self.suspects.remove(&id);
+            self.vote_lost.remove(&id);
+        }
+    }
+
+    fn log_record(&mut self, segment: u64, section: &Section<'_>) {
+        match section.bytes.clone().map(LogRecord::read) {
+            Some(Ok(record)) => {
+                // What a lost frame said of groups, this frame says again.
+                self.strangers = record.strangers_unknown;
+                self.record = record;
+            }
+            _ => self.lose_state(segment, section),
+        }
+    }
+
+    fn lose_state(&mut self, segment: u64, section: &Section<'_>) {
+        let what = Lost::State { group: section.item.group };
+        self.damage.push(Damage { segment, offset: section.offset, what });
+    }
+
+    fn group_checkpoint(&mut self, segment: u64, section: &Section<'_>) {
+        let id = section.item.group;
+        self.suspects.remove(&id);
+        let Some(Ok(found)) = section.bytes.clone().map(read_group) else {
+            self.lose_state(segment, section);
+            let group = self.groups.entry(id).or_default();
+            if group.step != section.item.step {
+                group.step = section.item.step;
+                self.vote_lost.insert(id);
+            }
+            return;
+        };
+        self.vote_lost.remove(&id);
+        let group = self.groups.entry(id).or_default();
+        let mut known = std::mem::take(&mut group.extents);
+        let mut extents = Extents::default();
+        for (segment, range) in found.ranges {
+            place_range(&mut extents, &known, segment, &range, &mut self.live, &found.image);
+        }
+        known.clear(&mut self.live);
+        *group = Group {
+            image: found.image,
+            extents,
+            step: section.item.step,
+            generation: found.generation,
+            ..Group::default()
+        };
+    }
+
+    /// Counts an item of a group; notices when one before it is lost.
+    fn count(&mut self, id: GroupId, step: u64, begins: bool) {
+        let group = self.groups.entry(id).or_default();
+        self.suspects.remove(&id);
+        let lost = step != group.step + 1 && !(begins && step == 1);
+        group.step = step;
+        if lost {
+            self.vote_lost.insert(id);
+        }
+    }
+
+    fn state(&mut self, segment: u64, bits: u8, section: &Section<'_>) {
+        let id = section.item.group;
+        self.count(id, section.item.step, bits & (DESTROY | CREATE) != 0);
+        let read = section.bytes.clone().map(|bytes| read_state(id, bits, bytes));
+        let Some(Ok((write, generation))) = read else {
+            self.lose_state(segment, section);
+            // A compaction mark alone is no loss: the log is only longer.
+            if bits != COMPACT {
+                self.vote_lost.insert(id);
+            }
+            return;
+        };
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if write.destroy {
+            let tombstone = Tombstone { generation: group.generation, until: segment };
+            self.record.tombstones.insert(id, tombstone);
+            group.generation = 0;
+            self.vote_lost.remove(&id);
+        }
+        if let Some(generation) = generation {
+            group.generation = generation;
+            self.record.next_generation = self.record.next_generation.max(generation + 1);
+        }
+        if bits & HARD_STATE != 0 {
+            self.vote_lost.remove(&id);
+        }
+        if write.destroy || write.reset_to.is_some() {
+            group.extents.clear(&mut self.live);
+        }
+        if let Some(meta) = &write.snapshot {
+            fill_hole(group, meta.last.index.next(), meta.last.term, &mut self.live);
+        }
+        group.image.apply(&write);
+        group.extents.compact(group.image.first(), &mut self.live);
+    }
+
+    fn entries(&mut self, segment: u64, span: &Span, section: &Section<'_>) {
+        let id = section.item.group;
+        self.count(id, section.item.step, false);
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        fill_hole(group, span.first, span.prev_term, &mut self.live);
+        append_ids(group, id, span.first..span.end(), span.term);
+        group.extents.truncate(span.first, &mut self.live);
+        match section.bytes {
+            Some(_) => group.extents.append(extent(segment, span, section), &mut self.live),
+            None => self.lose_entries(segment, span, section),
+        }
+    }
+
+    fn lose_entries(&mut self, segment: u64, span: &Span, section: &Section<'_>) {
+        let what = Lost::Entries { group: section.item.group, range: span.first..span.end() };
+        self.damage.push(Damage { segment, offset: section.offset, what });
+    }
+
+    fn relocated(&mut self, segment: u64, span: &Span, generation: u64, section: &Section<'_>) {
+        if section.bytes.is_none() {
+            self.lose_entries(segment, span, section);
+            return;
+        }
+        let Some(group) = self.groups.get_mut(&section.item.group) else { return };
+        relocate(group, generation, extent(segment, span, section), &mut self.live);
+    }
+
+    /// What the lost frames leave unknown, written into the groups' health: called once, at the
+    /// end, when it is known where all entries stand.
+    pub(crate) fn conclude(&mut self) {
+        self.record.strangers_unknown |= self.strangers;
+        for (id, group) in &mut self.groups {
+            let mut health = group.image.health().clone();
+            health.vote_unknown |= self.vote_lost.contains(id) || self.suspects.contains(id);
+            let log = group.image.first()..group.image.last().index.next();
+            health.faulty = group.extents.missing(&log);
+            group.image.set_health(health);
+        }
+    }
+}
+
+/// The extent that a section is.
+pub(crate) fn extent(segment: u64, span: &Span, section: &Section<'_>) -> Extent {
+    let Section { item, offset, seed, .. } = section;
+    Extent { seed: *seed, crc: item.crc, ..Extent::new(span, segment, *offset, item.bytes) }
+}
+
+/// Entries of a log stand there too now, if they are still the log's.
+fn relocate(group: &mut Group, generation: u64, extent: Extent, live: &mut Live) {
+    let log = group.image.first()..group.image.last().index.next();
+    let Some(extent) = extent.clip(&log) else { return };
+    let agrees = |index| group.image.term(index) == Ok(extent.term);
+    if generation == group.generation && agrees(extent.first) && agrees(extent.end().prev()) {
+        group.extents.relocate(extent, live);
+    }
+}
+
+/// Takes over a checkpoint's word that `segment` serves `range`: with the sections where they are
+/// known, else as something to be found.
+fn place_range(
+    extents: &mut Extents,
+    known: &Extents,
+    segment: u64,
+    range: &Range<LogIndex>,
+    live: &mut Live,
+    image: &GroupImage,
+) {
+    let known = known.iter().filter(|extent| extent.segment == segment && extent.bytes > 0);
+    for extent in known.filter_map(|extent| extent.clip(range)) {
+        extents.append(extent, live);
+    }
+    for hole in extents.missing(range) {
+        let mut next = hole.start;
+        while next < hole.end {
+            let count = u32::try_from(hole.end.since(next)).unwrap_or(u32::MAX);
+            let term = image.term(next).unwrap_or(Term::ZERO);
+            let span = Span { first: next, count, term, prev_term: Term::ZERO };
+            extents.relocate(Extent::new(&span, segment, 0, 0), live);
+            next = span.end();
+        }
+    }
+}
+
+fn append_ids(group: &mut Group, id: GroupId, range: Range<LogIndex>, term: Term) {
+    let first = range.start.max(group.image.first());
+    let append = (first.0..range.end.0)
+        .map(|index| Entry { id: LogId::new(term, LogIndex(index)), ..Entry::default() })
+        .collect();
+    group.image.apply(&GroupWrite { group: id, append, ..GroupWrite::default() });
+}
+
+/// Before entries that begin at `first`, behind one of `prev_term`: makes up for what a lost
+/// frame appended. What is made up is in no extent, and so comes out as faulty.
+fn fill_hole(group: &mut Group, first: LogIndex, prev_term: Term, live: &mut Live) {
+    let before = first.prev();
+    let begin = group.image.first();
+    if before < begin.prev() {
+        return;
+    }
+    let from = match group.image.term(before) {
+        // By Log Matching, what stands before is the log that these entries continue.
+        Ok(term) if term == prev_term => return,
+        Ok(_) => group.image.hard_state().commit.next().max(begin).min(before),
+        Err(_) => group.image.last().index.next(),
+    };
+    if first.since(from) > HOLE_MAX {
+        return;
+    }
+    group.extents.truncate(from, live);
+    append_ids(group, GroupId::ZERO, from..first, prev_term);
+}

@@ -1,0 +1,300 @@
+//! Begins a new life of a log: whatever is not proven durable is written again, into a segment
+//! that no earlier life has touched, and is durable before anybody is told of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use raftwerk_raft::{LogError, StorageError, Ticket};
+use raftwerk_storage::folder::{StoreUuid, io_error};
+use raftwerk_storage::vfs::{OpenMode, Vfs, VfsFile};
+
+use super::Recovered;
+use super::scan::Scan;
+use super::verdict::{Report, TailEnd};
+use crate::batch::Fill;
+use crate::options::{AmbiguousTail, Options};
+use crate::preparer::{Preparer, is_spare};
+use crate::reader::read_raw;
+use crate::rules::{Rule, holds};
+use crate::segment::checkpoint::Predecessor;
+use crate::segment::header::{file_name, parse_file_name};
+use crate::sites::SYNC_OPEN;
+use crate::slot::{SLOT_FILE, Slot};
+use crate::state::{End, Segment, State};
+use crate::writer::Writer;
+
+/// A log that may be written to.
+pub(crate) struct Begun {
+    pub(crate) state: State,
+    pub(crate) writer: Writer,
+    pub(crate) preparer: Preparer,
+    pub(crate) report: Report,
+}
+
+/// Opens the log in `dir` for writing.
+pub(crate) fn begin(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    uuid: StoreUuid,
+    options: &Options,
+    life_seed: u64,
+) -> Result<Begun, StorageError> {
+    remove_spares(vfs, dir)?;
+    let slot_file = open_slot(vfs, dir)?;
+    let found = super::examine(vfs, dir, uuid, OpenMode::Write, options.page_bytes)?;
+    refuse_ambiguous(dir, &found, options)?;
+    let numbers = list_numbers(vfs, dir)?;
+    let next_number = numbers.last().map_or(1, |number| number + 1);
+    let mut preparer = Preparer::new(uuid, options.page_bytes, life_seed, next_number);
+    let slot = found.slot.unwrap_or_default();
+    let report = found.report.clone();
+    let reuse = found.unused && !found.health_changed || !holds(Rule::RewriteAtOpen);
+    let mut state = build(&found, uuid, options);
+    state.ready = ready_segments(&found, uuid, options);
+    if reuse && continues(&found, &mut state, options) {
+        state.durable_lsn = state.end.lsn;
+    } else {
+        open_fresh(vfs, dir, &found, &mut state, &mut preparer)?;
+    }
+    let mut writer = Writer::new(uuid, slot_file, slot);
+    let active = state.segments.last_key_value();
+    let (segment, end) = active.map_or((0, 0), |(number, active)| (*number, active.end));
+    if state.durable_lsn > writer.slot_lsn() {
+        let path = dir.join(SLOT_FILE);
+        writer
+            .write_slot(state.durable_lsn, segment, end)
+            .map_err(io_error("write", &path))?;
+    }
+    remove_unneeded(vfs, dir, &numbers, &state)?;
+    Ok(Begun { state, writer, preparer, report })
+}
+
+fn refuse_ambiguous(
+    dir: &Path,
+    found: &Recovered,
+    options: &Options,
+) -> Result<(), StorageError> {
+    let TailEnd::Ambiguous { segment, offset } = found.report.tail else { return Ok(()) };
+    if options.ambiguous_tail == AmbiguousTail::KeepPrefix {
+        return Ok(());
+    }
+    let last = found.last.map_or(0, |last| last.lsn);
+    Err(StorageError::Corrupt {
+        path: dir.join(file_name(segment)).display().to_string(),
+        offset,
+        reason: format!(
+            "the last write, frame {}, is damaged and may have been acknowledged in the last \
+             milliseconds; a member with peers may open with the ambiguous tail option \
+             keep-prefix and fetches it from them, a lone member loses it that way",
+            last + 1
+        ),
+    })
+}
+
+fn open_slot(vfs: &dyn Vfs, dir: &Path) -> Result<Arc<dyn VfsFile>, StorageError> {
+    let path = dir.join(SLOT_FILE);
+    let file = match vfs.open(&path, OpenMode::Write) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            vfs.open(&path, OpenMode::CreateNew)
+        }
+        other => other,
+    };
+    file.map(Arc::from).map_err(io_error("open", &path))
+}
+
+fn list_numbers(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<u64>, StorageError> {
+    let names = vfs.list(dir).map_err(io_error("list", dir))?;
+    let mut numbers: Vec<_> = names.iter().filter_map(|name| parse_file_name(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn remove_spares(vfs: &dyn Vfs, dir: &Path) -> Result<(), StorageError> {
+    for name in vfs.list(dir).map_err(io_error("list", dir))? {
+        if is_spare(&name) {
+            let path = dir.join(name);
+            vfs.remove_file(&path).map_err(io_error("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
+    let mut segments = BTreeMap::new();
+    for part in &found.parts {
+        let Some(file) = found.files.get(&part.number) else { continue };
+        let end = part.end.unwrap_or(0);
+        let file = Segment { header: file.header, file: Arc::clone(&file.file), end };
+        segments.insert(part.number, file);
+    }
+    // Nothing of a segment that is not proven at all is kept.
+    let newest = found.proven.map_or(0, |proven| proven.segment);
+    segments.retain(|number, _| *number <= newest);
+    if let (Some(proven), Some(segment)) = (found.proven, segments.get_mut(&newest)) {
+        segment.end = proven.end;
+    }
+    State {
+        uuid,
+        options: options.clone(),
+        groups: BTreeMap::new(),
+        record: found.replay.record.clone(),
+        segments,
+        live: found.replay.live.clone(),
+        sections: 0,
+        end: End { lsn: found.lsn_max, chain: found.proven.map_or(0, |proven| proven.chain) },
+        durable_lsn: found.proven.map_or(0, |proven| proven.lsn),
+        fill: Fill::default(),
+        in_flight: None,
+        ready: VecDeque::new(),
+        retired: Vec::new(),
+        ticket: Ticket::default(),
+        checkpoint_bytes: 0,
+        tail_bytes: 0,
+        evict_from: raftwerk_raft::GroupId::ZERO,
+    }
+}
+
+/// Prepared segments of an earlier life that were never touched.
+fn ready_segments(found: &Recovered, uuid: StoreUuid, options: &Options) -> VecDeque<Segment> {
+    let newest = found.parts.last().map_or(0, |part| part.number);
+    let mut ready = VecDeque::new();
+    for (number, file) in found.files.range(newest + 1..) {
+        let header = file.header;
+        let fits = !file.adopted && header.page_bytes == options.page_bytes && header.zeroed;
+        let complete = file.file.len().is_ok_and(|len| len >= header.capacity);
+        let mut scan = Scan::new(file.file.as_ref(), uuid, header);
+        let end = u64::from(header.page_bytes);
+        if *number > newest && fits && complete && scan.is_blank(end, header.capacity) {
+            ready.push_back(Segment { header, file: Arc::clone(&file.file), end });
+        }
+    }
+    ready
+}
+
+/// Goes on in the newest segment, if that is possible.
+fn continues(found: &Recovered, state: &mut State, options: &Options) -> bool {
+    let Some(last) = found.last else { return false };
+    let file = found.files.get(&last.segment);
+    let Some(file) = file.filter(|file| file.header.page_bytes == options.page_bytes) else {
+        return false;
+    };
+    let segment =
+        Segment { header: file.header, file: Arc::clone(&file.file), end: last.end };
+    state.segments.insert(last.segment, segment);
+    state.end = End { lsn: last.lsn, chain: last.chain };
+    adopt_groups(found, state);
+    state.sections = 0;
+    for group in state.groups.values() {
+        state.sections += group.extents.newest_in(last.segment).count() as u64;
+    }
+    true
+}
+
+fn adopt_groups(found: &Recovered, state: &mut State) {
+    for (id, group) in &found.replay.groups {
+        let copy = crate::state::Group {
+            image: group.image.clone(),
+            extents: group.extents.clone(),
+            step: group.step,
+            generation: group.generation,
+            ..crate::state::Group::default()
+        };
+        state.groups.insert(*id, copy);
+        state.refresh(*id);
+    }
+}
+
+fn open_fresh(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    found: &Recovered,
+    state: &mut State,
+    preparer: &mut Preparer,
+) -> Result<(), StorageError> {
+    adopt_groups(found, state);
+    let fill = unproven_entries(dir, found, state)?;
+    let need = state.opening_bytes(&fill, 0);
+    while state.ready.front().is_some_and(|ready| ready.header.capacity < need) {
+        state.ready.pop_front();
+    }
+    let next = match state.ready.pop_front() {
+        Some(ready) => ready,
+        None => {
+            let capacity = state.wanted_capacity().max(need);
+            let capacity = capacity.next_multiple_of(u64::from(state.options.page_bytes));
+            preparer
+                .make_now(vfs, dir, capacity)
+                .map_err(io_error("prepare a segment in", dir))?
+        }
+    };
+    let path = dir.join(file_name(next.header.id.number));
+    let predecessor = found.proven.map(|proven| Predecessor {
+        segment: proven.segment,
+        end: proven.end,
+        lsn: proven.lsn,
+    });
+    let Some((file, offset, bytes)) = state.open_segment(next, predecessor, fill) else {
+        return Ok(());
+    };
+    file.write_at(offset, &bytes).map_err(io_error("write", &path))?;
+    file.sync_data(SYNC_OPEN).map_err(io_error("sync", &path))?;
+    state.durable_lsn = state.end.lsn;
+    let gone: Vec<u64> = state.live.keys().copied().collect();
+    for number in gone {
+        if !state.segments.contains_key(&number) {
+            state.live.remove(&number);
+        }
+    }
+    Ok(())
+}
+
+/// The entries of frames that are not proven durable, to be written again.
+fn unproven_entries(
+    dir: &Path,
+    found: &Recovered,
+    state: &State,
+) -> Result<Fill, StorageError> {
+    let mut fill = Fill::default();
+    let (segment, end) = found.proven.map_or((0, 0), |proven| (proven.segment, proven.end));
+    for (id, group) in &state.groups {
+        for extent in group.extents.iter() {
+            if (extent.segment, extent.offset) < (segment, end) {
+                continue;
+            }
+            let Some(file) = found.files.get(&extent.segment) else { continue };
+            let path = dir.join(file_name(extent.segment));
+            let section = read_raw(file.file.as_ref(), extent).map_err(|error| match error {
+                LogError::Io { reason } => {
+                    io_error("read", &path)(io::Error::other(reason.to_string()))
+                }
+                other => StorageError::Corrupt {
+                    path: path.display().to_string(),
+                    offset: extent.offset,
+                    reason: other.to_string(),
+                },
+            })?;
+            fill.add_relocated(*id, extent.span(), group.generation, &section);
+        }
+    }
+    Ok(fill)
+}
+
+/// Segments that are neither the log's nor ready for it.
+fn remove_unneeded(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    numbers: &[u64],
+    state: &State,
+) -> Result<(), StorageError> {
+    for number in numbers {
+        let ready = state.ready.iter().any(|ready| ready.header.id.number == *number);
+        if ready || state.segments.contains_key(number) {
+            continue;
+        }
+        let path = dir.join(file_name(*number));
+        vfs.remove_file(&path).map_err(io_error("remove", &path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,484 @@
+//! Frames: the unit that is written, checked and taken or dropped whole. A frame is a header, a
+//! body that the items' sections tile, and the directory of these items; it begins on a page and
+//! is padded to one.
+
+use bytes::Bytes;
+use raftwerk_raft::codec::DecodeError;
+use raftwerk_raft::codec::wire::{Reader, put_u32, put_u64, put_varint};
+use raftwerk_raft::{GroupId, LogIndex, Term};
+use raftwerk_storage::folder::StoreUuid;
+
+use crate::rules::{Rule, holds};
+
+/// The smallest page: the sector that a disk writes whole.
+pub(crate) const PAGE_BYTES_MIN: u32 = 512;
+/// The largest page.
+pub(crate) const PAGE_BYTES_MAX: u32 = 65_536;
+/// How long a frame's header is.
+pub(crate) const FRAME_HEADER_BYTES: usize = 80;
+/// An item of a directory never takes more than this.
+pub(crate) const ITEM_BYTES_MAX: usize = 80;
+/// Entries are cut into sections of about this size: what a cold read verifies at once.
+pub(crate) const SECTION_BYTES: usize = 64 * 1024;
+
+const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"RWf1");
+
+/// One life of one file as a segment of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SegmentId {
+    /// Ascending along the log, never used twice.
+    pub(crate) number: u64,
+    /// Drawn anew each time a file is prepared.
+    pub(crate) life: u64,
+}
+
+/// What a frame is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrameKind {
+    /// The first of a segment: activates it and holds the checkpoint.
+    Open,
+    /// Batches.
+    Batch,
+    /// The last of a sealed segment: the footer.
+    Seal,
+}
+
+impl FrameKind {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Open => 1,
+            Self::Batch => 2,
+            Self::Seal => 3,
+        }
+    }
+
+    const fn parse(code: u32) -> Option<Self> {
+        match code {
+            1 => Some(Self::Open),
+            2 => Some(Self::Batch),
+            3 => Some(Self::Seal),
+            _ => None,
+        }
+    }
+}
+
+/// The fixed part of a frame: every byte that steers parsing, and where the frame belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    pub(crate) kind: FrameKind,
+    pub(crate) id: SegmentId,
+    /// Where the frame begins in its segment, in bytes.
+    pub(crate) offset: u64,
+    /// The frame's place in the log; one more than its predecessor's, but at an open.
+    pub(crate) lsn: u64,
+    /// All frames up to this one were durable when this was written.
+    pub(crate) durable: u64,
+    /// The header checksum of the frame before.
+    pub(crate) chain: u32,
+    pub(crate) items: u32,
+    pub(crate) directory_bytes: u32,
+    pub(crate) directory_crc: u32,
+    pub(crate) body_bytes: u32,
+}
+
+impl FrameHeader {
+    /// The header's bytes and its checksum, which the next frame is chained to.
+    pub(crate) fn encode(&self, uuid: StoreUuid) -> (Vec<u8>, u32) {
+        let mut out = Vec::with_capacity(FRAME_HEADER_BYTES);
+        put_u32(&mut out, FRAME_MAGIC);
+        put_u32(&mut out, u32::from(self.kind.code()));
+        for value in [self.id.number, self.id.life, self.offset, self.lsn, self.durable] {
+            put_u64(&mut out, value);
+        }
+        let sizes = [self.chain, self.items, self.directory_bytes, self.directory_crc];
+        for value in sizes.into_iter().chain([self.body_bytes, 0, 0]) {
+            put_u32(&mut out, value);
+        }
+        let crc = self.crc(uuid, &out);
+        put_u32(&mut out, crc);
+        debug_assert_eq!(out.len(), FRAME_HEADER_BYTES);
+        (out, crc)
+    }
+
+    /// The header at the front of `bytes` and its checksum, if it is one of this log.
+    pub(crate) fn decode(bytes: &[u8], uuid: StoreUuid) -> Result<(Self, u32), DecodeError> {
+        if !bytes.starts_with(&FRAME_MAGIC.to_le_bytes()) {
+            return Err(DecodeError::Invalid { reason: "no frame begins here" });
+        }
+        let covered = bytes.get(..FRAME_HEADER_BYTES - 4).ok_or(DecodeError::Truncated)?;
+        let crc_bytes = bytes.get(FRAME_HEADER_BYTES - 4..).and_then(<[u8]>::first_chunk);
+        let stored = u32::from_le_bytes(*crc_bytes.ok_or(DecodeError::Truncated)?);
+        let mut reader = Reader::new(Bytes::copy_from_slice(covered));
+        let _magic = reader.u32()?;
+        let code = reader.u32()?;
+        let kind = FrameKind::parse(code);
+        let header = Self {
+            kind: kind.ok_or(DecodeError::Invalid { reason: "unknown kind of frame" })?,
+            id: SegmentId { number: reader.u64()?, life: reader.u64()? },
+            offset: reader.u64()?,
+            lsn: reader.u64()?,
+            durable: reader.u64()?,
+            chain: reader.u32()?,
+            items: reader.u32()?,
+            directory_bytes: reader.u32()?,
+            directory_crc: reader.u32()?,
+            body_bytes: reader.u32()?,
+        };
+        if stored != header.crc(uuid, covered) {
+            return Err(DecodeError::Invalid { reason: "checksum of a frame's header" });
+        }
+        Ok((header, stored))
+    }
+
+    fn crc(&self, uuid: StoreUuid, covered: &[u8]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.seed(uuid));
+        hasher.update(covered);
+        hasher.finalize()
+    }
+
+    /// What every checksum of the frame begins with: this log, this life of this segment, this
+    /// place. Stale, misdirected and swapped sectors do not pass.
+    pub(crate) fn seed(&self, uuid: StoreUuid) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&uuid.0);
+        for value in [self.id.number, self.id.life, self.offset, self.lsn] {
+            hasher.update(&value.to_le_bytes());
+        }
+        hasher.finalize()
+    }
+
+    /// Bytes before the padding.
+    pub(crate) const fn content_bytes(&self) -> u64 {
+        FRAME_HEADER_BYTES as u64 + self.directory_bytes as u64 + self.body_bytes as u64
+    }
+
+    /// Bytes with the padding.
+    pub(crate) const fn frame_bytes(&self, page_bytes: u32) -> u64 {
+        self.content_bytes().next_multiple_of(page_bytes as u64)
+    }
+}
+
+/// What an item's section holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ItemKind {
+    /// What concerns the whole log: in the first frame and in the footer.
+    Log,
+    /// Appended entries of one term; a conflicting suffix goes first.
+    Entries(Span),
+    /// Entries that stand in the log already and now stand here too: truncates nothing, is
+    /// ignored where the log has another term, or the group another generation.
+    Relocated {
+        span: Span,
+        generation: u64,
+    },
+    /// Everything but entries; the bits are those of [`crate::record`].
+    State(u8),
+    /// A group as a segment finds it.
+    Checkpoint,
+    /// A group's live sections in a sealed segment.
+    Extents,
+}
+
+/// Contiguous entries of one term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) first: LogIndex,
+    pub(crate) count: u32,
+    pub(crate) term: Term,
+    /// The term of the entry just before: with it a lost predecessor is noticed.
+    pub(crate) prev_term: Term,
+}
+
+impl Span {
+    /// The index behind the last.
+    pub(crate) const fn end(&self) -> LogIndex {
+        self.first.plus(self.count as u64)
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        for value in [self.first.0, u64::from(self.count), self.term.0, self.prev_term.0] {
+            put_varint(out, value);
+        }
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self {
+            first: LogIndex(reader.varint()?),
+            count: narrow(reader.varint()?)?,
+            term: Term(reader.varint()?),
+            prev_term: Term(reader.varint()?),
+        })
+    }
+}
+
+/// One line of a frame's directory. Its section follows the one before without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) group: GroupId,
+    /// Counts the group's items, so that a lost one is noticed.
+    pub(crate) step: u64,
+    pub(crate) kind: ItemKind,
+    pub(crate) bytes: u32,
+    pub(crate) crc: u32,
+}
+
+impl Item {
+    pub(crate) const fn new(group: GroupId, step: u64, kind: ItemKind, bytes: u32) -> Self {
+        Self { group, step, kind, bytes, crc: 0 }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let code = match self.kind {
+            ItemKind::Log => 0,
+            ItemKind::Entries(_) => 1,
+            ItemKind::Relocated { .. } => 2,
+            ItemKind::State(_) => 3,
+            ItemKind::Checkpoint => 4,
+            ItemKind::Extents => 5,
+        };
+        out.push(code);
+        put_varint(out, self.group.0);
+        put_varint(out, self.step);
+        match &self.kind {
+            ItemKind::Entries(span) => span.put(out),
+            ItemKind::Relocated { span, generation } => {
+                span.put(out);
+                put_varint(out, *generation);
+            }
+            ItemKind::State(bits) => out.push(*bits),
+            ItemKind::Log | ItemKind::Checkpoint | ItemKind::Extents => {}
+        }
+        put_varint(out, u64::from(self.bytes));
+        out.extend_from_slice(&self.crc.to_le_bytes());
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let code = reader.u8()?;
+        let group = GroupId(reader.varint()?);
+        let step = reader.varint()?;
+        let kind = match code {
+            0 => ItemKind::Log,
+            1 => ItemKind::Entries(Span::read(reader)?),
+            2 => ItemKind::Relocated { span: Span::read(reader)?, generation: reader.varint()? },
+            3 => ItemKind::State(reader.u8()?),
+            4 => ItemKind::Checkpoint,
+            5 => ItemKind::Extents,
+            found => return Err(DecodeError::Tag { what: "kind of item", found }),
+        };
+        let bytes = narrow(reader.varint()?)?;
+        Ok(Self { group, step, kind, bytes, crc: reader.u32()? })
+    }
+}
+
+fn narrow(value: u64) -> Result<u32, DecodeError> {
+    u32::try_from(value).map_err(|_| DecodeError::TooLong)
+}
+
+/// What the checksum of a section begins with that stands `offset` bytes into the body of a frame
+/// with `seed`.
+pub(crate) fn section_seed(seed: u32, offset: u32) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(&offset.to_le_bytes());
+    hasher.finalize()
+}
+
+/// The checksum of a section.
+pub(crate) fn section_crc(section_seed: u32, section: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(section_seed);
+    hasher.update(section);
+    hasher.finalize()
+}
+
+fn directory_crc(seed: u32, directory: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(b"directory");
+    hasher.update(directory);
+    hasher.finalize()
+}
+
+/// Where a frame goes and what it continues.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) uuid: StoreUuid,
+    pub(crate) id: SegmentId,
+    pub(crate) page_bytes: u32,
+    pub(crate) offset: u64,
+    pub(crate) lsn: u64,
+    pub(crate) durable: u64,
+    pub(crate) chain: u32,
+}
+
+impl Place {
+    const fn header(&self, kind: FrameKind) -> FrameHeader {
+        FrameHeader {
+            kind,
+            id: self.id,
+            offset: self.offset,
+            lsn: self.lsn,
+            durable: self.durable,
+            chain: self.chain,
+            items: 0,
+            directory_bytes: 0,
+            directory_crc: 0,
+            body_bytes: 0,
+        }
+    }
+
+    /// What every checksum of a frame here begins with.
+    pub(crate) fn seed(&self) -> u32 {
+        self.header(FrameKind::Batch).seed(self.uuid)
+    }
+
+    /// Where a frame's body begins in the segment, in bytes.
+    pub(crate) const fn body_offset(&self) -> u64 {
+        self.offset + FRAME_HEADER_BYTES as u64
+    }
+}
+
+/// Fills in the checksums of `items`, whose sections are `body` from `offset` on.
+pub(crate) fn sum_sections(place: &Place, offset: u32, items: &mut [Item], body: &[u8]) {
+    let seed = place.seed();
+    let mut offset = offset;
+    for item in items {
+        let end = offset + item.bytes;
+        let section = body.get(offset as usize..end as usize).unwrap_or_default();
+        debug_assert_eq!(section.len(), item.bytes as usize);
+        item.crc = section_crc(section_seed(seed, offset), section);
+        offset = end;
+    }
+    debug_assert_eq!(offset as usize, body.len());
+}
+
+/// Makes a frame of items whose checksums are filled in: its bytes, and its header's checksum.
+pub(crate) fn seal(kind: FrameKind, place: &Place, items: &[Item], body: &[u8]) -> (Vec<u8>, u32) {
+    let mut directory = Vec::with_capacity(items.len() * 32);
+    for item in items {
+        item.put(&mut directory);
+    }
+    let mut header = place.header(kind);
+    header.items = items.len() as u32;
+    header.body_bytes = body.len() as u32;
+    header.directory_bytes = directory.len() as u32;
+    header.directory_crc = directory_crc(place.seed(), &directory);
+    let (head, chain) = header.encode(place.uuid);
+    let total = header.frame_bytes(place.page_bytes) as usize;
+    let mut bytes = Vec::with_capacity(total);
+    bytes.extend_from_slice(&head);
+    bytes.extend_from_slice(body);
+    bytes.extend_from_slice(&directory);
+    bytes.resize(total, 0);
+    (bytes, chain)
+}
+
+/// An upper bound for the frame that `items` items with a body of `body_bytes` make, in bytes.
+pub(crate) const fn frame_bytes_max(page_bytes: u32, items: u64, body_bytes: u64) -> u64 {
+    let content = FRAME_HEADER_BYTES as u64 + items * ITEM_BYTES_MAX as u64 + body_bytes;
+    content.next_multiple_of(page_bytes as u64)
+}
+
+/// Reads a frame's directory.
+///
+/// # Errors
+/// When it is not what was written, or its sections do not tile the body.
+pub(crate) fn read_directory(
+    header: &FrameHeader,
+    uuid: StoreUuid,
+    directory: &[u8],
+) -> Result<Vec<Item>, DecodeError> {
+    let crc = directory_crc(header.seed(uuid), directory);
+    if crc != header.directory_crc && holds(Rule::DirectoryChecksum) {
+        return Err(DecodeError::Invalid { reason: "checksum of a frame's directory" });
+    }
+    let mut reader = Reader::new(Bytes::copy_from_slice(directory));
+    let mut items = Vec::with_capacity((header.items as usize).min(directory.len() / 8));
+    let mut bytes = 0u64;
+    for _ in 0..header.items {
+        let item = Item::read(&mut reader)?;
+        bytes += u64::from(item.bytes);
+        items.push(item);
+    }
+    reader.end()?;
+    if bytes != u64::from(header.body_bytes) {
+        return Err(DecodeError::Invalid { reason: "sections do not fill the body" });
+    }
+    Ok(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> (Place, Vec<Item>, Vec<u8>) {
+        let place = Place {
+            uuid: StoreUuid([3; 16]),
+            id: SegmentId { number: 4, life: 99 },
+            page_bytes: 512,
+            offset: 1024,
+            lsn: 17,
+            durable: 16,
+            chain: 0xdead_beef,
+        };
+        let span =
+            Span { first: LogIndex(5), count: 2, term: Term(3), prev_term: Term(2) };
+        let items = vec![
+            Item::new(GroupId(1), 8, ItemKind::Entries(span), 6),
+            Item::new(GroupId(300), 1, ItemKind::State(5), 4),
+        ];
+        (place, items, b"entriesstat".get(..10).unwrap().to_vec())
+    }
+
+    fn sealed() -> (Place, Vec<Item>, Vec<u8>, u32) {
+        let (place, mut items, body) = sample();
+        sum_sections(&place, 0, &mut items, &body);
+        let (bytes, chain) = seal(FrameKind::Batch, &place, &items, &body);
+        (place, items, bytes, chain)
+    }
+
+    #[test]
+    fn frame_comes_back_page_aligned() {
+        let (place, items, bytes, sealed_chain) = sealed();
+        assert_eq!(bytes.len(), 512);
+        let (header, chain) = FrameHeader::decode(&bytes, place.uuid).unwrap();
+        assert_eq!((header.lsn, header.durable, chain), (17, 16, sealed_chain));
+        let start = FRAME_HEADER_BYTES + header.body_bytes as usize;
+        let end = start + header.directory_bytes as usize;
+        assert_eq!(read_directory(&header, place.uuid, &bytes[start..end]).unwrap(), items);
+        let section = &bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + 6];
+        assert_eq!(items[0].crc, section_crc(section_seed(place.seed(), 0), section));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_header_and_directory_is_noticed() {
+        let (place, _, sealed, _) = sealed();
+        let (header, _) = FrameHeader::decode(&sealed, place.uuid).unwrap();
+        let start = FRAME_HEADER_BYTES + header.body_bytes as usize;
+        let end = start + header.directory_bytes as usize;
+        for bit in (0..FRAME_HEADER_BYTES * 8).chain(start * 8..end * 8) {
+            let mut bytes = sealed.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let Ok((header, _)) = FrameHeader::decode(&bytes, place.uuid) else { continue };
+            assert!(read_directory(&header, place.uuid, &bytes[start..end]).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn frame_of_another_log_is_refused() {
+        let (_, _, bytes, _) = sealed();
+        assert!(FrameHeader::decode(&bytes, StoreUuid([4; 16])).is_err());
+    }
+
+    #[test]
+    fn no_item_is_larger_than_its_bound() {
+        let most = u64::MAX;
+        let span = Span {
+            first: LogIndex(most),
+            count: u32::MAX,
+            term: Term(most),
+            prev_term: Term(most),
+        };
+        let kind = ItemKind::Relocated { span, generation: most };
+        let mut out = Vec::new();
+        Item::new(GroupId(most), most, kind, u32::MAX).put(&mut out);
+        assert!(out.len() <= ITEM_BYTES_MAX, "{}", out.len());
+    }
+}

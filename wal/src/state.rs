@@ -1,0 +1,353 @@
+//! What the log knows, under one lock that is never held over I/O: groups, the batches that wait,
+//! where the next frame goes, and which space is promised to whom.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use raftwerk_raft::{GroupId, GroupWrite, SubmitError, Term, Ticket, WriteBatch};
+use raftwerk_storage::folder::StoreUuid;
+use raftwerk_storage::image::GroupImage;
+use raftwerk_storage::tail::Tail;
+use raftwerk_storage::vfs::VfsFile;
+
+use crate::batch::{Fill, GroupCursor};
+use crate::index::{Extents, Live};
+use crate::options::Options;
+use crate::record::is_encodable;
+use crate::segment::checkpoint::{LogRecord, Tombstone, group_bytes_max};
+use crate::segment::footer::footer_bytes_max;
+use crate::segment::format::frame_bytes_max;
+use crate::segment::header::SegmentHeader;
+
+/// Prepared segments that are left alone while the log runs: with one of these, opening works on
+/// a full disk.
+pub(crate) const RESERVE_SEGMENTS: usize = 1;
+/// How many prepared segments there should be.
+pub(crate) const READY_SEGMENTS: usize = RESERVE_SEGMENTS + 1;
+/// Old segments that stay although nothing in them lives: the active one's predecessor, whose
+/// checkpoint stands in for a damaged newer one.
+const KEPT_SEGMENTS: usize = 2;
+/// How many groups [`State::pinning`] names at most.
+const PINNING_MAX: usize = 16;
+
+/// One group.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) image: GroupImage,
+    pub(crate) tail: Tail,
+    pub(crate) extents: Extents,
+    /// Its last item.
+    pub(crate) step: u64,
+    /// Which life of this id; zero while there is none.
+    pub(crate) generation: u64,
+    /// What it takes at most in a checkpoint, in bytes.
+    pub(crate) checkpoint_bytes: u64,
+}
+
+/// One file of the log.
+#[derive(Clone)]
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: Arc<dyn VfsFile>,
+    /// Where its part of the log ends, in bytes. Of the active one: where the next frame goes.
+    pub(crate) end: u64,
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { header, end, .. } = self;
+        f.debug_struct("Segment").field("header", header).field("end", end).finish_non_exhaustive()
+    }
+}
+
+/// A write that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InFlight {
+    pub(crate) bytes: u64,
+    pub(crate) since: Instant,
+}
+
+/// What stands in the log behind its last frame.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct End {
+    /// The last frame's place in the log.
+    pub(crate) lsn: u64,
+    /// Its header's checksum.
+    pub(crate) chain: u32,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) uuid: StoreUuid,
+    pub(crate) options: Options,
+    pub(crate) groups: BTreeMap<GroupId, Group>,
+    pub(crate) record: LogRecord,
+    /// Oldest first; the last is the active one.
+    pub(crate) segments: BTreeMap<u64, Segment>,
+    pub(crate) live: Live,
+    /// Sections of entries in the active segment.
+    pub(crate) sections: u64,
+    pub(crate) end: End,
+    pub(crate) durable_lsn: u64,
+    pub(crate) fill: Fill,
+    pub(crate) in_flight: Option<InFlight>,
+    pub(crate) ready: VecDeque<Segment>,
+    /// Segments that nothing needs any more, for the preparer.
+    pub(crate) retired: Vec<Segment>,
+    pub(crate) ticket: Ticket,
+    pub(crate) checkpoint_bytes: u64,
+    pub(crate) tail_bytes: u64,
+    /// Where the next eviction goes on.
+    pub(crate) evict_from: GroupId,
+}
+
+impl State {
+    /// Takes a batch: checks it, encodes it into the next frame, makes it readable.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing has changed then.
+    pub(crate) fn submit(&mut self, batch: WriteBatch) -> Result<Ticket, SubmitError> {
+        self.check(&batch)?;
+        let max = self.options.batch_bytes_max();
+        let payload: u64 = batch
+            .groups
+            .iter()
+            .flat_map(|write| &write.append)
+            .map(|entry| entry.data.len() as u64)
+            .sum();
+        if payload > max {
+            return Err(SubmitError::TooLarge { batch, bytes: payload, max });
+        }
+        let mark = self.fill.mark();
+        let mut next_generation = self.record.next_generation;
+        let mut steps = Vec::with_capacity(batch.groups.len());
+        for write in &batch.groups {
+            let cursor = self.cursor(write, &mut next_generation);
+            steps.push((self.fill.add(write, cursor), cursor.create));
+        }
+        let grown = self.checkpoint_growth(&batch);
+        let page = self.options.page_bytes;
+        let frame = frame_bytes_max(page, self.fill.items.len() as u64, self.fill.body.len() as u64);
+        if frame > max || !self.has_room(&self.fill, grown) {
+            let (items, body) = self.fill.rollback(mark);
+            let bytes = frame_bytes_max(page, items, body);
+            if bytes > max {
+                return Err(SubmitError::TooLarge { batch, bytes, max });
+            }
+            return Err(SubmitError::Full(batch));
+        }
+        self.record.next_generation = next_generation;
+        self.ticket = Ticket(self.ticket.0 + 1);
+        self.fill.ticket = self.ticket;
+        self.fill.eager |= batch.durability == raftwerk_raft::Durability::Sync;
+        for (write, (step, create)) in batch.groups.iter().zip(steps) {
+            self.perform(write, step, create);
+        }
+        Ok(self.ticket)
+    }
+
+    fn check(&self, batch: &WriteBatch) -> Result<(), SubmitError> {
+        let mut seen = BTreeSet::new();
+        let blank = GroupImage::default();
+        for write in &batch.groups {
+            let group = write.group;
+            let invalid = |reason: String| SubmitError::Invalid { group, reason };
+            if !seen.insert(group) {
+                return Err(invalid("the group stands in the batch twice".to_owned()));
+            }
+            let image = self.groups.get(&group).map_or(&blank, |group| &group.image);
+            image.check(write).map_err(invalid)?;
+            let mut metas = [&write.reset_to, &write.snapshot].into_iter().flatten();
+            if !metas.all(is_encodable) {
+                return Err(invalid("the snapshot's configuration is not sorted".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    fn cursor(&self, write: &GroupWrite, next_generation: &mut u64) -> GroupCursor {
+        let group = self.groups.get(&write.group);
+        let begins = write.destroy || group.is_none_or(|group| group.generation == 0);
+        // A step that only destroys begins nothing.
+        let content = write.reset_to.is_some()
+            || write.snapshot.is_some()
+            || !write.append.is_empty()
+            || write.hard_state.is_some()
+            || !write.meta.is_empty();
+        let create = (begins && content).then(|| {
+            *next_generation += 1;
+            *next_generation - 1
+        });
+        let prev_term = match (&write.reset_to, write.append.first()) {
+            (Some(meta), _) => meta.last.term,
+            (None, Some(first)) if !write.destroy => group
+                .and_then(|group| group.image.term(first.index().prev()).ok())
+                .unwrap_or(Term::ZERO),
+            _ => Term::ZERO,
+        };
+        GroupCursor { step: group.map_or(0, |group| group.step), create, prev_term }
+    }
+
+    fn perform(&mut self, write: &GroupWrite, step: u64, create: Option<u64>) {
+        let ticket = self.ticket;
+        let newest = self.segments.last_key_value().map_or(0, |(number, _)| *number);
+        let group = self.groups.entry(write.group).or_default();
+        if write.destroy && group.generation != 0 {
+            // The fill may still go to the next segment.
+            let tombstone = Tombstone { generation: group.generation, until: newest + 1 };
+            self.record.tombstones.insert(write.group, tombstone);
+            group.generation = 0;
+        }
+        if let Some(generation) = create {
+            group.generation = generation;
+        }
+        group.step = step;
+        let before = group.tail.bytes();
+        group.image.apply(write);
+        group.tail.apply(ticket, write);
+        self.tail_bytes = (self.tail_bytes + group.tail.bytes()).saturating_sub(before);
+        self.refresh(write.group);
+    }
+
+    /// Brings up to date what a group takes in a checkpoint.
+    pub(crate) fn refresh(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let bytes = match group.image.is_blank() {
+            true => 0,
+            false => group_bytes_max(&group.image, group.extents.ranges_max() + 1),
+        };
+        self.checkpoint_bytes = (self.checkpoint_bytes + bytes) - group.checkpoint_bytes;
+        group.checkpoint_bytes = bytes;
+    }
+
+    /// At most how much a batch adds to a checkpoint, in bytes.
+    fn checkpoint_growth(&self, batch: &WriteBatch) -> u64 {
+        let one = |write: &GroupWrite| {
+            let metas = [&write.reset_to, &write.snapshot].into_iter().flatten();
+            let snapshots: usize = metas.map(|meta| {
+                let conf = &meta.conf_state;
+                let nodes = conf.voters.len()
+                    + conf.learners.len()
+                    + conf.voters_outgoing.len()
+                    + conf.learners_next.len();
+                64 + 10 * nodes + meta.context.len()
+            }).sum();
+            let meta: usize = write
+                .meta
+                .iter()
+                .map(|(name, value)| 10 + name.len() + value.as_ref().map_or(0, |v| v.len()))
+                .sum();
+            let terms = write
+                .append
+                .windows(2)
+                .filter(|pair| matches!(pair, [one, two] if one.term() != two.term()))
+                .count();
+            (400 + snapshots + meta + 20 * (terms + 1)) as u64
+        };
+        batch.groups.iter().map(one).sum()
+    }
+
+    /// Whether a frame of `fill` can be written into space that is prepared already.
+    fn has_room(&self, fill: &Fill, grown: u64) -> bool {
+        self.fits_active(fill)
+            || (self.ready.len() > RESERVE_SEGMENTS
+                && self
+                    .ready
+                    .front()
+                    .is_some_and(|next| self.opening_bytes(fill, grown) <= next.header.capacity))
+    }
+
+    /// Whether the active segment has room for a frame of `fill` and for its footer behind it.
+    pub(crate) fn fits_active(&self, fill: &Fill) -> bool {
+        let page = self.options.page_bytes;
+        let Some((_, active)) = self.segments.last_key_value() else { return false };
+        let page = active.header.page_bytes.max(page);
+        let items = fill.items.len() as u64;
+        let frame = frame_bytes_max(page, items, fill.body.len() as u64);
+        active.end + frame + footer_bytes_max(page, self.sections + items) <= active.header.capacity
+    }
+
+    /// At most what a new segment takes that begins with `fill`, its footer included, in bytes.
+    pub(crate) fn opening_bytes(&self, fill: &Fill, grown: u64) -> u64 {
+        let page = self.options.page_bytes;
+        let items = fill.items.len() as u64;
+        let groups = self.groups.len() as u64;
+        let body = fill.body.len() as u64
+            + self.record.bytes_max()
+            + 60
+            + self.checkpoint_bytes
+            + grown;
+        u64::from(page)
+            + frame_bytes_max(page, 2 + 2 * items + groups, body)
+            + footer_bytes_max(page, items)
+    }
+
+    /// How large the next segment should be, in bytes: the largest batch must fit behind the
+    /// checkpoint.
+    pub(crate) fn wanted_capacity(&self) -> u64 {
+        let page = self.options.page_bytes;
+        let batch = self.options.batch_bytes_max();
+        let items = batch / 80;
+        let need = self.opening_bytes(&Fill::default(), self.checkpoint_bytes / 4)
+            + 2 * batch
+            + footer_bytes_max(page, items.min(64));
+        need.next_multiple_of(u64::from(page)).max(self.options.segment_bytes)
+    }
+
+    /// Takes from the log the oldest segments that nothing needs. Only what is durable counts:
+    /// called when nothing is under way.
+    pub(crate) fn reclaim(&mut self) {
+        while self.segments.len() > KEPT_SEGMENTS {
+            let Some(oldest) = self.segments.first_entry() else { return };
+            let number = *oldest.key();
+            if self.live.get(&number).is_some_and(|count| *count > 0) {
+                return;
+            }
+            self.retired.push(oldest.remove());
+            self.live.remove(&number);
+            self.record.tombstones.retain(|_, tombstone| tombstone.until > number);
+        }
+    }
+
+    /// Groups whose entries keep the oldest segment from being reused.
+    pub(crate) fn pinning(&self) -> Vec<GroupId> {
+        if self.segments.len() <= KEPT_SEGMENTS {
+            return Vec::new();
+        }
+        let Some((oldest, _)) = self.segments.first_key_value() else { return Vec::new() };
+        let pins = |group: &&(&GroupId, &Group)| {
+            group.1.extents.iter().next().is_some_and(|extent| extent.segment == *oldest)
+        };
+        let groups: Vec<_> = self.groups.iter().collect();
+        groups.iter().filter(pins).take(PINNING_MAX).map(|(id, _)| **id).collect()
+    }
+
+    /// Keeps the memory of recent entries within its bounds.
+    pub(crate) fn evict(&mut self, durable: Ticket, touched: &BTreeSet<GroupId>) {
+        for id in touched {
+            self.evict_group(*id, durable, self.options.group_tail_bytes_max);
+        }
+        let mut left = self.groups.len();
+        while self.tail_bytes > self.options.tail_bytes_max && left > 0 {
+            let next = self.groups.range(self.evict_from..).next().map(|(id, _)| *id);
+            let Some(id) = next else {
+                self.evict_from = GroupId::ZERO;
+                left -= 1;
+                continue;
+            };
+            self.evict_group(id, durable, 0);
+            self.evict_from = GroupId(id.0.saturating_add(1));
+            left -= 1;
+        }
+    }
+
+    fn evict_group(&mut self, id: GroupId, durable: Ticket, bytes_max: u64) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let before = group.tail.bytes();
+        group.tail.evict(durable, bytes_max);
+        self.tail_bytes = (self.tail_bytes + group.tail.bytes()).saturating_sub(before);
+    }
+}

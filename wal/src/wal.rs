@@ -1,0 +1,164 @@
+//! The log's handle: [`Storage`] over an [`Engine`].
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use raftwerk_raft::{
+    ByteBudget, DurableNotify, GroupId, GroupState, OpenGroup, Poisoned, Pressure, ScrubReport,
+    Storage, StorageError, SubmitError, Subscription, Ticket, WriteBatch,
+};
+use raftwerk_storage::folder::{Folder, FolderMode, Kind, io_error};
+use raftwerk_storage::image::GroupImage;
+use raftwerk_storage::vfs::Vfs;
+
+use crate::engine::{Engine, Written};
+use crate::options::{Background, Options};
+use crate::preparer::Prepared;
+use crate::reader::GroupLog;
+use crate::recovery::rewrite::{Begun, begin};
+use crate::recovery::verdict::Report;
+use crate::scrub::Scrub;
+use crate::segment::header::FORMAT_VERSION;
+use crate::threads::Threads;
+
+/// What the identity file of a log says.
+pub const KIND: Kind = Kind { name: "wal", format_version: FORMAT_VERSION };
+
+/// A log of many groups in one folder. Dropping it writes what waits, as far as it can.
+#[derive(Debug)]
+pub struct Wal {
+    // In this order: the threads end before the lock is let go.
+    threads: Option<Threads>,
+    engine: Arc<Engine>,
+    scrub: Mutex<Scrub>,
+    report: Report,
+    _folder: Folder,
+}
+
+impl Wal {
+    /// Opens the log in `dir`, or makes a new one there.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the folder is another's or in use, an option makes no sense, the disk
+    /// fails or has no room for a segment, or the log is damaged where it cannot be confined to
+    /// groups ([`StorageError::Corrupt`]; an ambiguous end is one of these unless the options say
+    /// otherwise).
+    pub fn open(
+        vfs: Arc<dyn Vfs>,
+        dir: impl AsRef<Path>,
+        options: Options,
+    ) -> Result<Self, StorageError> {
+        options.check()?;
+        let dir = dir.as_ref();
+        let folder = Folder::open(Arc::clone(&vfs), dir, KIND, FolderMode::CreateIfMissing)?;
+        let life_seed = RandomState::new().hash_one(dir);
+        let Begun { state, writer, preparer, report } =
+            begin(vfs.as_ref(), dir, folder.uuid(), &options, life_seed)?;
+        let engine = Arc::new(Engine::new(vfs, dir.to_owned(), state, writer, preparer));
+        let threads = match options.background {
+            Background::Threads => {
+                Some(Threads::start(&engine).map_err(io_error("start threads for", dir))?)
+            }
+            Background::Manual => None,
+        };
+        Ok(Self { threads, engine, scrub: Mutex::default(), report, _folder: folder })
+    }
+
+    /// What opening found.
+    #[must_use]
+    pub const fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Writes what waits, or brings the watermark slot up to date when nothing does: what the
+    /// writer's thread does when there is one.
+    pub fn step_writer(&self) -> Written {
+        self.engine.step_writer()
+    }
+
+    /// Does a bounded piece of preparing segments: what the preparer's thread does when there is
+    /// one.
+    pub fn step_preparer(&self) -> Prepared {
+        self.engine.step_preparer()
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        drop(self.threads.take());
+    }
+}
+
+impl Storage for Wal {
+    fn groups(&self) -> Result<Vec<GroupId>, StorageError> {
+        let state = self.engine.state.lock();
+        let known = state.groups.iter().filter(|(_, group)| !group.image.is_blank());
+        Ok(known.map(|(id, _)| *id).collect())
+    }
+
+    fn open_group(&self, group: GroupId) -> Result<OpenGroup, StorageError> {
+        let state = self.engine.state.lock();
+        let found = match state.groups.get(&group) {
+            Some(group) if !group.image.is_blank() => group.image.state(),
+            _ => {
+                let mut blank: GroupState = GroupImage::default().state();
+                blank.health.vote_unknown = state.record.strangers_unknown;
+                blank
+            }
+        };
+        drop(state);
+        let log = Arc::new(GroupLog::new(Arc::clone(&self.engine), group));
+        Ok(OpenGroup { state: found, log })
+    }
+
+    fn submit(&self, batch: WriteBatch) -> Result<Ticket, SubmitError> {
+        self.engine.submit(batch)
+    }
+
+    fn durable(&self) -> Result<Ticket, Poisoned> {
+        let durable = self.engine.watermark.durable()?;
+        // Who asks does not wait: the thread sees to it that the answer changes.
+        if self.threads.is_some() && self.engine.state.lock().fill.eager {
+            self.engine.wish(|wishes| wishes.write = true);
+        }
+        Ok(durable)
+    }
+
+    fn on_durable(&self, notify: DurableNotify) -> Subscription {
+        let inner = self.engine.watermark.subscribe(notify);
+        self.engine.subscribers.fetch_add(1, Ordering::Relaxed);
+        let engine = Arc::downgrade(&self.engine);
+        Subscription::new(move || {
+            drop(inner);
+            if let Some(engine) = engine.upgrade() {
+                engine.subscribers.fetch_sub(1, Ordering::Relaxed);
+            }
+        })
+    }
+
+    fn wait(&self, ticket: Ticket) -> Result<(), Poisoned> {
+        self.engine.wait(ticket)
+    }
+
+    fn pressure(&self) -> Pressure {
+        let space = self.engine.vfs.space(&self.engine.dir).ok().flatten();
+        let state = self.engine.state.lock();
+        let flight = state.in_flight;
+        let age = flight.map_or(std::time::Duration::ZERO, |flight| flight.since.elapsed());
+        Pressure {
+            queued_bytes: state.fill.body.len() as u64 + flight.map_or(0, |flight| flight.bytes),
+            queued_bytes_max: 2 * state.options.batch_bytes_max(),
+            disk_free_bytes: space.map(|space| space.free_bytes),
+            sync_age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            stalled: age > state.options.stall_after,
+            pinning_groups: state.pinning(),
+        }
+    }
+
+    fn scrub(&self, budget: ByteBudget) -> Result<ScrubReport, StorageError> {
+        Ok(self.scrub.lock().step(&self.engine.state, budget))
+    }
+}
