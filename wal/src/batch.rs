@@ -47,25 +47,38 @@ pub(crate) struct Fill {
     pub(crate) ticket: Ticket,
     /// Somebody wants a sync.
     pub(crate) eager: bool,
+    /// At most what all this adds to a new segment that begins with it, in bytes.
+    pub(crate) cost: u64,
 }
 
+/// At most what an item adds to a new segment beside its section, in bytes: its line, the line of
+/// a new group's checkpoint, and a line and an extent in the footer.
+const ITEM_COST: u64 = 320;
+
 impl Fill {
+    /// No batch waits, not even one without groups.
     pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.ticket == Ticket::default()
     }
 
     pub(crate) fn mark(&self) -> Mark {
-        Mark { items: self.items.len(), body: self.body.len() }
+        Mark {
+            items: self.items.len(),
+            body: self.body.len(),
+        }
     }
 
-    /// Forgets what was added since `mark`: how many items and body bytes that were.
-    pub(crate) fn rollback(&mut self, mark: Mark) -> (u64, u64) {
-        let items = self.items.len() - mark.items;
-        let body = self.body.len() - mark.body;
+    /// At most what was added since `mark` takes, in bytes.
+    pub(crate) fn cost_since(&self, mark: Mark) -> u64 {
+        let items = (self.items.len() - mark.items) as u64;
+        items * ITEM_COST + (self.body.len() - mark.body) as u64
+    }
+
+    /// Forgets what was added since `mark`.
+    pub(crate) fn rollback(&mut self, mark: Mark) {
         self.items.truncate(mark.items);
         self.effects.truncate(mark.items);
         self.body.truncate(mark.body);
-        (items as u64, body as u64)
     }
 
     /// Adds one group's step and returns the group's last item.
@@ -113,8 +126,12 @@ impl Fill {
                 encode_entry(entry, &mut self.body);
                 count += 1;
             }
-            let span =
-                Span { first: first.index(), count: count as u32, term: first.term(), prev_term };
+            let span = Span {
+                first: first.index(),
+                count: count as u32,
+                term: first.term(),
+                prev_term,
+            };
             prev_term = first.term();
             self.push(group, step, ItemKind::Entries(span), start, Effect::Append);
             rest = rest.get(count..).unwrap_or_default();
@@ -131,13 +148,31 @@ impl Fill {
     ) {
         let bytes = section.len() as u32;
         self.body.extend_from_slice(section);
-        self.items.push(Item::new(group, 0, ItemKind::Relocated { span, generation }, bytes));
+        self.cost += ITEM_COST + u64::from(bytes);
+        self.items.push(Item::new(
+            group,
+            0,
+            ItemKind::Relocated { span, generation },
+            bytes,
+        ));
         self.effects.push(Effect::Append);
     }
 
-    fn push(&mut self, group: GroupId, step: &mut u64, kind: ItemKind, start: usize, effect: Effect) {
+    fn push(
+        &mut self,
+        group: GroupId,
+        step: &mut u64,
+        kind: ItemKind,
+        start: usize,
+        effect: Effect,
+    ) {
         *step += 1;
-        self.items.push(Item::new(group, *step, kind, (self.body.len() - start) as u32));
+        self.items.push(Item::new(
+            group,
+            *step,
+            kind,
+            (self.body.len() - start) as u32,
+        ));
         self.effects.push(effect);
     }
 }

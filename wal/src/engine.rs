@@ -81,7 +81,7 @@ impl Engine {
         let (outcome, hurry) = {
             let mut state = self.state.lock();
             let outcome = state.submit(batch);
-            let full = state.fill.body.len() as u64 > state.options.batch_bytes_max() / 2;
+            let full = state.fill.body.len() as u64 > state.options.batch_bytes_max / 2;
             (outcome, full || state.fill.eager)
         };
         let full = matches!(outcome, Err(SubmitError::Full(_)));
@@ -108,16 +108,26 @@ impl Engine {
 
     /// Waits for `ticket`, writing if nobody else does.
     pub(crate) fn wait(&self, ticket: Ticket) -> Result<(), Poisoned> {
-        self.watermark.wait_or(ticket, || self.write() == Written::Batches)
+        self.watermark
+            .wait_or(ticket, || self.write() == Written::Batches)
     }
 
     /// Writes all that waits, if nobody else is at it.
     pub(crate) fn write(&self) -> Written {
-        let Some(writer) = self.writer.lock().take() else { return Written::Idle };
+        let Some(writer) = self.writer.lock().take() else {
+            return Written::Idle;
+        };
         let outcome = self.write_with(&writer);
-        *self.writer.lock() = Some(writer);
-        self.watermark.wake();
+        self.give_back(writer, outcome);
         outcome
+    }
+
+    /// Ends the writer's role, and tells those who found it taken meanwhile.
+    fn give_back(&self, writer: Writer, outcome: Written) {
+        *self.writer.lock() = Some(writer);
+        if outcome != Written::Idle || !self.state.lock().fill.is_empty() {
+            self.watermark.wake();
+        }
     }
 
     fn write_with(&self, writer: &Writer) -> Written {
@@ -126,14 +136,18 @@ impl Engine {
         }
         let job = {
             let mut state = self.state.lock();
+            let taken = !state.fill.is_empty();
             let job = state.plan();
-            if job.is_none() && state.fill.ticket > Ticket::default() && !state.fill.is_empty() {
+            if job.is_none() && taken {
                 drop(state);
-                self.watermark.poison("no space was prepared for a batch that was taken");
+                self.watermark
+                    .poison("no space was prepared for a batch that was taken");
                 return Written::Poisoned;
             }
-            state.in_flight =
-                job.as_ref().map(|job| InFlight { bytes: job.bytes(), since: Instant::now() });
+            state.in_flight = job.as_ref().map(|job| InFlight {
+                bytes: job.bytes(),
+                since: Instant::now(),
+            });
             job
         };
         let Some(job) = job else { return Written::Idle };
@@ -165,10 +179,11 @@ impl Engine {
         if self.watermark.durable().is_err() {
             return Written::Poisoned;
         }
-        let Some(mut writer) = self.writer.lock().take() else { return Written::Idle };
+        let Some(mut writer) = self.writer.lock().take() else {
+            return Written::Idle;
+        };
         let outcome = self.write_slot_with(&mut writer);
-        *self.writer.lock() = Some(writer);
-        self.watermark.wake();
+        self.give_back(writer, outcome);
         outcome
     }
 
@@ -183,7 +198,8 @@ impl Engine {
             return Written::Idle;
         }
         if let Err(error) = writer.write_slot(lsn, segment, end) {
-            self.watermark.poison(format!("writing the watermark slot: {error}"));
+            self.watermark
+                .poison(format!("writing the watermark slot: {error}"));
             return Written::Poisoned;
         }
         Written::Slot
@@ -203,11 +219,14 @@ impl Engine {
         if self.watermark.durable().is_err() {
             return Prepared::Idle;
         }
-        let Some(mut preparer) = self.preparer.lock().take() else { return Prepared::Idle };
+        let Some(mut preparer) = self.preparer.lock().take() else {
+            return Prepared::Idle;
+        };
         let outcome = preparer.step(self.vfs.as_ref(), &self.dir, &self.state);
         *self.preparer.lock() = Some(preparer);
         outcome.unwrap_or_else(|error| {
-            self.watermark.poison(format!("preparing a segment: {error}"));
+            self.watermark
+                .poison(format!("preparing a segment: {error}"));
             Prepared::Idle
         })
     }

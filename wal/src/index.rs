@@ -56,15 +56,26 @@ impl Extent {
 
     /// What the section holds, for decoding it.
     pub(crate) const fn span(&self) -> Span {
-        Span { first: self.base, count: self.base_count, term: self.term, prev_term: Term::ZERO }
+        Span {
+            first: self.base,
+            count: self.base_count,
+            term: self.term,
+            prev_term: Term::ZERO,
+        }
     }
 
     /// The part inside `range`.
     pub(crate) fn clip(&self, range: &Range<LogIndex>) -> Option<Self> {
         let first = self.first.max(range.start);
         let end = self.end().min(range.end);
-        let count = u32::try_from(end.since(first)).ok().filter(|count| *count > 0)?;
-        Some(Self { first, count, ..*self })
+        let count = u32::try_from(end.since(first))
+            .ok()
+            .filter(|count| *count > 0)?;
+        Some(Self {
+            first,
+            count,
+            ..*self
+        })
     }
 }
 
@@ -94,9 +105,15 @@ impl Extents {
 
     /// The extents in `segment`, if that is the newest one.
     pub(crate) fn newest_in(&self, segment: u64) -> impl Iterator<Item = &Extent> {
-        let older = self.list.iter().rev().position(|extent| extent.segment < segment);
+        let older = self
+            .list
+            .iter()
+            .rev()
+            .position(|extent| extent.segment < segment);
         let skip = older.map_or(0, |count| self.list.len() - count);
-        self.list.range(skip..).filter(move |extent| extent.segment == segment)
+        self.list
+            .range(skip..)
+            .filter(move |extent| extent.segment == segment)
     }
 
     /// At most how many entries [`Extents::ranges`] has.
@@ -105,7 +122,9 @@ impl Extents {
             (Some(front), Some(back)) => back.segment.saturating_sub(front.segment) + 1,
             _ => 0,
         };
-        self.list.len().min(usize::try_from(segments).unwrap_or(usize::MAX))
+        self.list
+            .len()
+            .min(usize::try_from(segments).unwrap_or(usize::MAX))
     }
 
     /// Adds appended entries; what stood at their first index or behind it goes.
@@ -131,7 +150,12 @@ impl Extents {
 
     /// Drops what stands before `first`.
     pub(crate) fn compact(&mut self, first: LogIndex, live: &mut Live) {
-        while let Some(front) = self.list.front().copied().filter(|front| front.first < first) {
+        while let Some(front) = self
+            .list
+            .front()
+            .copied()
+            .filter(|front| front.first < first)
+        {
             self.list.pop_front();
             match front.clip(&(first..LogIndex::MAX)) {
                 Some(rest) => {
@@ -159,7 +183,9 @@ impl Extents {
             let before = other.clip(&(LogIndex::ZERO..range.start));
             let after = other.clip(&(range.end..LogIndex::MAX));
             release(live, other.segment);
-            if after.is_some() && let Some(extent) = place.take() {
+            if after.is_some()
+                && let Some(extent) = place.take()
+            {
                 *live.entry(extent.segment).or_default() += 1;
                 self.list.extend(before);
                 self.list.push_back(extent);
@@ -180,11 +206,15 @@ impl Extents {
 
     /// The extents that serve `range`, from its start on without a gap.
     pub(crate) fn cover(&self, range: &Range<LogIndex>) -> Vec<Extent> {
-        let skip = self.list.partition_point(|extent| extent.end() <= range.start);
+        let skip = self
+            .list
+            .partition_point(|extent| extent.end() <= range.start);
         let mut next = range.start;
         let mut out = Vec::new();
         for extent in self.list.range(skip..) {
-            let Some(part) = extent.clip(range).filter(|part| part.first == next) else { break };
+            let Some(part) = extent.clip(range).filter(|part| part.first == next) else {
+                break;
+            };
             next = part.end();
             out.push(part);
         }
@@ -257,7 +287,9 @@ mod tests {
 
     fn ranges(extents: &Extents) -> Vec<(u64, u64, u64)> {
         let ranges = extents.ranges().into_iter();
-        ranges.map(|(segment, range)| (segment, range.start.0, range.end.0)).collect()
+        ranges
+            .map(|(segment, range)| (segment, range.start.0, range.end.0))
+            .collect()
     }
 
     #[test]

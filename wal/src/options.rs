@@ -31,8 +31,13 @@ pub enum Background {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The size of a segment in bytes: a multiple of `page_bytes`, at least eight pages and at
-    /// most 1 GiB. A batch takes at most a quarter of it.
+    /// most 1 GiB. Where the largest batch would not fit behind the checkpoint, segments are
+    /// larger.
     pub segment_bytes: u64,
+    /// The largest batch as encoded, in bytes, and as much as one write takes: from a page to
+    /// 256 MiB. What is larger is refused as [`raftwerk_raft::SubmitError::TooLarge`], a single
+    /// entry too.
+    pub batch_bytes_max: u64,
     /// What writes are aligned to, in bytes: a power of two from 512 to 65,536.
     pub page_bytes: u32,
     /// How much payload of recent entries is kept in memory, in bytes, all groups together. What
@@ -52,6 +57,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             segment_bytes: 64 * 1024 * 1024,
+            batch_bytes_max: 16 * 1024 * 1024,
             page_bytes: 4096,
             tail_bytes_max: 64 * 1024 * 1024,
             group_tail_bytes_max: 4 * 1024 * 1024,
@@ -64,19 +70,19 @@ impl Default for Options {
 
 /// The largest segment, in bytes.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// The largest batch, in bytes.
+const BATCH_BYTES_MAX: u64 = 1 << 28;
 /// The fewest pages of a segment.
 const SEGMENT_PAGES_MIN: u64 = 8;
 
 impl Options {
-    /// The largest batch as encoded, in bytes: a quarter of a segment. What is larger is refused
-    /// as [`raftwerk_raft::SubmitError::TooLarge`], a single entry too.
-    #[must_use]
-    pub const fn batch_bytes_max(&self) -> u64 {
-        self.segment_bytes / 4
-    }
-
     pub(crate) fn check(&self) -> Result<(), StorageError> {
-        let wrong = |name, reason: &str| Err(StorageError::Option { name, reason: reason.into() });
+        let wrong = |name, reason: &str| {
+            Err(StorageError::Option {
+                name,
+                reason: reason.into(),
+            })
+        };
         let page = self.page_bytes;
         if !page.is_power_of_two() || !(PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&page) {
             return wrong("page_bytes", "not a power of two from 512 to 65,536");
@@ -87,6 +93,9 @@ impl Options {
         }
         if self.segment_bytes < SEGMENT_PAGES_MIN * page || self.segment_bytes > SEGMENT_BYTES_MAX {
             return wrong("segment_bytes", "not between eight pages and 1 GiB");
+        }
+        if self.batch_bytes_max < page || self.batch_bytes_max > BATCH_BYTES_MAX {
+            return wrong("batch_bytes_max", "not between a page and 256 MiB");
         }
         Ok(())
     }

@@ -73,10 +73,16 @@ impl State {
         let ticket = fill.ticket;
         let groups = fill.items.iter().map(|item| item.group).collect();
         let steps = match self.fits_active(&fill) {
+            _ if fill.items.is_empty() => Vec::new(),
             true => self.plan_batch(fill)?,
             false => self.plan_rotation(fill)?,
         };
-        Some(Job { steps, ticket, lsn: self.end.lsn, groups })
+        Some(Job {
+            steps,
+            ticket,
+            lsn: self.end.lsn,
+            groups,
+        })
     }
 
     fn place(&self, segment: &Segment) -> Place {
@@ -97,13 +103,26 @@ impl State {
         self.apply(&place, &fill.items, &fill.effects);
         let (bytes, chain) = seal(FrameKind::Batch, &place, &fill.items, &fill.body);
         let file = self.advance(&place, &bytes, chain)?;
-        let write = Step::Write { file: Arc::clone(&file), offset: place.offset, bytes };
-        Some(vec![write, Step::Sync { file, site: SYNC_BATCH }])
+        let write = Step::Write {
+            file: Arc::clone(&file),
+            offset: place.offset,
+            bytes,
+        };
+        Some(vec![
+            write,
+            Step::Sync {
+                file,
+                site: SYNC_BATCH,
+            },
+        ])
     }
 
     /// Counts a frame in, and says to which file it goes.
     fn advance(&mut self, place: &Place, bytes: &[u8], chain: u32) -> Option<Arc<dyn VfsFile>> {
-        self.end = End { lsn: place.lsn, chain };
+        self.end = End {
+            lsn: place.lsn,
+            chain,
+        };
         let active = self.segments.get_mut(&place.id.number)?;
         active.end = place.offset + bytes.len() as u64;
         Some(Arc::clone(&active.file))
@@ -114,17 +133,35 @@ impl State {
         let number = *self.segments.last_key_value()?.0;
         let (place, bytes, chain) = self.footer(number, next.header.id)?;
         let file = self.advance(&place, &bytes, chain)?;
-        let mut steps = vec![Step::Write { file: Arc::clone(&file), offset: place.offset, bytes }];
+        let mut steps = vec![Step::Write {
+            file: Arc::clone(&file),
+            offset: place.offset,
+            bytes,
+        }];
         // Its successor gets no byte before the footer is durable.
         if crate::rules::holds(crate::rules::Rule::SealOrder) {
-            steps.push(Step::Sync { file, site: SYNC_SEAL });
+            steps.push(Step::Sync {
+                file,
+                site: SYNC_SEAL,
+            });
         }
         let end = self.segments.get(&number)?.end;
-        let predecessor = Predecessor { segment: number, end, lsn: self.end.lsn };
+        let predecessor = Predecessor {
+            segment: number,
+            end,
+            lsn: self.end.lsn,
+        };
         self.durable_lsn = self.end.lsn;
         let (file, offset, bytes) = self.open_segment(next, Some(predecessor), fill)?;
-        steps.push(Step::Write { file: Arc::clone(&file), offset, bytes });
-        steps.push(Step::Sync { file, site: SYNC_BATCH });
+        steps.push(Step::Write {
+            file: Arc::clone(&file),
+            offset,
+            bytes,
+        });
+        steps.push(Step::Sync {
+            file,
+            site: SYNC_BATCH,
+        });
         Some(steps)
     }
 
@@ -133,7 +170,12 @@ impl State {
         let mut items = Vec::new();
         let mut body = Vec::new();
         put_successor(successor, &mut body);
-        items.push(Item::new(GroupId::ZERO, 0, ItemKind::Log, body.len() as u32));
+        items.push(Item::new(
+            GroupId::ZERO,
+            0,
+            ItemKind::Log,
+            body.len() as u32,
+        ));
         for (id, group) in &self.groups {
             let mut extents = group.extents.newest_in(number).peekable();
             if extents.peek().is_some() {
@@ -170,7 +212,8 @@ impl State {
         self.record.put(&mut body);
         let bytes = (body.len() - carried_bytes) as u32;
         items.push(Item::new(GroupId::ZERO, 0, ItemKind::Log, bytes));
-        self.groups.retain(|_, group| !group.image.is_blank() || !group.extents.is_empty());
+        self.groups
+            .retain(|_, group| !group.image.is_blank() || !group.extents.is_empty());
         for (id, group) in &self.groups {
             let start = body.len();
             put_group(&group.image, group.generation, &group.extents, &mut body);
@@ -188,7 +231,12 @@ impl State {
     /// Of a fill, what a first frame holds beside the checkpoint: the entries. What else it does
     /// is in the checkpoint already; its items stay, empty, for their effects.
     fn carry(&self, fill: Fill) -> (Vec<Item>, Vec<Effect>, Vec<u8>) {
-        let Fill { mut items, effects, body: old, .. } = fill;
+        let Fill {
+            mut items,
+            effects,
+            body: old,
+            ..
+        } = fill;
         let mut body = Vec::with_capacity(old.len());
         let mut offset = 0usize;
         for item in &mut items {
@@ -217,7 +265,9 @@ impl State {
         for (item, effect) in items.iter().zip(effects) {
             let section = offset;
             offset += item.bytes;
-            let Some(group) = self.groups.get_mut(&item.group) else { continue };
+            let Some(group) = self.groups.get_mut(&item.group) else {
+                continue;
+            };
             let extent = |span: &Span| Extent {
                 seed: section_seed(seed, section),
                 crc: item.crc,

@@ -60,7 +60,13 @@ pub(crate) fn is_spare(name: &str) -> bool {
 impl Preparer {
     /// Numbers segments from `next_number` on.
     pub(crate) fn new(uuid: StoreUuid, page_bytes: u32, life_seed: u64, next_number: u64) -> Self {
-        Self { uuid, page_bytes, life_seed, next_number, current: None }
+        Self {
+            uuid,
+            page_bytes,
+            life_seed,
+            next_number,
+            current: None,
+        }
     }
 
     /// Does a bounded piece of work.
@@ -119,7 +125,13 @@ impl Preparer {
         self.next_number += 1;
         let life = mix(self.life_seed ^ number);
         let id = SegmentId { number, life };
-        SegmentHeader { uuid: self.uuid, id, page_bytes: self.page_bytes, zeroed: true, capacity }
+        SegmentHeader {
+            uuid: self.uuid,
+            id,
+            page_bytes: self.page_bytes,
+            zeroed: true,
+            capacity,
+        }
     }
 
     fn begin(&mut self, vfs: &dyn Vfs, dir: &Path, capacity: u64) -> io::Result<Prepared> {
@@ -130,7 +142,12 @@ impl Preparer {
             Err(error) if is_full(&error) => return Ok(Prepared::NoSpace),
             Err(error) => return Err(error),
         };
-        self.current = Some(Current { header, file, path, zeroed: 0 });
+        self.current = Some(Current {
+            header,
+            file,
+            path,
+            zeroed: 0,
+        });
         Ok(Prepared::Progress)
     }
 
@@ -143,7 +160,12 @@ impl Preparer {
         let header = self.header(old.header.capacity);
         let path = dir.join(spare_name(header.id.number));
         vfs.rename(&name, &path)?;
-        self.current = Some(Current { header, file: old.file, path, zeroed: 0 });
+        self.current = Some(Current {
+            header,
+            file: old.file,
+            path,
+            zeroed: 0,
+        });
         Ok(())
     }
 
@@ -167,11 +189,17 @@ impl Preparer {
             }
             Err(error) => return Err(error),
         }
-        let Current { header, file, path, .. } = current;
+        let Current {
+            header, file, path, ..
+        } = current;
         file.sync_data(SYNC_PREPARE)?;
         vfs.rename(&path, &dir.join(file_name(header.id.number)))?;
         vfs.sync_dir(dir, SYNC_NAME)?;
-        done(Segment { header, file, end: u64::from(header.page_bytes) });
+        done(Segment {
+            header,
+            file,
+            end: u64::from(header.page_bytes),
+        });
         Ok(Prepared::Progress)
     }
 
@@ -182,7 +210,9 @@ impl Preparer {
             current.file.write_at(0, &current.header.encode())?;
             return Ok(true);
         }
-        let count = usize::try_from(left).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
+        let count = usize::try_from(left)
+            .unwrap_or(ZEROS_BYTES)
+            .min(ZEROS_BYTES);
         current.file.write_at(current.zeroed, &vec![0; count])?;
         current.zeroed += count as u64;
         Ok(false)
@@ -193,7 +223,11 @@ impl State {
     /// The size of the next segment, if there are too few.
     fn segment_wanted(&self) -> Option<u64> {
         let wanted = self.wanted_capacity();
-        let usable = self.ready.iter().filter(|ready| ready.header.capacity >= wanted).count();
+        let usable = self
+            .ready
+            .iter()
+            .filter(|ready| ready.header.capacity >= wanted)
+            .count();
         (usable < READY_SEGMENTS).then_some(wanted)
     }
 
@@ -214,7 +248,10 @@ fn remove(vfs: &dyn Vfs, path: &Path) -> io::Result<()> {
 }
 
 pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
 }
 
 /// Spreads a number over 64 bits, so that lives drawn one after the other share nothing.

@@ -46,7 +46,9 @@ impl GroupLog {
         let state = self.engine.state.lock();
         let blank = GroupImage::default();
         let Some(group) = state.groups.get(&self.group) else {
-            return blank.readable(range.clone()).map(|_| Found::Memory(Vec::new()));
+            return blank
+                .readable(range.clone())
+                .map(|_| Found::Memory(Vec::new()));
         };
         let range = group.image.readable(range.clone())?;
         let mut out = Vec::new();
@@ -54,10 +56,23 @@ impl GroupLog {
             Err(LogError::Cold) => {}
             other => return other.map(|()| Found::Memory(out)),
         }
+        // What is in memory may have replaced what the disk still has at the same indexes.
+        let end = group
+            .tail
+            .first()
+            .map_or(range.end, |first| first.min(range.end));
+        let range = range.start..end;
         let mut bytes = 0u64;
         let mut sections = Vec::new();
-        for extent in group.extents.cover(&range).into_iter().take(SECTIONS_AT_ONCE) {
-            let Some(segment) = state.segments.get(&extent.segment) else { break };
+        for extent in group
+            .extents
+            .cover(&range)
+            .into_iter()
+            .take(SECTIONS_AT_ONCE)
+        {
+            let Some(segment) = state.segments.get(&extent.segment) else {
+                break;
+            };
             sections.push((Arc::clone(&segment.file), extent));
             bytes += u64::from(extent.bytes);
             if bytes > max_bytes {
@@ -65,7 +80,9 @@ impl GroupLog {
             }
         }
         match sections.is_empty() {
-            true => Err(LogError::Faulty { range: range.start..range.start.next() }),
+            true => Err(LogError::Faulty {
+                range: range.start..range.start.next(),
+            }),
             false => Ok(Found::Sections(sections)),
         }
     }
@@ -104,7 +121,9 @@ impl GroupLog {
 /// The entries of one section that count, verified.
 pub(crate) fn read_section(file: &dyn VfsFile, extent: &Extent) -> Result<Vec<Entry>, LogError> {
     let section = read_raw(file, extent)?;
-    let faulty = || LogError::Faulty { range: extent.first..extent.end() };
+    let faulty = || LogError::Faulty {
+        range: extent.first..extent.end(),
+    };
     let mut entries = read_entries(section, &extent.span()).map_err(|_| faulty())?;
     let range = extent.first..extent.end();
     entries.retain(|entry| range.contains(&entry.index()));
@@ -116,9 +135,13 @@ pub(crate) fn read_raw(file: &dyn VfsFile, extent: &Extent) -> Result<Bytes, Log
     let mut section = vec![0; extent.bytes as usize];
     let count = file
         .read_at(extent.offset, &mut section)
-        .map_err(|error| LogError::Io { reason: error.to_string().into() })?;
+        .map_err(|error| LogError::Io {
+            reason: error.to_string().into(),
+        })?;
     if count < section.len() || section_crc(extent.seed, &section) != extent.crc {
-        return Err(LogError::Faulty { range: extent.first..extent.end() });
+        return Err(LogError::Faulty {
+            range: extent.first..extent.end(),
+        });
     }
     Ok(section.into())
 }
@@ -165,7 +188,10 @@ impl LogReader for GroupLog {
             };
             let Some(last) = entries.last() else { break };
             next = last.index().next();
-            bytes += entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
+            bytes += entries
+                .iter()
+                .map(|entry| entry.data.len() as u64)
+                .sum::<u64>();
             out.extend(entries);
             if bytes >= max_bytes {
                 break;

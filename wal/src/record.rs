@@ -1,10 +1,9 @@
 //! What the sections of a batch hold: entries, and everything else of a group's step.
 
 use bytes::Bytes;
-use raftwerk_raft::codec::wire::{Reader, put_bytes, put_flag, put_varint};
+use raftwerk_raft::codec::wire::{Reader, put_bytes, put_flag, put_log_id, put_varint};
 use raftwerk_raft::codec::{
-    DecodeError, encode_hard_state, encode_snapshot_meta, read_entry, read_hard_state,
-    read_snapshot_meta,
+    DecodeError, encode_conf_state, encode_hard_state, read_conf_state, read_entry, read_hard_state,
 };
 use raftwerk_raft::{Entry, GroupId, GroupWrite, LogIndex, SnapshotMeta};
 
@@ -48,10 +47,10 @@ pub(crate) fn put_state(write: &GroupWrite, bits: u8, generation: u64, out: &mut
         put_varint(out, generation);
     }
     if let Some(meta) = write.reset_to.as_ref().filter(|_| bits & RESET != 0) {
-        encode_snapshot_meta(meta, out);
+        put_snapshot(meta, out);
     }
     if let Some(meta) = write.snapshot.as_ref().filter(|_| bits & SNAPSHOT != 0) {
-        encode_snapshot_meta(meta, out);
+        put_snapshot(meta, out);
     }
     if let Some(state) = write.hard_state.as_ref().filter(|_| bits & HARD_STATE != 0) {
         encode_hard_state(state, out);
@@ -76,16 +75,20 @@ pub(crate) fn read_state(
     section: Bytes,
 ) -> Result<(GroupWrite, Option<u64>), DecodeError> {
     let mut reader = Reader::new(section);
-    let mut write = GroupWrite { group, destroy: bits & DESTROY != 0, ..GroupWrite::default() };
+    let mut write = GroupWrite {
+        group,
+        destroy: bits & DESTROY != 0,
+        ..GroupWrite::default()
+    };
     let mut generation = None;
     if bits & CREATE != 0 {
         generation = Some(reader.varint()?);
     }
     if bits & RESET != 0 {
-        write.reset_to = Some(read_snapshot_meta(&mut reader)?);
+        write.reset_to = Some(read_snapshot(&mut reader)?);
     }
     if bits & SNAPSHOT != 0 {
-        write.snapshot = Some(read_snapshot_meta(&mut reader)?);
+        write.snapshot = Some(read_snapshot(&mut reader)?);
     }
     if bits & HARD_STATE != 0 {
         write.hard_state = Some(read_hard_state(&mut reader)?);
@@ -102,9 +105,6 @@ pub(crate) fn read_state(
         })?;
     }
     reader.end()?;
-    for meta in [&mut write.reset_to, &mut write.snapshot].into_iter().flatten() {
-        meta.context = own(&meta.context);
-    }
     Ok((write, generation))
 }
 
@@ -113,11 +113,29 @@ pub(crate) fn own(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }
 
+/// Appends what a snapshot stands for. Any position is taken: what is valid, the image decides.
+pub(crate) fn put_snapshot(meta: &SnapshotMeta, out: &mut Vec<u8>) {
+    put_log_id(out, meta.last);
+    encode_conf_state(&meta.conf_state, out);
+    put_bytes(out, &meta.context);
+}
+
+/// What [`put_snapshot`] wrote.
+pub(crate) fn read_snapshot(reader: &mut Reader) -> Result<SnapshotMeta, DecodeError> {
+    let last = reader.log_id()?;
+    let conf_state = read_conf_state(reader)?;
+    Ok(SnapshotMeta {
+        last,
+        conf_state,
+        context: own(&reader.bytes()?),
+    })
+}
+
 /// Whether a snapshot's record can be read back: the codec refuses what no configuration may be.
 pub(crate) fn is_encodable(meta: &SnapshotMeta) -> bool {
     let mut bytes = Vec::new();
-    encode_snapshot_meta(meta, &mut bytes);
-    Reader::whole(bytes.into(), read_snapshot_meta).is_ok()
+    put_snapshot(meta, &mut bytes);
+    Reader::whole(bytes.into(), read_snapshot).is_ok()
 }
 
 /// The entries of a section, which must be those that its directory names.
@@ -128,7 +146,9 @@ pub(crate) fn read_entries(section: Bytes, span: &Span) -> Result<Vec<Entry>, De
     for number in 0..span.count {
         let mut entry = read_entry(&mut reader)?;
         if entry.index() != span.first.plus(u64::from(number)) || entry.term() != span.term {
-            return Err(DecodeError::Invalid { reason: "entry is not the one its place names" });
+            return Err(DecodeError::Invalid {
+                reason: "entry is not the one its place names",
+            });
         }
         // A small payload must not keep a large buffer alive.
         if entry.data.len() < whole / 2 {

@@ -21,9 +21,15 @@ impl Scrub {
         loop {
             let (uuid, segment) = {
                 let state = state.lock();
-                let active = state.segments.last_key_value().map_or(0, |(number, _)| *number);
+                let active = state
+                    .segments
+                    .last_key_value()
+                    .map_or(0, |(number, _)| *number);
                 let next = state.segments.range(self.next..active).next();
-                (state.uuid, next.map(|(number, segment)| (*number, segment.clone())))
+                (
+                    state.uuid,
+                    next.map(|(number, segment)| (*number, segment.clone())),
+                )
             };
             let Some((number, segment)) = segment else {
                 self.next = 0;

@@ -16,5 +16,11 @@ pub const SYNC_OPEN: SyncSite = SyncSite("wal: open");
 pub const SYNC_SLOT: SyncSite = SyncSite("wal: watermark slot");
 
 /// All of them.
-pub const SYNC_SITES: [SyncSite; 6] =
-    [SYNC_PREPARE, SYNC_NAME, SYNC_BATCH, SYNC_SEAL, SYNC_OPEN, SYNC_SLOT];
+pub const SYNC_SITES: [SyncSite; 6] = [
+    SYNC_PREPARE,
+    SYNC_NAME,
+    SYNC_BATCH,
+    SYNC_SEAL,
+    SYNC_OPEN,
+    SYNC_SLOT,
+];

@@ -55,7 +55,12 @@ impl Slot {
             return None;
         }
         let mut next = || reader.u64().ok();
-        let slot = Self { sequence: next()?, lsn: next()?, segment: next()?, end: next()? };
+        let slot = Self {
+            sequence: next()?,
+            lsn: next()?,
+            segment: next()?,
+            end: next()?,
+        };
         reader.u32().ok()?;
         (reader.u32().ok()? == crc).then_some(slot)
     }
@@ -73,7 +78,10 @@ impl Slot {
             let count = file.read_at(number * SLOT_BYTES, &mut bytes).ok()?;
             Self::decode(bytes.get(..count)?, uuid)
         };
-        [one(0), one(1)].into_iter().flatten().max_by_key(|slot| slot.sequence)
+        [one(0), one(1)]
+            .into_iter()
+            .flatten()
+            .max_by_key(|slot| slot.sequence)
     }
 }
 
@@ -83,7 +91,12 @@ mod tests {
 
     #[test]
     fn slot_of_another_log_or_damaged_is_none() {
-        let slot = Slot { sequence: 3, lsn: 9, segment: 2, end: 8192 };
+        let slot = Slot {
+            sequence: 3,
+            lsn: 9,
+            segment: 2,
+            end: 8192,
+        };
         let uuid = StoreUuid([1; 16]);
         let bytes = slot.encode(uuid);
         assert_eq!(Slot::decode(&bytes, uuid), Some(slot));

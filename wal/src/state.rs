@@ -16,7 +16,7 @@ use crate::batch::{Fill, GroupCursor};
 use crate::index::{Extents, Live};
 use crate::options::Options;
 use crate::record::is_encodable;
-use crate::segment::checkpoint::{LogRecord, Tombstone, group_bytes_max};
+use crate::segment::checkpoint::{LogRecord, Tombstone, group_bytes_max, snapshot_bytes_max};
 use crate::segment::footer::footer_bytes_max;
 use crate::segment::format::frame_bytes_max;
 use crate::segment::header::SegmentHeader;
@@ -29,6 +29,8 @@ pub(crate) const READY_SEGMENTS: usize = RESERVE_SEGMENTS + 1;
 /// Old segments that stay although nothing in them lives: the active one's predecessor, whose
 /// checkpoint stands in for a damaged newer one.
 const KEPT_SEGMENTS: usize = 2;
+/// At most what a new group takes in a checkpoint without snapshot and values, in bytes.
+const GROUP_GROWTH: usize = 280;
 /// How many groups [`State::pinning`] names at most.
 const PINNING_MAX: usize = 16;
 
@@ -58,7 +60,10 @@ pub(crate) struct Segment {
 impl fmt::Debug for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { header, end, .. } = self;
-        f.debug_struct("Segment").field("header", header).field("end", end).finish_non_exhaustive()
+        f.debug_struct("Segment")
+            .field("header", header)
+            .field("end", end)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,7 +116,7 @@ impl State {
     /// [`SubmitError`]; nothing has changed then.
     pub(crate) fn submit(&mut self, batch: WriteBatch) -> Result<Ticket, SubmitError> {
         self.check(&batch)?;
-        let max = self.options.batch_bytes_max();
+        let max = self.options.batch_bytes_max;
         let payload: u64 = batch
             .groups
             .iter()
@@ -119,7 +124,11 @@ impl State {
             .map(|entry| entry.data.len() as u64)
             .sum();
         if payload > max {
-            return Err(SubmitError::TooLarge { batch, bytes: payload, max });
+            return Err(SubmitError::TooLarge {
+                batch,
+                bytes: payload,
+                max,
+            });
         }
         let mark = self.fill.mark();
         let mut next_generation = self.record.next_generation;
@@ -128,15 +137,19 @@ impl State {
             let cursor = self.cursor(write, &mut next_generation);
             steps.push((self.fill.add(write, cursor), cursor.create));
         }
-        let grown = self.checkpoint_growth(&batch);
-        let page = self.options.page_bytes;
-        let frame = frame_bytes_max(page, self.fill.items.len() as u64, self.fill.body.len() as u64);
-        if frame > max || !self.has_room(&self.fill, grown) {
-            let (items, body) = self.fill.rollback(mark);
-            let bytes = frame_bytes_max(page, items, body);
-            if bytes > max {
-                return Err(SubmitError::TooLarge { batch, bytes, max });
-            }
+        let cost = self.fill.cost_since(mark) + checkpoint_growth(&batch);
+        if cost > max {
+            self.fill.rollback(mark);
+            return Err(SubmitError::TooLarge {
+                batch,
+                bytes: cost,
+                max,
+            });
+        }
+        self.fill.cost += cost;
+        if self.fill.cost > max || !self.has_room() {
+            self.fill.cost -= cost;
+            self.fill.rollback(mark);
             return Err(SubmitError::Full(batch));
         }
         self.record.next_generation = next_generation;
@@ -162,7 +175,9 @@ impl State {
             image.check(write).map_err(invalid)?;
             let mut metas = [&write.reset_to, &write.snapshot].into_iter().flatten();
             if !metas.all(is_encodable) {
-                return Err(invalid("the snapshot's configuration is not sorted".to_owned()));
+                return Err(invalid(
+                    "the snapshot's configuration is not sorted".to_owned(),
+                ));
             }
         }
         Ok(())
@@ -188,16 +203,26 @@ impl State {
                 .unwrap_or(Term::ZERO),
             _ => Term::ZERO,
         };
-        GroupCursor { step: group.map_or(0, |group| group.step), create, prev_term }
+        GroupCursor {
+            step: group.map_or(0, |group| group.step),
+            create,
+            prev_term,
+        }
     }
 
     fn perform(&mut self, write: &GroupWrite, step: u64, create: Option<u64>) {
         let ticket = self.ticket;
-        let newest = self.segments.last_key_value().map_or(0, |(number, _)| *number);
+        let newest = self
+            .segments
+            .last_key_value()
+            .map_or(0, |(number, _)| *number);
         let group = self.groups.entry(write.group).or_default();
         if write.destroy && group.generation != 0 {
             // The fill may still go to the next segment.
-            let tombstone = Tombstone { generation: group.generation, until: newest + 1 };
+            let tombstone = Tombstone {
+                generation: group.generation,
+                until: newest + 1,
+            };
             self.record.tombstones.insert(write.group, tombstone);
             group.generation = 0;
         }
@@ -214,7 +239,9 @@ impl State {
 
     /// Brings up to date what a group takes in a checkpoint.
     pub(crate) fn refresh(&mut self, id: GroupId) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
         let bytes = match group.image.is_blank() {
             true => 0,
             false => group_bytes_max(&group.image, group.extents.ranges_max() + 1),
@@ -223,92 +250,65 @@ impl State {
         group.checkpoint_bytes = bytes;
     }
 
-    /// At most how much a batch adds to a checkpoint, in bytes.
-    fn checkpoint_growth(&self, batch: &WriteBatch) -> u64 {
-        let one = |write: &GroupWrite| {
-            let metas = [&write.reset_to, &write.snapshot].into_iter().flatten();
-            let snapshots: usize = metas.map(|meta| {
-                let conf = &meta.conf_state;
-                let nodes = conf.voters.len()
-                    + conf.learners.len()
-                    + conf.voters_outgoing.len()
-                    + conf.learners_next.len();
-                64 + 10 * nodes + meta.context.len()
-            }).sum();
-            let meta: usize = write
-                .meta
-                .iter()
-                .map(|(name, value)| 10 + name.len() + value.as_ref().map_or(0, |v| v.len()))
-                .sum();
-            let terms = write
-                .append
-                .windows(2)
-                .filter(|pair| matches!(pair, [one, two] if one.term() != two.term()))
-                .count();
-            (400 + snapshots + meta + 20 * (terms + 1)) as u64
-        };
-        batch.groups.iter().map(one).sum()
-    }
-
-    /// Whether a frame of `fill` can be written into space that is prepared already.
-    fn has_room(&self, fill: &Fill, grown: u64) -> bool {
-        self.fits_active(fill)
-            || (self.ready.len() > RESERVE_SEGMENTS
-                && self
-                    .ready
-                    .front()
-                    .is_some_and(|next| self.opening_bytes(fill, grown) <= next.header.capacity))
+    /// Whether the waiting batches can be written into space that is prepared already.
+    fn has_room(&self) -> bool {
+        let next = self
+            .ready
+            .front()
+            .filter(|_| self.ready.len() > RESERVE_SEGMENTS);
+        self.fits_active(&self.fill)
+            || next.is_some_and(|next| self.opening_bytes(&self.fill) <= next.header.capacity)
     }
 
     /// Whether the active segment has room for a frame of `fill` and for its footer behind it.
     pub(crate) fn fits_active(&self, fill: &Fill) -> bool {
-        let page = self.options.page_bytes;
-        let Some((_, active)) = self.segments.last_key_value() else { return false };
-        let page = active.header.page_bytes.max(page);
+        let Some((_, active)) = self.segments.last_key_value() else {
+            return false;
+        };
+        let page = active.header.page_bytes;
         let items = fill.items.len() as u64;
         let frame = frame_bytes_max(page, items, fill.body.len() as u64);
         active.end + frame + footer_bytes_max(page, self.sections + items) <= active.header.capacity
     }
 
     /// At most what a new segment takes that begins with `fill`, its footer included, in bytes.
-    pub(crate) fn opening_bytes(&self, fill: &Fill, grown: u64) -> u64 {
+    pub(crate) fn opening_bytes(&self, fill: &Fill) -> u64 {
         let page = self.options.page_bytes;
-        let items = fill.items.len() as u64;
         let groups = self.groups.len() as u64;
-        let body = fill.body.len() as u64
-            + self.record.bytes_max()
-            + 60
-            + self.checkpoint_bytes
-            + grown;
-        u64::from(page)
-            + frame_bytes_max(page, 2 + 2 * items + groups, body)
-            + footer_bytes_max(page, items)
+        let body = self.record.bytes_max() + self.checkpoint_bytes;
+        let first = frame_bytes_max(page, 2 + groups, body);
+        // A page for the header, and what padding adds.
+        first + fill.cost + footer_bytes_max(page, 0) + 3 * u64::from(page)
     }
 
     /// How large the next segment should be, in bytes: the largest batch must fit behind the
-    /// checkpoint.
+    /// checkpoint, which may grow meanwhile.
     pub(crate) fn wanted_capacity(&self) -> u64 {
-        let page = self.options.page_bytes;
-        let batch = self.options.batch_bytes_max();
-        let items = batch / 80;
-        let need = self.opening_bytes(&Fill::default(), self.checkpoint_bytes / 4)
-            + 2 * batch
-            + footer_bytes_max(page, items.min(64));
-        need.next_multiple_of(u64::from(page)).max(self.options.segment_bytes)
+        let empty = Fill {
+            cost: self.options.batch_bytes_max,
+            ..Fill::default()
+        };
+        let need = self.opening_bytes(&empty) + self.checkpoint_bytes / 4;
+        need.next_multiple_of(u64::from(self.options.page_bytes))
+            .max(self.options.segment_bytes)
     }
 
     /// Takes from the log the oldest segments that nothing needs. Only what is durable counts:
     /// called when nothing is under way.
     pub(crate) fn reclaim(&mut self) {
         while self.segments.len() > KEPT_SEGMENTS {
-            let Some(oldest) = self.segments.first_entry() else { return };
+            let Some(oldest) = self.segments.first_entry() else {
+                return;
+            };
             let number = *oldest.key();
             if self.live.get(&number).is_some_and(|count| *count > 0) {
                 return;
             }
             self.retired.push(oldest.remove());
             self.live.remove(&number);
-            self.record.tombstones.retain(|_, tombstone| tombstone.until > number);
+            self.record
+                .tombstones
+                .retain(|_, tombstone| tombstone.until > number);
         }
     }
 
@@ -317,12 +317,24 @@ impl State {
         if self.segments.len() <= KEPT_SEGMENTS {
             return Vec::new();
         }
-        let Some((oldest, _)) = self.segments.first_key_value() else { return Vec::new() };
+        let Some((oldest, _)) = self.segments.first_key_value() else {
+            return Vec::new();
+        };
         let pins = |group: &&(&GroupId, &Group)| {
-            group.1.extents.iter().next().is_some_and(|extent| extent.segment == *oldest)
+            group
+                .1
+                .extents
+                .iter()
+                .next()
+                .is_some_and(|extent| extent.segment == *oldest)
         };
         let groups: Vec<_> = self.groups.iter().collect();
-        groups.iter().filter(pins).take(PINNING_MAX).map(|(id, _)| **id).collect()
+        groups
+            .iter()
+            .filter(pins)
+            .take(PINNING_MAX)
+            .map(|(id, _)| **id)
+            .collect()
     }
 
     /// Keeps the memory of recent entries within its bounds.
@@ -332,7 +344,11 @@ impl State {
         }
         let mut left = self.groups.len();
         while self.tail_bytes > self.options.tail_bytes_max && left > 0 {
-            let next = self.groups.range(self.evict_from..).next().map(|(id, _)| *id);
+            let next = self
+                .groups
+                .range(self.evict_from..)
+                .next()
+                .map(|(id, _)| *id);
             let Some(id) = next else {
                 self.evict_from = GroupId::ZERO;
                 left -= 1;
@@ -345,9 +361,27 @@ impl State {
     }
 
     fn evict_group(&mut self, id: GroupId, durable: Ticket, bytes_max: u64) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
         let before = group.tail.bytes();
         group.tail.evict(durable, bytes_max);
         self.tail_bytes = (self.tail_bytes + group.tail.bytes()).saturating_sub(before);
     }
+}
+
+/// At most how much a batch adds to a checkpoint, in bytes.
+fn checkpoint_growth(batch: &WriteBatch) -> u64 {
+    let one = |write: &GroupWrite| {
+        let metas = [&write.reset_to, &write.snapshot].into_iter().flatten();
+        let meta = write.meta.iter();
+        let meta =
+            meta.map(|(name, value)| 10 + name.len() + value.as_ref().map_or(0, |v| v.len()));
+        let pairs = write.append.windows(2);
+        let changes = pairs.filter(|pair| !pair.iter().is_sorted_by(|a, b| a.term() == b.term()));
+        let terms = 20 * changes.count();
+        (GROUP_GROWTH + metas.map(snapshot_bytes_max).sum::<usize>() + meta.sum::<usize>() + terms)
+            as u64
+    };
+    batch.groups.iter().map(one).sum()
 }

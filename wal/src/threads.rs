@@ -25,10 +25,15 @@ impl Threads {
     pub(crate) fn start(engine: &Arc<Engine>) -> io::Result<Self> {
         let spawn = |name: &str, run: fn(&Engine)| {
             let engine = Arc::clone(engine);
-            Builder::new().name(name.to_owned()).spawn(move || run(&engine))
+            Builder::new()
+                .name(name.to_owned())
+                .spawn(move || run(&engine))
         };
         let handles = vec![spawn("wal-writer", write)?, spawn("wal-preparer", prepare)?];
-        Ok(Self { engine: Arc::clone(engine), handles })
+        Ok(Self {
+            engine: Arc::clone(engine),
+            handles,
+        })
     }
 }
 

@@ -25,7 +25,10 @@ use crate::segment::header::FORMAT_VERSION;
 use crate::threads::Threads;
 
 /// What the identity file of a log says.
-pub const KIND: Kind = Kind { name: "wal", format_version: FORMAT_VERSION };
+pub const KIND: Kind = Kind {
+    name: "wal",
+    format_version: FORMAT_VERSION,
+};
 
 /// A log of many groups in one folder. Dropping it writes what waits, as far as it can.
 #[derive(Debug)]
@@ -55,8 +58,12 @@ impl Wal {
         let dir = dir.as_ref();
         let folder = Folder::open(Arc::clone(&vfs), dir, KIND, FolderMode::CreateIfMissing)?;
         let life_seed = RandomState::new().hash_one(dir);
-        let Begun { state, writer, preparer, report } =
-            begin(vfs.as_ref(), dir, folder.uuid(), &options, life_seed)?;
+        let Begun {
+            state,
+            writer,
+            preparer,
+            report,
+        } = begin(vfs.as_ref(), dir, folder.uuid(), &options, life_seed)?;
         let engine = Arc::new(Engine::new(vfs, dir.to_owned(), state, writer, preparer));
         let threads = match options.background {
             Background::Threads => {
@@ -64,7 +71,13 @@ impl Wal {
             }
             Background::Manual => None,
         };
-        Ok(Self { threads, engine, scrub: Mutex::default(), report, _folder: folder })
+        Ok(Self {
+            threads,
+            engine,
+            scrub: Mutex::default(),
+            report,
+            _folder: folder,
+        })
     }
 
     /// What opening found.
@@ -95,7 +108,10 @@ impl Drop for Wal {
 impl Storage for Wal {
     fn groups(&self) -> Result<Vec<GroupId>, StorageError> {
         let state = self.engine.state.lock();
-        let known = state.groups.iter().filter(|(_, group)| !group.image.is_blank());
+        let known = state
+            .groups
+            .iter()
+            .filter(|(_, group)| !group.image.is_blank());
         Ok(known.map(|(id, _)| *id).collect())
     }
 
@@ -150,7 +166,7 @@ impl Storage for Wal {
         let age = flight.map_or(std::time::Duration::ZERO, |flight| flight.since.elapsed());
         Pressure {
             queued_bytes: state.fill.body.len() as u64 + flight.map_or(0, |flight| flight.bytes),
-            queued_bytes_max: 2 * state.options.batch_bytes_max(),
+            queued_bytes_max: 2 * state.options.batch_bytes_max,
             disk_free_bytes: space.map(|space| space.free_bytes),
             sync_age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             stalled: age > state.options.stall_after,

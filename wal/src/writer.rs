@@ -19,14 +19,22 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(uuid: StoreUuid, slot_file: Arc<dyn VfsFile>, slot: Slot) -> Self {
-        Self { uuid, slot_file, slot }
+        Self {
+            uuid,
+            slot_file,
+            slot,
+        }
     }
 
     /// Carries out `job`. After an error nothing is known of it.
     pub(crate) fn step(&self, job: &Job) -> io::Result<()> {
         for step in &job.steps {
             match step {
-                Step::Write { file, offset, bytes } => file.write_at(*offset, bytes)?,
+                Step::Write {
+                    file,
+                    offset,
+                    bytes,
+                } => file.write_at(*offset, bytes)?,
                 Step::Sync { file, site } => file.sync_data(*site)?,
             }
         }
@@ -40,7 +48,12 @@ impl Writer {
 
     /// Makes the slot vouch for everything up to `lsn`.
     pub(crate) fn write_slot(&mut self, lsn: u64, segment: u64, end: u64) -> io::Result<()> {
-        let slot = Slot { sequence: self.slot.sequence + 1, lsn, segment, end };
+        let slot = Slot {
+            sequence: self.slot.sequence + 1,
+            lsn,
+            segment,
+            end,
+        };
         slot.write(&self.slot_file, self.uuid)?;
         self.slot = slot;
         Ok(())

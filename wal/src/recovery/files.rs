@@ -16,7 +16,6 @@ use crate::segment::header::{HEADER_BYTES, SegmentHeader, parse_file_name};
 /// How a segment says that it is active, and what it continues.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
-    pub(crate) lsn: u64,
     pub(crate) chain: u32,
     pub(crate) predecessor: Option<Predecessor>,
     /// The checkpoint can be read.
@@ -47,7 +46,9 @@ pub(crate) fn open_all(
     let names = vfs.list(dir).map_err(io_error("list", dir))?;
     let mut files = Files::new();
     for name in names {
-        let Some(number) = parse_file_name(&name) else { continue };
+        let Some(number) = parse_file_name(&name) else {
+            continue;
+        };
         let path = dir.join(&name);
         let file: Arc<dyn VfsFile> =
             Arc::from(vfs.open(&path, mode).map_err(io_error("open", &path))?);
@@ -73,7 +74,12 @@ fn identify(
         None => (adopt(file.as_ref(), uuid, number, page_bytes)?, true),
     };
     let link = link(file.as_ref(), uuid, header);
-    Some(SegmentFile { header, file, adopted, link })
+    Some(SegmentFile {
+        header,
+        file,
+        adopted,
+        link,
+    })
 }
 
 /// A header for a segment whose own is damaged: its frames say which life it is in.
@@ -91,7 +97,13 @@ fn adopt(
         match FrameHeader::decode(&bytes, uuid) {
             Ok((frame, _)) if frame.id.number == number && frame.offset == offset => {
                 let id = frame.id;
-                return Some(SegmentHeader { uuid, id, page_bytes, zeroed: true, capacity });
+                return Some(SegmentHeader {
+                    uuid,
+                    id,
+                    page_bytes,
+                    zeroed: true,
+                    capacity,
+                });
             }
             _ => offset += u64::from(page_bytes),
         }
@@ -101,10 +113,11 @@ fn adopt(
 
 fn link(file: &dyn VfsFile, uuid: StoreUuid, header: SegmentHeader) -> Option<Link> {
     let mut scan = Scan::new(file, uuid, header);
-    let Look::Frame(frame) = scan.look(u64::from(header.page_bytes)) else { return None };
+    let Look::Frame(frame) = scan.look(u64::from(header.page_bytes)) else {
+        return None;
+    };
     let record = log_record(&frame, uuid)?;
     Some(Link {
-        lsn: frame.header.lsn,
         chain: frame.header.chain,
         predecessor: record.predecessor,
         whole: frame.is_whole(),
@@ -116,7 +129,9 @@ fn log_record(frame: &Frame, uuid: StoreUuid) -> Option<LogRecord> {
         return None;
     }
     let sections = frame.sections(uuid);
-    let log = sections.into_iter().find(|section| section.item.kind == ItemKind::Log)?;
+    let log = sections
+        .into_iter()
+        .find(|section| section.item.kind == ItemKind::Log)?;
     LogRecord::read(log.bytes?).ok()
 }
 
@@ -131,18 +146,29 @@ pub(crate) struct Part {
 /// The log, oldest segment first: what the newest first frame leads back to.
 pub(crate) fn chain(files: &Files) -> Vec<Part> {
     let newest = files.iter().rev().find(|(_, file)| file.link.is_some());
-    let Some((head, _)) = newest else { return Vec::new() };
-    let mut parts = vec![Part { number: *head, end: None }];
+    let Some((head, _)) = newest else {
+        return Vec::new();
+    };
+    let mut parts = vec![Part {
+        number: *head,
+        end: None,
+    }];
     let mut number = *head;
     while let Some(file) = files.get(&number) {
         let before = match &file.link {
             Some(link) => match link.predecessor {
-                Some(before) => Part { number: before.segment, end: Some(before.end) },
+                Some(before) => Part {
+                    number: before.segment,
+                    end: Some(before.end),
+                },
                 None => break,
             },
             // Its first frame is damaged: what stands before it is the best guess.
             None => match files.range(..number).next_back() {
-                Some((before, _)) => Part { number: *before, end: None },
+                Some((before, _)) => Part {
+                    number: *before,
+                    end: None,
+                },
                 None => break,
             },
         };

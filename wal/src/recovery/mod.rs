@@ -1,7 +1,7 @@
 //! What a log holds: which frames are the log, which of them are proven durable, and what is lost.
 //! Reads only; [`rewrite`] then begins the new life.
 
-mod files;
+pub(crate) mod files;
 mod replay;
 pub(crate) mod rewrite;
 pub(crate) mod scan;
@@ -74,14 +74,17 @@ pub(crate) fn examine(
     let head = parts.last().map_or(0, |part| part.number);
     for (number, _) in files.range(head + 1..) {
         if evidence.durable > evidence.reached && evidence.with_frames.contains_key(number) {
-            parts.push(Part { number: *number, end: None });
+            parts.push(Part {
+                number: *number,
+                end: None,
+            });
         }
     }
     let walk = TailWalk::new(uuid, &files, &parts, base, &evidence);
     let mut found = walk.run(files.clone(), slot, &evidence);
     found.resolve_older(uuid, base);
     found.replay.conclude();
-    found.summarize(uuid);
+    found.summarize();
     Ok(found)
 }
 
@@ -118,7 +121,10 @@ fn refuse_lost(
 /// From which part on the frames are repeated: the newest with a whole checkpoint.
 fn base_of(parts: &[Part], files: &Files) -> usize {
     let whole = |part: &Part| {
-        files.get(&part.number).and_then(|file| file.link.as_ref()).is_some_and(|link| link.whole)
+        files
+            .get(&part.number)
+            .and_then(|file| file.link.as_ref())
+            .is_some_and(|link| link.whole)
     };
     parts.iter().rposition(whole).unwrap_or(0)
 }
@@ -142,8 +148,12 @@ impl Evidence {
         slot: Option<Slot>,
     ) -> Self {
         let vouched = slot.map_or(0, |slot| slot.lsn);
-        let mut evidence =
-            Self { durable: vouched, reached: 0, lsn_max: vouched, with_frames: BTreeMap::new() };
+        let mut evidence = Self {
+            durable: vouched,
+            reached: 0,
+            lsn_max: vouched,
+            with_frames: BTreeMap::new(),
+        };
         let first = parts.get(base).map_or(0, |part| part.number);
         let head = parts.last().map_or(0, |part| part.number);
         for (number, file) in files.range(first..) {
@@ -162,7 +172,9 @@ impl Evidence {
 
     fn look(&mut self, number: u64, file: &SegmentFile, part: Option<&Part>, uuid: StoreUuid) {
         if let Some(link) = file.link.as_ref().filter(|_| part.is_some()) {
-            self.durable = self.durable.max(link.predecessor.map_or(0, |before| before.lsn));
+            self.durable = self
+                .durable
+                .max(link.predecessor.map_or(0, |before| before.lsn));
         }
         let mut last = 0;
         let mut durable = 0;
@@ -210,11 +222,18 @@ impl<'a> TailWalk<'a> {
         base: usize,
         evidence: &Evidence,
     ) -> Self {
-        let link = parts.get(base).and_then(|part| files.get(&part.number)?.link.clone());
+        let link = parts
+            .get(base)
+            .and_then(|part| files.get(&part.number)?.link.clone());
         let proven = link.as_ref().and_then(|link| {
             let before = link.predecessor?;
             let lsn = before.lsn;
-            Some(Position { segment: before.segment, end: before.end, lsn, chain: link.chain })
+            Some(Position {
+                segment: before.segment,
+                end: before.end,
+                lsn,
+                chain: link.chain,
+            })
         });
         Self {
             files,
@@ -232,15 +251,24 @@ impl<'a> TailWalk<'a> {
 
     fn run(mut self, files: Files, slot: Option<Slot>, evidence: &Evidence) -> Recovered {
         let mut expect = match self.proven {
-            Some(before) => Expect { lsn: Some(before.lsn + 1), chain: Some(before.chain) },
+            Some(before) => Expect {
+                lsn: Some(before.lsn + 1),
+                chain: Some(before.chain),
+            },
             None => Expect::default(),
         };
         let (all, parts) = (self.files, self.parts);
         for part in parts.iter().skip(self.base) {
-            let Some(file) = all.get(&part.number) else { continue };
+            let Some(file) = all.get(&part.number) else {
+                continue;
+            };
             if file.adopted {
                 let what = Lost::SegmentHeader;
-                self.replay.damage.push(Damage { segment: part.number, offset: 0, what });
+                self.replay.damage.push(Damage {
+                    segment: part.number,
+                    offset: 0,
+                    what,
+                });
             }
             self.frames_in_last = 0;
             let mut scan = Scan::new(file.file.as_ref(), file.header.uuid, file.header);
@@ -269,7 +297,11 @@ impl<'a> TailWalk<'a> {
             unused,
             health_changed: false,
             slot,
-            report: Report { tail: self.tail, durable_lsn: evidence.durable, ..Report::default() },
+            report: Report {
+                tail: self.tail,
+                durable_lsn: evidence.durable,
+                ..Report::default()
+            },
         }
     }
 
@@ -317,7 +349,11 @@ impl<'a> TailWalk<'a> {
     fn stop(&mut self, segment: u64, offset: u64, until: u64, torn: bool) -> ControlFlow<()> {
         self.stopped = true;
         self.tail = match torn {
-            true => TailEnd::Torn { segment, offset, bytes: until.saturating_sub(offset) },
+            true => TailEnd::Torn {
+                segment,
+                offset,
+                bytes: until.saturating_sub(offset),
+            },
             false => TailEnd::Ambiguous { segment, offset },
         };
         ControlFlow::Break(())
@@ -326,9 +362,11 @@ impl<'a> TailWalk<'a> {
     /// The end may be missing without a trace: the slot or a later header knew of more.
     fn lost_end(&mut self) {
         let reached = self.last.map_or(0, |last| last.lsn);
-        let told = self.replay.damage.iter().any(|damage| {
-            matches!(damage.what, Lost::Frames { next_lsn: None, .. })
-        });
+        let told = self
+            .replay
+            .damage
+            .iter()
+            .any(|damage| matches!(damage.what, Lost::Frames { next_lsn: None, .. }));
         if reached < self.durable && !told {
             let (segment, offset) = self.last.map_or((0, 0), |last| (last.segment, last.end));
             self.replay.lose(segment, offset, Some(reached + 1), None);
@@ -345,7 +383,9 @@ impl Recovered {
         // Parts that were repeated may be named too, where a checkpoint was damaged.
         numbers.extend(self.parts.iter().skip(base));
         for part in numbers {
-            let Some(file) = self.files.get(&part.number) else { continue };
+            let Some(file) = self.files.get(&part.number) else {
+                continue;
+            };
             let is_older = part.number < first;
             let mut walk = Older::new(uuid, part.number);
             if is_older && file.adopted {
@@ -366,14 +406,20 @@ impl Recovered {
             let none = Extents::default();
             for (id, group) in &mut self.replay.groups {
                 let found = walk.groups.get(id).unwrap_or(&none);
-                group.extents.resolve(part.number, found, &mut self.replay.live);
+                group
+                    .extents
+                    .resolve(part.number, found, &mut self.replay.live);
             }
         }
         self.drop_unresolved();
     }
 
     fn names_unresolved(&self, segment: u64) -> bool {
-        let mut extents = self.replay.groups.values().flat_map(|group| group.extents.iter());
+        let mut extents = self
+            .replay
+            .groups
+            .values()
+            .flat_map(|group| group.extents.iter());
         extents.any(|extent| extent.segment == segment && extent.bytes == 0)
     }
 
@@ -393,7 +439,7 @@ impl Recovered {
         }
     }
 
-    fn summarize(&mut self, _uuid: StoreUuid) {
+    fn summarize(&mut self) {
         let report = &mut self.report;
         report.segments = self.parts.iter().map(|part| part.number).collect();
         report.frames = self.replay.frames;
@@ -445,8 +491,15 @@ impl Older {
         match event {
             Event::Frame(frame) => self.frame(frame),
             Event::Gap(gap) => {
-                let what = Lost::Frames { first_lsn: gap.lsn, next_lsn: gap.next_lsn };
-                self.damage.push(Damage { segment: self.segment, offset: gap.offset, what });
+                let what = Lost::Frames {
+                    first_lsn: gap.lsn,
+                    next_lsn: gap.next_lsn,
+                };
+                self.damage.push(Damage {
+                    segment: self.segment,
+                    offset: gap.offset,
+                    what,
+                });
             }
         }
         ControlFlow::Continue(())
@@ -463,7 +516,11 @@ impl Older {
                     if section.bytes.is_none() {
                         let what = Lost::State { group };
                         let offset = section.offset;
-                        self.damage.push(Damage { segment: self.segment, offset, what });
+                        self.damage.push(Damage {
+                            segment: self.segment,
+                            offset,
+                            what,
+                        });
                     }
                     continue;
                 }
@@ -476,8 +533,15 @@ impl Older {
                 extents.relocate(extent(self.segment, &span, &section), &mut self.live);
                 continue;
             }
-            let what = Lost::Entries { group, range: span.first..span.end() };
-            self.damage.push(Damage { segment: self.segment, offset: section.offset, what });
+            let what = Lost::Entries {
+                group,
+                range: span.first..span.end(),
+            };
+            self.damage.push(Damage {
+                segment: self.segment,
+                offset: section.offset,
+                what,
+            });
         }
     }
 }

@@ -41,7 +41,10 @@ impl Replay {
             uuid,
             groups: BTreeMap::new(),
             live: Live::new(),
-            record: LogRecord { next_generation: 1, ..LogRecord::default() },
+            record: LogRecord {
+                next_generation: 1,
+                ..LogRecord::default()
+            },
             damage: Vec::new(),
             frames: 0,
             suspects: BTreeSet::new(),
@@ -51,9 +54,22 @@ impl Replay {
     }
 
     /// Frames that were durable are lost here.
-    pub(crate) fn lose(&mut self, segment: u64, offset: u64, first: Option<u64>, next: Option<u64>) {
-        let what = Lost::Frames { first_lsn: first, next_lsn: next };
-        self.damage.push(Damage { segment, offset, what });
+    pub(crate) fn lose(
+        &mut self,
+        segment: u64,
+        offset: u64,
+        first: Option<u64>,
+        next: Option<u64>,
+    ) {
+        let what = Lost::Frames {
+            first_lsn: first,
+            next_lsn: next,
+        };
+        self.damage.push(Damage {
+            segment,
+            offset,
+            what,
+        });
         self.suspects.extend(self.groups.keys().copied());
         self.strangers = true;
     }
@@ -75,7 +91,11 @@ impl Replay {
                 }
                 ItemKind::Extents if section.bytes.is_none() => {
                     let what = Lost::Footer;
-                    self.damage.push(Damage { segment, offset: section.offset, what });
+                    self.damage.push(Damage {
+                        segment,
+                        offset: section.offset,
+                        what,
+                    });
                 }
                 ItemKind::Log | ItemKind::Checkpoint | ItemKind::Extents => {}
             }
@@ -94,8 +114,12 @@ impl Replay {
                 _ => {}
             }
         }
-        let gone: Vec<_> =
-            self.groups.keys().filter(|group| !listed.contains(group)).copied().collect();
+        let gone: Vec<_> = self
+            .groups
+            .keys()
+            .filter(|group| !listed.contains(group))
+            .copied()
+            .collect();
         for id in gone {
             if let Some(mut group) = self.groups.remove(&id) {
                 group.extents.clear(&mut self.live);
@@ -117,8 +141,14 @@ impl Replay {
     }
 
     fn lose_state(&mut self, segment: u64, section: &Section<'_>) {
-        let what = Lost::State { group: section.item.group };
-        self.damage.push(Damage { segment, offset: section.offset, what });
+        let what = Lost::State {
+            group: section.item.group,
+        };
+        self.damage.push(Damage {
+            segment,
+            offset: section.offset,
+            what,
+        });
     }
 
     fn group_checkpoint(&mut self, segment: u64, section: &Section<'_>) {
@@ -138,7 +168,14 @@ impl Replay {
         let mut known = std::mem::take(&mut group.extents);
         let mut extents = Extents::default();
         for (segment, range) in found.ranges {
-            place_range(&mut extents, &known, segment, &range, &mut self.live, &found.image);
+            place_range(
+                &mut extents,
+                &known,
+                segment,
+                &range,
+                &mut self.live,
+                &found.image,
+            );
         }
         known.clear(&mut self.live);
         *group = Group {
@@ -164,7 +201,10 @@ impl Replay {
     fn state(&mut self, segment: u64, bits: u8, section: &Section<'_>) {
         let id = section.item.group;
         self.count(id, section.item.step, bits & (DESTROY | CREATE) != 0);
-        let read = section.bytes.clone().map(|bytes| read_state(id, bits, bytes));
+        let read = section
+            .bytes
+            .clone()
+            .map(|bytes| read_state(id, bits, bytes));
         let Some(Ok((write, generation))) = read else {
             self.lose_state(segment, section);
             // A compaction mark alone is no loss: the log is only longer.
@@ -173,9 +213,14 @@ impl Replay {
             }
             return;
         };
-        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
         if write.destroy {
-            let tombstone = Tombstone { generation: group.generation, until: segment };
+            let tombstone = Tombstone {
+                generation: group.generation,
+                until: segment,
+            };
             self.record.tombstones.insert(id, tombstone);
             group.generation = 0;
             self.vote_lost.remove(&id);
@@ -191,7 +236,12 @@ impl Replay {
             group.extents.clear(&mut self.live);
         }
         if let Some(meta) = &write.snapshot {
-            fill_hole(group, meta.last.index.next(), meta.last.term, &mut self.live);
+            fill_hole(
+                group,
+                meta.last.index.next(),
+                meta.last.term,
+                &mut self.live,
+            );
         }
         group.image.apply(&write);
         group.extents.compact(group.image.first(), &mut self.live);
@@ -200,19 +250,30 @@ impl Replay {
     fn entries(&mut self, segment: u64, span: &Span, section: &Section<'_>) {
         let id = section.item.group;
         self.count(id, section.item.step, false);
-        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
         fill_hole(group, span.first, span.prev_term, &mut self.live);
         append_ids(group, id, span.first..span.end(), span.term);
         group.extents.truncate(span.first, &mut self.live);
         match section.bytes {
-            Some(_) => group.extents.append(extent(segment, span, section), &mut self.live),
+            Some(_) => group
+                .extents
+                .append(extent(segment, span, section), &mut self.live),
             None => self.lose_entries(segment, span, section),
         }
     }
 
     fn lose_entries(&mut self, segment: u64, span: &Span, section: &Section<'_>) {
-        let what = Lost::Entries { group: section.item.group, range: span.first..span.end() };
-        self.damage.push(Damage { segment, offset: section.offset, what });
+        let what = Lost::Entries {
+            group: section.item.group,
+            range: span.first..span.end(),
+        };
+        self.damage.push(Damage {
+            segment,
+            offset: section.offset,
+            what,
+        });
     }
 
     fn relocated(&mut self, segment: u64, span: &Span, generation: u64, section: &Section<'_>) {
@@ -220,8 +281,15 @@ impl Replay {
             self.lose_entries(segment, span, section);
             return;
         }
-        let Some(group) = self.groups.get_mut(&section.item.group) else { return };
-        relocate(group, generation, extent(segment, span, section), &mut self.live);
+        let Some(group) = self.groups.get_mut(&section.item.group) else {
+            return;
+        };
+        relocate(
+            group,
+            generation,
+            extent(segment, span, section),
+            &mut self.live,
+        );
     }
 
     /// What the lost frames leave unknown, written into the groups' health: called once, at the
@@ -240,14 +308,22 @@ impl Replay {
 
 /// The extent that a section is.
 pub(crate) fn extent(segment: u64, span: &Span, section: &Section<'_>) -> Extent {
-    let Section { item, offset, seed, .. } = section;
-    Extent { seed: *seed, crc: item.crc, ..Extent::new(span, segment, *offset, item.bytes) }
+    let Section {
+        item, offset, seed, ..
+    } = section;
+    Extent {
+        seed: *seed,
+        crc: item.crc,
+        ..Extent::new(span, segment, *offset, item.bytes)
+    }
 }
 
 /// Entries of a log stand there too now, if they are still the log's.
 fn relocate(group: &mut Group, generation: u64, extent: Extent, live: &mut Live) {
     let log = group.image.first()..group.image.last().index.next();
-    let Some(extent) = extent.clip(&log) else { return };
+    let Some(extent) = extent.clip(&log) else {
+        return;
+    };
     let agrees = |index| group.image.term(index) == Ok(extent.term);
     if generation == group.generation && agrees(extent.first) && agrees(extent.end().prev()) {
         group.extents.relocate(extent, live);
@@ -264,7 +340,9 @@ fn place_range(
     live: &mut Live,
     image: &GroupImage,
 ) {
-    let known = known.iter().filter(|extent| extent.segment == segment && extent.bytes > 0);
+    let known = known
+        .iter()
+        .filter(|extent| extent.segment == segment && extent.bytes > 0);
     for extent in known.filter_map(|extent| extent.clip(range)) {
         extents.append(extent, live);
     }
@@ -273,7 +351,12 @@ fn place_range(
         while next < hole.end {
             let count = u32::try_from(hole.end.since(next)).unwrap_or(u32::MAX);
             let term = image.term(next).unwrap_or(Term::ZERO);
-            let span = Span { first: next, count, term, prev_term: Term::ZERO };
+            let span = Span {
+                first: next,
+                count,
+                term,
+                prev_term: Term::ZERO,
+            };
             extents.relocate(Extent::new(&span, segment, 0, 0), live);
             next = span.end();
         }
@@ -283,9 +366,16 @@ fn place_range(
 fn append_ids(group: &mut Group, id: GroupId, range: Range<LogIndex>, term: Term) {
     let first = range.start.max(group.image.first());
     let append = (first.0..range.end.0)
-        .map(|index| Entry { id: LogId::new(term, LogIndex(index)), ..Entry::default() })
+        .map(|index| Entry {
+            id: LogId::new(term, LogIndex(index)),
+            ..Entry::default()
+        })
         .collect();
-    group.image.apply(&GroupWrite { group: id, append, ..GroupWrite::default() });
+    group.image.apply(&GroupWrite {
+        group: id,
+        append,
+        ..GroupWrite::default()
+    });
 }
 
 /// Before entries that begin at `first`, behind one of `prev_term`: makes up for what a lost
@@ -299,7 +389,13 @@ fn fill_hole(group: &mut Group, first: LogIndex, prev_term: Term, live: &mut Liv
     let from = match group.image.term(before) {
         // By Log Matching, what stands before is the log that these entries continue.
         Ok(term) if term == prev_term => return,
-        Ok(_) => group.image.hard_state().commit.next().max(begin).min(before),
+        Ok(_) => group
+            .image
+            .hard_state()
+            .commit
+            .next()
+            .max(begin)
+            .min(before),
         Err(_) => group.image.last().index.next(),
     };
     if first.since(from) > HOLE_MAX {

@@ -21,7 +21,7 @@ use crate::rules::{Rule, holds};
 use crate::segment::checkpoint::Predecessor;
 use crate::segment::header::{file_name, parse_file_name};
 use crate::sites::SYNC_OPEN;
-use crate::slot::{SLOT_FILE, Slot};
+use crate::slot::SLOT_FILE;
 use crate::state::{End, Segment, State};
 use crate::writer::Writer;
 
@@ -68,15 +68,18 @@ pub(crate) fn begin(
             .map_err(io_error("write", &path))?;
     }
     remove_unneeded(vfs, dir, &numbers, &state)?;
-    Ok(Begun { state, writer, preparer, report })
+    Ok(Begun {
+        state,
+        writer,
+        preparer,
+        report,
+    })
 }
 
-fn refuse_ambiguous(
-    dir: &Path,
-    found: &Recovered,
-    options: &Options,
-) -> Result<(), StorageError> {
-    let TailEnd::Ambiguous { segment, offset } = found.report.tail else { return Ok(()) };
+fn refuse_ambiguous(dir: &Path, found: &Recovered, options: &Options) -> Result<(), StorageError> {
+    let TailEnd::Ambiguous { segment, offset } = found.report.tail else {
+        return Ok(());
+    };
     if options.ambiguous_tail == AmbiguousTail::KeepPrefix {
         return Ok(());
     }
@@ -106,7 +109,10 @@ fn open_slot(vfs: &dyn Vfs, dir: &Path) -> Result<Arc<dyn VfsFile>, StorageError
 
 fn list_numbers(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<u64>, StorageError> {
     let names = vfs.list(dir).map_err(io_error("list", dir))?;
-    let mut numbers: Vec<_> = names.iter().filter_map(|name| parse_file_name(name)).collect();
+    let mut numbers: Vec<_> = names
+        .iter()
+        .filter_map(|name| parse_file_name(name))
+        .collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
@@ -124,9 +130,15 @@ fn remove_spares(vfs: &dyn Vfs, dir: &Path) -> Result<(), StorageError> {
 fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
     let mut segments = BTreeMap::new();
     for part in &found.parts {
-        let Some(file) = found.files.get(&part.number) else { continue };
+        let Some(file) = found.files.get(&part.number) else {
+            continue;
+        };
         let end = part.end.unwrap_or(0);
-        let file = Segment { header: file.header, file: Arc::clone(&file.file), end };
+        let file = Segment {
+            header: file.header,
+            file: Arc::clone(&file.file),
+            end,
+        };
         segments.insert(part.number, file);
     }
     // Nothing of a segment that is not proven at all is kept.
@@ -143,7 +155,10 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
         segments,
         live: found.replay.live.clone(),
         sections: 0,
-        end: End { lsn: found.lsn_max, chain: found.proven.map_or(0, |proven| proven.chain) },
+        end: End {
+            lsn: found.lsn_max,
+            chain: found.proven.map_or(0, |proven| proven.chain),
+        },
         durable_lsn: found.proven.map_or(0, |proven| proven.lsn),
         fill: Fill::default(),
         in_flight: None,
@@ -167,7 +182,11 @@ fn ready_segments(found: &Recovered, uuid: StoreUuid, options: &Options) -> VecD
         let mut scan = Scan::new(file.file.as_ref(), uuid, header);
         let end = u64::from(header.page_bytes);
         if *number > newest && fits && complete && scan.is_blank(end, header.capacity) {
-            ready.push_back(Segment { header, file: Arc::clone(&file.file), end });
+            ready.push_back(Segment {
+                header,
+                file: Arc::clone(&file.file),
+                end,
+            });
         }
     }
     ready
@@ -180,10 +199,16 @@ fn continues(found: &Recovered, state: &mut State, options: &Options) -> bool {
     let Some(file) = file.filter(|file| file.header.page_bytes == options.page_bytes) else {
         return false;
     };
-    let segment =
-        Segment { header: file.header, file: Arc::clone(&file.file), end: last.end };
+    let segment = Segment {
+        header: file.header,
+        file: Arc::clone(&file.file),
+        end: last.end,
+    };
     state.segments.insert(last.segment, segment);
-    state.end = End { lsn: last.lsn, chain: last.chain };
+    state.end = End {
+        lsn: last.lsn,
+        chain: last.chain,
+    };
     adopt_groups(found, state);
     state.sections = 0;
     for group in state.groups.values() {
@@ -215,8 +240,12 @@ fn open_fresh(
 ) -> Result<(), StorageError> {
     adopt_groups(found, state);
     let fill = unproven_entries(dir, found, state)?;
-    let need = state.opening_bytes(&fill, 0);
-    while state.ready.front().is_some_and(|ready| ready.header.capacity < need) {
+    let need = state.opening_bytes(&fill);
+    while state
+        .ready
+        .front()
+        .is_some_and(|ready| ready.header.capacity < need)
+    {
         state.ready.pop_front();
     }
     let next = match state.ready.pop_front() {
@@ -238,7 +267,8 @@ fn open_fresh(
     let Some((file, offset, bytes)) = state.open_segment(next, predecessor, fill) else {
         return Ok(());
     };
-    file.write_at(offset, &bytes).map_err(io_error("write", &path))?;
+    file.write_at(offset, &bytes)
+        .map_err(io_error("write", &path))?;
     file.sync_data(SYNC_OPEN).map_err(io_error("sync", &path))?;
     state.durable_lsn = state.end.lsn;
     let gone: Vec<u64> = state.live.keys().copied().collect();
@@ -251,19 +281,19 @@ fn open_fresh(
 }
 
 /// The entries of frames that are not proven durable, to be written again.
-fn unproven_entries(
-    dir: &Path,
-    found: &Recovered,
-    state: &State,
-) -> Result<Fill, StorageError> {
+fn unproven_entries(dir: &Path, found: &Recovered, state: &State) -> Result<Fill, StorageError> {
     let mut fill = Fill::default();
-    let (segment, end) = found.proven.map_or((0, 0), |proven| (proven.segment, proven.end));
+    let (segment, end) = found
+        .proven
+        .map_or((0, 0), |proven| (proven.segment, proven.end));
     for (id, group) in &state.groups {
         for extent in group.extents.iter() {
             if (extent.segment, extent.offset) < (segment, end) {
                 continue;
             }
-            let Some(file) = found.files.get(&extent.segment) else { continue };
+            let Some(file) = found.files.get(&extent.segment) else {
+                continue;
+            };
             let path = dir.join(file_name(extent.segment));
             let section = read_raw(file.file.as_ref(), extent).map_err(|error| match error {
                 LogError::Io { reason } => {
@@ -289,7 +319,10 @@ fn remove_unneeded(
     state: &State,
 ) -> Result<(), StorageError> {
     for number in numbers {
-        let ready = state.ready.iter().any(|ready| ready.header.id.number == *number);
+        let ready = state
+            .ready
+            .iter()
+            .any(|ready| ready.header.id.number == *number);
         if ready || state.segments.contains_key(number) {
             continue;
         }

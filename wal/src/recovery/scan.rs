@@ -13,13 +13,15 @@ use crate::segment::format::{
 use crate::segment::header::SegmentHeader;
 
 /// How much is read at once, in bytes.
-const WINDOW_BYTES: u64 = 256 * 1024;
+const WINDOW_BYTES: u64 = 64 * 1024;
 /// What a disk writes whole, in bytes.
 const SECTOR_BYTES: usize = 512;
 /// What unreadable sectors are taken for: no zeros, and no frame.
 const UNREADABLE: u8 = 0xa5;
 /// So many zeros at the end of a sector are a trace of what stood there before.
 const TEAR_ZEROS: usize = 4;
+
+const ZEROS: [u8; 4096] = [0; 4096];
 
 /// A file, read in windows. Sectors that the disk will not give are filled with garbage.
 #[derive(Debug)]
@@ -28,29 +30,40 @@ struct Window<'a> {
     len: u64,
     start: u64,
     buffer: Vec<u8>,
+    /// How much of the buffer counts.
+    filled: usize,
 }
 
 impl Window<'_> {
     fn get(&mut self, offset: u64, len: u64) -> &[u8] {
         let end = (offset + len).min(self.len).max(offset);
-        if offset < self.start || end > self.start + self.buffer.len() as u64 {
+        if offset < self.start || end > self.start + self.filled as u64 {
             let until = (offset + len.max(WINDOW_BYTES)).min(self.len);
             self.load(offset, until.max(offset));
         }
         let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
-        let to = usize::try_from(end - self.start).unwrap_or(usize::MAX);
+        let to = usize::try_from(end - self.start)
+            .unwrap_or(usize::MAX)
+            .min(self.filled);
         self.buffer.get(from..to).unwrap_or_default()
     }
 
     fn load(&mut self, offset: u64, until: u64) {
+        let count = (until - offset) as usize;
+        if self.buffer.len() < count {
+            self.buffer = vec![0; count];
+        }
         self.start = offset;
-        self.buffer.clear();
-        self.buffer.resize((until - offset) as usize, 0);
-        if self.file.read_at(offset, &mut self.buffer).is_ok() {
+        self.filled = count;
+        let Some(buffer) = self.buffer.get_mut(..count) else {
+            return;
+        };
+        if let Ok(read) = self.file.read_at(offset, buffer) {
+            self.filled = read;
             return;
         }
         let mut at = offset;
-        for sector in self.buffer.chunks_mut(SECTOR_BYTES) {
+        for sector in buffer.chunks_mut(SECTOR_BYTES) {
             if self.file.read_at(at, sector).is_err() {
                 sector.fill(UNREADABLE);
             }
@@ -158,13 +171,18 @@ impl Expect {
     fn allows(&self, frame: &Frame) -> bool {
         let lsn = frame.header.lsn;
         let opens = frame.header.kind == FrameKind::Open;
-        let in_order = self.lsn.is_none_or(|next| lsn == next || (opens && lsn > next));
+        let in_order = self
+            .lsn
+            .is_none_or(|next| lsn == next || (opens && lsn > next));
         let chained = self.chain.is_none_or(|chain| chain == frame.header.chain);
         in_order && (chained || !holds(Rule::Chain))
     }
 
     fn after(frame: &Frame) -> Self {
-        Self { lsn: Some(frame.header.lsn + 1), chain: Some(frame.chain) }
+        Self {
+            lsn: Some(frame.header.lsn + 1),
+            chain: Some(frame.chain),
+        }
     }
 }
 
@@ -179,7 +197,17 @@ pub(crate) struct Scan<'a> {
 impl<'a> Scan<'a> {
     pub(crate) fn new(file: &'a dyn VfsFile, uuid: StoreUuid, header: SegmentHeader) -> Self {
         let len = file.len().unwrap_or(0).min(header.capacity);
-        Self { window: Window { file, len, start: 0, buffer: Vec::new() }, uuid, header }
+        Self {
+            window: Window {
+                file,
+                len,
+                start: 0,
+                buffer: Vec::new(),
+                filled: 0,
+            },
+            uuid,
+            header,
+        }
     }
 
     const fn page(&self) -> u64 {
@@ -191,8 +219,13 @@ impl<'a> Scan<'a> {
         let blank = bytes.iter().all(|byte| *byte == 0);
         // The header's checksum is written last: without its last byte, the sector is torn.
         let torn = blank || bytes.last().is_none_or(|byte| *byte == 0);
-        let nothing = Look::Nothing { blank, torn: torn || !self.header.zeroed };
-        let Ok((header, chain)) = FrameHeader::decode(bytes, self.uuid) else { return nothing };
+        let nothing = Look::Nothing {
+            blank,
+            torn: torn || !self.header.zeroed,
+        };
+        let Ok((header, chain)) = FrameHeader::decode(bytes, self.uuid) else {
+            return nothing;
+        };
         let bytes = header.frame_bytes(self.header.page_bytes);
         let misplaced = header.id != self.header.id || header.offset != offset;
         if misplaced || offset + bytes > self.header.capacity {
@@ -225,9 +258,19 @@ impl<'a> Scan<'a> {
             bad.push(!sound);
             torn |= !sound && (!zeroed || is_torn(content, &range));
         }
-        let body = content.get(FRAME_HEADER_BYTES..body_end).unwrap_or_default();
+        let body = content
+            .get(FRAME_HEADER_BYTES..body_end)
+            .unwrap_or_default();
         let body = Bytes::copy_from_slice(body);
-        Look::Frame(Frame { header, chain, items, body, bad, torn, end })
+        Look::Frame(Frame {
+            header,
+            chain,
+            items,
+            body,
+            bad,
+            torn,
+            end,
+        })
     }
 
     /// Tells `visit` of every frame and gap from the first frame to `limit`, which is the
@@ -240,7 +283,9 @@ impl<'a> Scan<'a> {
     ) -> Expect {
         let mut expect = expect;
         let mut offset = self.page();
-        let end = limit.unwrap_or(self.header.capacity).min(self.header.capacity);
+        let end = limit
+            .unwrap_or(self.header.capacity)
+            .min(self.header.capacity);
         while offset < end {
             let (blank, torn) = match self.look(offset) {
                 Look::Frame(frame) if expect.allows(&frame) => {
@@ -255,17 +300,26 @@ impl<'a> Scan<'a> {
                 Look::Frame(frame) => (false, frame.torn),
                 Look::Nothing { blank, torn } => (blank, torn),
             };
-            let next = self.find(offset + self.page(), end, expect.lsn);
-            if next.is_none() && blank && limit.is_none() && self.is_blank(offset, end) {
+            if blank && limit.is_none() && self.is_blank(offset, end) {
                 return expect;
             }
+            let next = self.find(offset + self.page(), end, expect.lsn);
             let until = next.map_or(end, |(at, _)| at);
             let next_lsn = next.map(|(_, lsn)| lsn);
-            let gap = Gap { offset, until, lsn: expect.lsn, next_lsn, torn };
+            let gap = Gap {
+                offset,
+                until,
+                lsn: expect.lsn,
+                next_lsn,
+                torn,
+            };
             if visit(Event::Gap(gap)).is_break() {
                 return expect;
             }
-            expect = Expect { lsn: next_lsn.or(expect.lsn), chain: None };
+            expect = Expect {
+                lsn: next_lsn.or(expect.lsn),
+                chain: None,
+            };
             offset = until;
         }
         expect
@@ -293,15 +347,21 @@ impl<'a> Scan<'a> {
 
     /// Behind the last byte from `offset` to `end` that is not zero.
     pub(crate) fn written_until(&mut self, offset: u64, end: u64) -> u64 {
-        let mut at = offset;
-        let mut last = offset;
+        let (mut at, mut last) = (offset, offset);
         while at < end {
             let count = WINDOW_BYTES.min(end - at);
-            let bytes = self.window.get(at, count);
-            if let Some(position) = bytes.iter().rposition(|byte| *byte != 0) {
-                last = at + position as u64 + 1;
+            for block in self.window.get(at, count).chunks(ZEROS.len()) {
+                // Whole blocks are compared at once: most of a segment is zeros.
+                if ZEROS.get(..block.len()) != Some(block) {
+                    let position = block.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+                    last = at + position as u64 + 1;
+                }
+                at += block.len() as u64;
             }
-            at += count;
+            at = at.max(last);
+            if self.window.get(at, 1).is_empty() {
+                break;
+            }
         }
         last
     }
@@ -314,7 +374,10 @@ fn is_torn(content: &[u8], range: &Range<usize>) -> bool {
     while start < range.end {
         let end = ((start / SECTOR_BYTES + 1) * SECTOR_BYTES).min(range.end);
         let from = end.saturating_sub(TEAR_ZEROS).max(start);
-        if content.get(from..end).is_none_or(|tail| tail.iter().all(|byte| *byte == 0)) {
+        if content
+            .get(from..end)
+            .is_none_or(|tail| tail.iter().all(|byte| *byte == 0))
+        {
             return true;
         }
         start = end;

@@ -50,12 +50,25 @@ impl fmt::Display for Damage {
         write!(f, "segment {} at byte {}: ", self.segment, self.offset)?;
         match &self.what {
             Lost::Entries { group, range } => {
-                write!(f, "group {group}, entries {} to {}", range.start, range.end.prev())
+                write!(
+                    f,
+                    "group {group}, entries {} to {}",
+                    range.start,
+                    range.end.prev()
+                )
             }
             Lost::State { group } => write!(f, "group {group}, state"),
-            Lost::Frames { first_lsn, next_lsn } => {
+            Lost::Frames {
+                first_lsn,
+                next_lsn,
+            } => {
                 let name = |lsn: &Option<u64>| lsn.map_or("?".to_owned(), |lsn| lsn.to_string());
-                write!(f, "frames from {} to before {}", name(first_lsn), name(next_lsn))
+                write!(
+                    f,
+                    "frames from {} to before {}",
+                    name(first_lsn),
+                    name(next_lsn)
+                )
             }
             Lost::SegmentHeader => f.write_str("segment header"),
             Lost::Footer => f.write_str("footer"),

@@ -5,15 +5,13 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use raftwerk_raft::codec::wire::{Reader, put_bytes, put_flag, put_log_id, put_varint};
-use raftwerk_raft::codec::{
-    DecodeError, encode_hard_state, encode_snapshot_meta, read_hard_state, read_snapshot_meta,
-};
-use raftwerk_raft::{GroupId, GroupState, LogHealth, LogId, LogIndex};
+use raftwerk_raft::codec::{DecodeError, encode_hard_state, read_hard_state};
+use raftwerk_raft::{GroupId, GroupState, LogHealth, LogId, LogIndex, SnapshotMeta};
 use raftwerk_storage::TermRuns;
 use raftwerk_storage::image::GroupImage;
 
 use crate::index::Extents;
-use crate::record::own;
+use crate::record::{own, put_snapshot, read_snapshot};
 
 /// The end of what a segment continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +47,11 @@ pub(crate) struct LogRecord {
 impl LogRecord {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_flag(out, self.predecessor.is_some());
-        let Predecessor { segment, end, lsn } =
-            self.predecessor.unwrap_or(Predecessor { segment: 0, end: 0, lsn: 0 });
+        let Predecessor { segment, end, lsn } = self.predecessor.unwrap_or(Predecessor {
+            segment: 0,
+            end: 0,
+            lsn: 0,
+        });
         for value in [segment, end, lsn, self.next_generation] {
             put_varint(out, value);
         }
@@ -76,7 +77,13 @@ impl LogRecord {
             let tombstones = reader.list(3, |reader| {
                 let group = GroupId(reader.varint()?);
                 let generation = reader.varint()?;
-                Ok((group, Tombstone { generation, until: reader.varint()? }))
+                Ok((
+                    group,
+                    Tombstone {
+                        generation,
+                        until: reader.varint()?,
+                    },
+                ))
             })?;
             Ok(Self {
                 predecessor: present.then_some(predecessor),
@@ -102,17 +109,12 @@ pub(crate) struct GroupCheckpoint {
     pub(crate) ranges: Vec<(u64, Range<LogIndex>)>,
 }
 
-pub(crate) fn put_group(
-    image: &GroupImage,
-    generation: u64,
-    extents: &Extents,
-    out: &mut Vec<u8>,
-) {
+pub(crate) fn put_group(image: &GroupImage, generation: u64, extents: &Extents, out: &mut Vec<u8>) {
     put_varint(out, generation);
     encode_hard_state(&image.hard_state(), out);
     put_flag(out, image.snapshot().is_some());
     if let Some(meta) = image.snapshot() {
-        encode_snapshot_meta(meta, out);
+        put_snapshot(meta, out);
     }
     let terms = image.terms();
     put_log_id(out, terms.base());
@@ -151,18 +153,25 @@ fn read_range(reader: &mut Reader) -> Result<Range<LogIndex>, DecodeError> {
 
 /// At most how long [`put_group`] makes it, in bytes.
 pub(crate) fn group_bytes_max(image: &GroupImage, ranges: usize) -> u64 {
-    let snapshot = image.snapshot().map_or(0, |meta| {
-        let conf = &meta.conf_state;
-        let nodes = conf.voters.len()
-            + conf.learners.len()
-            + conf.voters_outgoing.len()
-            + conf.learners_next.len();
-        64 + 10 * nodes + meta.context.len()
-    });
-    let meta: usize = image.meta().iter().map(|(name, value)| 10 + name.len() + value.len()).sum();
+    let snapshot = image.snapshot().map_or(0, snapshot_bytes_max);
+    let meta: usize = image
+        .meta()
+        .iter()
+        .map(|(name, value)| 10 + name.len() + value.len())
+        .sum();
     let changes = image.terms().changes().count();
     let lists = changes * 20 + (ranges + 1) * 30 + image.health().faulty.len() * 20;
     (160 + snapshot + meta + lists) as u64
+}
+
+/// At most how long a snapshot's record is, in bytes.
+pub(crate) fn snapshot_bytes_max(meta: &SnapshotMeta) -> usize {
+    let conf = &meta.conf_state;
+    let nodes = conf.voters.len()
+        + conf.learners.len()
+        + conf.voters_outgoing.len()
+        + conf.learners_next.len();
+    64 + 10 * nodes + meta.context.len()
 }
 
 pub(crate) fn read_group(section: Bytes) -> Result<GroupCheckpoint, DecodeError> {
@@ -171,9 +180,7 @@ pub(crate) fn read_group(section: Bytes) -> Result<GroupCheckpoint, DecodeError>
         let hard_state = read_hard_state(reader)?;
         let mut snapshot = None;
         if reader.flag()? {
-            let mut meta = read_snapshot_meta(reader)?;
-            meta.context = own(&meta.context);
-            snapshot = Some(meta);
+            snapshot = Some(read_snapshot(reader)?);
         }
         let base = reader.log_id()?;
         let last = reader.index()?;
@@ -182,7 +189,9 @@ pub(crate) fn read_group(section: Bytes) -> Result<GroupCheckpoint, DecodeError>
             let segment = reader.varint()?;
             Ok((segment, read_range(reader)?))
         })?;
-        let meta = reader.list(2, |reader| Ok((own(&reader.bytes()?), own(&reader.bytes()?))))?;
+        let meta = reader.list(2, |reader| {
+            Ok((own(&reader.bytes()?), own(&reader.bytes()?)))
+        })?;
         let vote_unknown = reader.flag()?;
         let faulty = reader.list(2, read_range)?;
         let terms = read_terms(base, last, &changes);
@@ -192,11 +201,19 @@ pub(crate) fn read_group(section: Bytes) -> Result<GroupCheckpoint, DecodeError>
             first: terms.first(),
             last: terms.last(),
             meta,
-            health: LogHealth { faulty, vote_unknown },
+            health: LogHealth {
+                faulty,
+                vote_unknown,
+            },
         };
-        let image = GroupImage::from_parts(state, terms)
-            .map_err(|_| DecodeError::Invalid { reason: "group contradicts itself" })?;
-        Ok(GroupCheckpoint { image, generation, ranges })
+        let image = GroupImage::from_parts(state, terms).map_err(|_| DecodeError::Invalid {
+            reason: "group contradicts itself",
+        })?;
+        Ok(GroupCheckpoint {
+            image,
+            generation,
+            ranges,
+        })
     })
 }
 

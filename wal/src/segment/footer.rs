@@ -20,7 +20,10 @@ pub(crate) fn put_successor(id: SegmentId, out: &mut Vec<u8>) {
 
 pub(crate) fn read_successor(section: Bytes) -> Result<SegmentId, DecodeError> {
     Reader::whole(section, |reader| {
-        Ok(SegmentId { number: reader.varint()?, life: reader.varint()? })
+        Ok(SegmentId {
+            number: reader.varint()?,
+            life: reader.varint()?,
+        })
     })
 }
 
@@ -67,7 +70,11 @@ pub(crate) fn read_extents(section: Bytes, segment: u64) -> Result<Vec<Extent>, 
 /// An upper bound for the footer of a segment with so many sections of entries, in bytes.
 pub(crate) const fn footer_bytes_max(page_bytes: u32, sections: u64) -> u64 {
     let items = 1 + sections;
-    frame_bytes_max(page_bytes, items, 20 + sections * (EXTENT_BYTES_MAX + ITEM_BYTES_MAX as u64))
+    frame_bytes_max(
+        page_bytes,
+        items,
+        20 + sections * (EXTENT_BYTES_MAX + ITEM_BYTES_MAX as u64),
+    )
 }
 
 #[cfg(test)]
@@ -77,8 +84,17 @@ mod tests {
 
     #[test]
     fn extents_come_back() {
-        let span = Span { first: LogIndex(7), count: 9, term: Term(3), prev_term: Term(0) };
-        let whole = Extent { seed: 5, crc: 6, ..Extent::new(&span, 4, 512, 99) };
+        let span = Span {
+            first: LogIndex(7),
+            count: 9,
+            term: Term(3),
+            prev_term: Term(0),
+        };
+        let whole = Extent {
+            seed: 5,
+            crc: 6,
+            ..Extent::new(&span, 4, 512, 99)
+        };
         let part = whole.clip(&(LogIndex(9)..LogIndex(12))).unwrap();
         let mut out = Vec::new();
         put_extents([whole, part].iter(), &mut out);

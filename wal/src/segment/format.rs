@@ -87,10 +87,21 @@ impl FrameHeader {
         let mut out = Vec::with_capacity(FRAME_HEADER_BYTES);
         put_u32(&mut out, FRAME_MAGIC);
         put_u32(&mut out, u32::from(self.kind.code()));
-        for value in [self.id.number, self.id.life, self.offset, self.lsn, self.durable] {
+        for value in [
+            self.id.number,
+            self.id.life,
+            self.offset,
+            self.lsn,
+            self.durable,
+        ] {
             put_u64(&mut out, value);
         }
-        let sizes = [self.chain, self.items, self.directory_bytes, self.directory_crc];
+        let sizes = [
+            self.chain,
+            self.items,
+            self.directory_bytes,
+            self.directory_crc,
+        ];
         for value in sizes.into_iter().chain([self.body_bytes, 0, 0]) {
             put_u32(&mut out, value);
         }
@@ -103,18 +114,29 @@ impl FrameHeader {
     /// The header at the front of `bytes` and its checksum, if it is one of this log.
     pub(crate) fn decode(bytes: &[u8], uuid: StoreUuid) -> Result<(Self, u32), DecodeError> {
         if !bytes.starts_with(&FRAME_MAGIC.to_le_bytes()) {
-            return Err(DecodeError::Invalid { reason: "no frame begins here" });
+            return Err(DecodeError::Invalid {
+                reason: "no frame begins here",
+            });
         }
-        let covered = bytes.get(..FRAME_HEADER_BYTES - 4).ok_or(DecodeError::Truncated)?;
-        let crc_bytes = bytes.get(FRAME_HEADER_BYTES - 4..).and_then(<[u8]>::first_chunk);
+        let covered = bytes
+            .get(..FRAME_HEADER_BYTES - 4)
+            .ok_or(DecodeError::Truncated)?;
+        let crc_bytes = bytes
+            .get(FRAME_HEADER_BYTES - 4..)
+            .and_then(<[u8]>::first_chunk);
         let stored = u32::from_le_bytes(*crc_bytes.ok_or(DecodeError::Truncated)?);
         let mut reader = Reader::new(Bytes::copy_from_slice(covered));
         let _magic = reader.u32()?;
         let code = reader.u32()?;
         let kind = FrameKind::parse(code);
         let header = Self {
-            kind: kind.ok_or(DecodeError::Invalid { reason: "unknown kind of frame" })?,
-            id: SegmentId { number: reader.u64()?, life: reader.u64()? },
+            kind: kind.ok_or(DecodeError::Invalid {
+                reason: "unknown kind of frame",
+            })?,
+            id: SegmentId {
+                number: reader.u64()?,
+                life: reader.u64()?,
+            },
             offset: reader.u64()?,
             lsn: reader.u64()?,
             durable: reader.u64()?,
@@ -125,7 +147,9 @@ impl FrameHeader {
             body_bytes: reader.u32()?,
         };
         if stored != header.crc(uuid, covered) {
-            return Err(DecodeError::Invalid { reason: "checksum of a frame's header" });
+            return Err(DecodeError::Invalid {
+                reason: "checksum of a frame's header",
+            });
         }
         Ok((header, stored))
     }
@@ -167,10 +191,7 @@ pub(crate) enum ItemKind {
     Entries(Span),
     /// Entries that stand in the log already and now stand here too: truncates nothing, is
     /// ignored where the log has another term, or the group another generation.
-    Relocated {
-        span: Span,
-        generation: u64,
-    },
+    Relocated { span: Span, generation: u64 },
     /// Everything but entries; the bits are those of [`crate::record`].
     State(u8),
     /// A group as a segment finds it.
@@ -196,7 +217,12 @@ impl Span {
     }
 
     fn put(&self, out: &mut Vec<u8>) {
-        for value in [self.first.0, u64::from(self.count), self.term.0, self.prev_term.0] {
+        for value in [
+            self.first.0,
+            u64::from(self.count),
+            self.term.0,
+            self.prev_term.0,
+        ] {
             put_varint(out, value);
         }
     }
@@ -224,7 +250,13 @@ pub(crate) struct Item {
 
 impl Item {
     pub(crate) const fn new(group: GroupId, step: u64, kind: ItemKind, bytes: u32) -> Self {
-        Self { group, step, kind, bytes, crc: 0 }
+        Self {
+            group,
+            step,
+            kind,
+            bytes,
+            crc: 0,
+        }
     }
 
     fn put(&self, out: &mut Vec<u8>) {
@@ -259,14 +291,28 @@ impl Item {
         let kind = match code {
             0 => ItemKind::Log,
             1 => ItemKind::Entries(Span::read(reader)?),
-            2 => ItemKind::Relocated { span: Span::read(reader)?, generation: reader.varint()? },
+            2 => ItemKind::Relocated {
+                span: Span::read(reader)?,
+                generation: reader.varint()?,
+            },
             3 => ItemKind::State(reader.u8()?),
             4 => ItemKind::Checkpoint,
             5 => ItemKind::Extents,
-            found => return Err(DecodeError::Tag { what: "kind of item", found }),
+            found => {
+                return Err(DecodeError::Tag {
+                    what: "kind of item",
+                    found,
+                });
+            }
         };
         let bytes = narrow(reader.varint()?)?;
-        Ok(Self { group, step, kind, bytes, crc: reader.u32()? })
+        Ok(Self {
+            group,
+            step,
+            kind,
+            bytes,
+            crc: reader.u32()?,
+        })
     }
 }
 
@@ -335,18 +381,21 @@ impl Place {
     }
 }
 
-/// Fills in the checksums of `items`, whose sections are `body` from `offset` on.
-pub(crate) fn sum_sections(place: &Place, offset: u32, items: &mut [Item], body: &[u8]) {
+/// Fills in the checksums of `items`, whose sections are `sections`: what stands in the body
+/// from `offset` on.
+pub(crate) fn sum_sections(place: &Place, offset: u32, items: &mut [Item], sections: &[u8]) {
     let seed = place.seed();
-    let mut offset = offset;
+    let mut start = 0u32;
     for item in items {
-        let end = offset + item.bytes;
-        let section = body.get(offset as usize..end as usize).unwrap_or_default();
+        let end = start + item.bytes;
+        let section = sections
+            .get(start as usize..end as usize)
+            .unwrap_or_default();
         debug_assert_eq!(section.len(), item.bytes as usize);
-        item.crc = section_crc(section_seed(seed, offset), section);
-        offset = end;
+        item.crc = section_crc(section_seed(seed, offset + start), section);
+        start = end;
     }
-    debug_assert_eq!(offset as usize, body.len());
+    debug_assert_eq!(start as usize, sections.len());
 }
 
 /// Makes a frame of items whose checksums are filled in: its bytes, and its header's checksum.
@@ -387,7 +436,9 @@ pub(crate) fn read_directory(
 ) -> Result<Vec<Item>, DecodeError> {
     let crc = directory_crc(header.seed(uuid), directory);
     if crc != header.directory_crc && holds(Rule::DirectoryChecksum) {
-        return Err(DecodeError::Invalid { reason: "checksum of a frame's directory" });
+        return Err(DecodeError::Invalid {
+            reason: "checksum of a frame's directory",
+        });
     }
     let mut reader = Reader::new(Bytes::copy_from_slice(directory));
     let mut items = Vec::with_capacity((header.items as usize).min(directory.len() / 8));
@@ -399,7 +450,9 @@ pub(crate) fn read_directory(
     }
     reader.end()?;
     if bytes != u64::from(header.body_bytes) {
-        return Err(DecodeError::Invalid { reason: "sections do not fill the body" });
+        return Err(DecodeError::Invalid {
+            reason: "sections do not fill the body",
+        });
     }
     Ok(items)
 }
@@ -411,15 +464,22 @@ mod tests {
     fn sample() -> (Place, Vec<Item>, Vec<u8>) {
         let place = Place {
             uuid: StoreUuid([3; 16]),
-            id: SegmentId { number: 4, life: 99 },
+            id: SegmentId {
+                number: 4,
+                life: 99,
+            },
             page_bytes: 512,
             offset: 1024,
             lsn: 17,
             durable: 16,
             chain: 0xdead_beef,
         };
-        let span =
-            Span { first: LogIndex(5), count: 2, term: Term(3), prev_term: Term(2) };
+        let span = Span {
+            first: LogIndex(5),
+            count: 2,
+            term: Term(3),
+            prev_term: Term(2),
+        };
         let items = vec![
             Item::new(GroupId(1), 8, ItemKind::Entries(span), 6),
             Item::new(GroupId(300), 1, ItemKind::State(5), 4),
@@ -442,9 +502,15 @@ mod tests {
         assert_eq!((header.lsn, header.durable, chain), (17, 16, sealed_chain));
         let start = FRAME_HEADER_BYTES + header.body_bytes as usize;
         let end = start + header.directory_bytes as usize;
-        assert_eq!(read_directory(&header, place.uuid, &bytes[start..end]).unwrap(), items);
+        assert_eq!(
+            read_directory(&header, place.uuid, &bytes[start..end]).unwrap(),
+            items
+        );
         let section = &bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + 6];
-        assert_eq!(items[0].crc, section_crc(section_seed(place.seed(), 0), section));
+        assert_eq!(
+            items[0].crc,
+            section_crc(section_seed(place.seed(), 0), section)
+        );
     }
 
     #[test]
@@ -456,8 +522,13 @@ mod tests {
         for bit in (0..FRAME_HEADER_BYTES * 8).chain(start * 8..end * 8) {
             let mut bytes = sealed.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let Ok((header, _)) = FrameHeader::decode(&bytes, place.uuid) else { continue };
-            assert!(read_directory(&header, place.uuid, &bytes[start..end]).is_err(), "bit {bit}");
+            let Ok((header, _)) = FrameHeader::decode(&bytes, place.uuid) else {
+                continue;
+            };
+            assert!(
+                read_directory(&header, place.uuid, &bytes[start..end]).is_err(),
+                "bit {bit}"
+            );
         }
     }
 
@@ -476,7 +547,10 @@ mod tests {
             term: Term(most),
             prev_term: Term(most),
         };
-        let kind = ItemKind::Relocated { span, generation: most };
+        let kind = ItemKind::Relocated {
+            span,
+            generation: most,
+        };
         let mut out = Vec::new();
         Item::new(GroupId(most), most, kind, u32::MAX).put(&mut out);
         assert!(out.len() <= ITEM_BYTES_MAX, "{}", out.len());

@@ -51,21 +51,34 @@ impl SegmentHeader {
         let covered = page.get(..HEADER_BYTES - 4).ok_or(DecodeError::Truncated)?;
         let mut reader = Reader::new(Bytes::copy_from_slice(page));
         if reader.take(MAGIC.len())? != MAGIC[..] || reader.u32()? != FORMAT_VERSION {
-            return Err(DecodeError::Invalid { reason: "not a segment of this version" });
+            return Err(DecodeError::Invalid {
+                reason: "not a segment of this version",
+            });
         }
         let page_bytes = reader.u32()?;
         let mut uuid = StoreUuid([0; 16]);
         uuid.0.copy_from_slice(&reader.take(16)?);
-        let id = SegmentId { number: reader.u64()?, life: reader.u64()? };
+        let id = SegmentId {
+            number: reader.u64()?,
+            life: reader.u64()?,
+        };
         let capacity = reader.u64()?;
         let zeroed = reader.u32()? == 1;
         let sound = (PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&page_bytes)
             && page_bytes.is_power_of_two()
             && reader.u32()? == crc32fast::hash(covered);
         if !sound {
-            return Err(DecodeError::Invalid { reason: "checksum of a segment's header" });
+            return Err(DecodeError::Invalid {
+                reason: "checksum of a segment's header",
+            });
         }
-        Ok(Self { uuid, id, page_bytes, zeroed, capacity })
+        Ok(Self {
+            uuid,
+            id,
+            page_bytes,
+            zeroed,
+            capacity,
+        })
     }
 }
 
@@ -89,7 +102,10 @@ mod tests {
     fn header_comes_back_and_any_flipped_bit_is_noticed() {
         let header = SegmentHeader {
             uuid: StoreUuid([7; 16]),
-            id: SegmentId { number: 9, life: 0x1234_5678_9abc },
+            id: SegmentId {
+                number: 9,
+                life: 0x1234_5678_9abc,
+            },
             page_bytes: 512,
             zeroed: true,
             capacity: 65_536,
@@ -107,7 +123,12 @@ mod tests {
     #[test]
     fn only_exact_names_are_segments() {
         assert_eq!(parse_file_name(&file_name(0x2a)), Some(0x2a));
-        for other in ["segment-2a.wal", "segment-000000000000002A.wal", "spare-1.tmp", "LOCK"] {
+        for other in [
+            "segment-2a.wal",
+            "segment-000000000000002A.wal",
+            "spare-1.tmp",
+            "LOCK",
+        ] {
             assert_eq!(parse_file_name(other), None, "{other}");
         }
     }
