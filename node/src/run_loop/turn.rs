@@ -302,3 +302,145 @@ impl Turn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use raftwerk_raft::{NodeId, Role};
+    use raftwerk_storage_mem::{MemLog, MemLogOptions};
+
+    use super::super::{Ask, Opening, open};
+    use super::*;
+    use crate::config::{GroupConfig, HostConfig};
+    use crate::mailbox::Mailbox;
+    use crate::member::Member;
+    use crate::oneshot::pending;
+    use crate::pool::Pool;
+    use crate::snapshot::SnapshotStore;
+    use crate::status::Shared;
+    use crate::{InMemory, InProcessNetwork, MemoryState};
+
+    struct Echo;
+
+    impl MemoryState for Echo {
+        fn apply(&mut self, data: &[u8]) -> bytes::Bytes {
+            bytes::Bytes::copy_from_slice(data)
+        }
+        fn save(&self) -> bytes::Bytes {
+            bytes::Bytes::new()
+        }
+        fn load(&mut self, _saved: &[u8]) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    /// A turn with single-member groups, driven by hand.
+    struct Bench {
+        turn: Turn,
+        mailbox: Arc<Mailbox>,
+        workers: Arc<Pool>,
+        shared: Vec<Arc<Shared>>,
+        _subscription: raftwerk_raft::Subscription,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new(groups: u64) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let config = HostConfig::new(NodeId(1), dir.path());
+            let mailbox = Arc::new(Mailbox::new(&config));
+            let storage: Arc<dyn Storage> =
+                Arc::new(MemLog::new(MemLogOptions::default()).unwrap());
+            let notify = Arc::clone(&mailbox);
+            let subscription = storage.on_durable(Box::new(move |mark| notify.durable(mark)));
+            let mut turn = Turn::new(Arc::clone(&storage), usize::MAX);
+            let vfs = Arc::clone(&config.vfs);
+            let store = Arc::new(SnapshotStore::new(vfs, dir.path().into(), None, 1));
+            let mut shared = Vec::new();
+            for group in (1..=groups).map(GroupId) {
+                shared.push(Arc::new(Shared::default()));
+                let opening = Opening {
+                    group,
+                    host: NodeId(1),
+                    config: GroupConfig::bootstrap(vec![Member::new(NodeId(1))]),
+                    seed: group.0,
+                    storage: Arc::clone(&storage),
+                    snapshots: Arc::clone(&store),
+                    transport: InProcessNetwork::new().join(NodeId(1)),
+                    mailbox: Arc::clone(&mailbox),
+                    shared: shared.last().map(Arc::clone).unwrap(),
+                };
+                let driver = open(opening, Box::new(InMemory::new(Echo))).unwrap();
+                let what = Reported::Open(Box::new(driver));
+                turn.handle(Event::Report(Report { group, what }));
+            }
+            let workers = Pool::start("test-apply", 1).unwrap();
+            Self {
+                turn,
+                mailbox,
+                workers,
+                shared,
+                _subscription: subscription,
+                _dir: dir,
+            }
+        }
+
+        /// One poll; the work for the state machines is handed out.
+        fn poll(&mut self) {
+            let mut effects = Vec::new();
+            self.turn.poll(&mut effects);
+            for effect in effects {
+                if let Effect::Apply { actor, job } = effect {
+                    actor.push(job, &self.workers);
+                }
+            }
+        }
+
+        /// Goes on until every group's status passes.
+        fn run_until(&mut self, passes: impl Fn(&crate::GroupStatus) -> bool) {
+            while !self.shared.iter().all(|shared| passes(&shared.status())) {
+                self.poll();
+                let mut events = Vec::new();
+                let deadline = Instant::now() + Duration::from_secs(10);
+                self.mailbox.take(Some(deadline), &mut events);
+                assert!(!events.is_empty(), "nothing happens any more");
+                events.into_iter().for_each(|event| self.turn.handle(event));
+                self.poll();
+            }
+        }
+
+        fn ask_all(&mut self, ask: impl Fn() -> Ask) {
+            for group in (1..=self.shared.len() as u64).map(GroupId) {
+                let ask = ask();
+                self.turn.handle(Event::Request(Request { group, ask }));
+            }
+        }
+    }
+
+    #[test]
+    fn one_poll_makes_one_batch_of_what_all_groups_have_to_write() {
+        let mut bench = Bench::new(20);
+        bench.run_until(|status| status.applied.index.0 == 1);
+        bench.ask_all(|| Ask::Campaign);
+        bench.run_until(|status| status.role == Role::Leader && status.applied.index.0 == 2);
+        let before = bench.turn.last_ticket();
+        bench.ask_all(|| Ask::Propose {
+            data: "x".into(),
+            answer: pending().0,
+        });
+        bench.poll();
+        assert_eq!(bench.turn.last_ticket().0, before.0 + 1);
+        bench.run_until(|status| status.applied.index.0 == 3);
+    }
+
+    #[test]
+    fn turn_without_events_has_nothing_to_do() {
+        let mut bench = Bench::new(3);
+        bench.run_until(|status| status.applied.index.0 == 1);
+        assert!(!bench.turn.is_ready());
+        let before = bench.turn.last_ticket();
+        bench.poll();
+        assert_eq!(bench.turn.last_ticket(), before);
+    }
+}
