@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use raftwerk::raft::{GroupId, LogIndex, NodeId, Storage};
 use raftwerk::{
     Group, GroupConfig, GroupError, GroupEvent, Host, HostConfig, InMemory, InProcessNetwork,
-    Member, MemoryState, Start,
+    Member, MemoryState, ReadError, Start,
 };
 use raftwerk_storage_mem::{MemDisk, MemLog, MemLogOptions};
 
@@ -63,6 +63,7 @@ pub struct Cluster {
     pub nodes: BTreeMap<u64, Node>,
     pub disks: BTreeMap<u64, MemDisk>,
     pub config: GroupConfig,
+    pub options: MemLogOptions,
     dir: tempfile::TempDir,
 }
 
@@ -91,6 +92,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
             config,
+            options: MemLogOptions::default(),
             dir: tempfile::tempdir().unwrap(),
         }
     }
@@ -110,7 +112,7 @@ impl Cluster {
 
     fn try_boot_with(&mut self, id: u64, config: GroupConfig) -> Result<(), GroupError> {
         let disk = self.disks.entry(id).or_default();
-        let log = Arc::new(MemLog::open(disk, MemLogOptions::default()).unwrap());
+        let log = Arc::new(MemLog::open(disk, self.options.clone()).unwrap());
         let host = self.host(id, Arc::clone(&log) as Arc<dyn Storage>);
         let seen = Seen::default();
         let machine = Box::new(InMemory::new(Journal(Arc::clone(&seen))));
@@ -165,9 +167,16 @@ impl Cluster {
                 Some(_) => drop(group.transfer_leader(NodeId(id)).wait()),
                 None => {
                     group.campaign();
-                    let leadership =
-                        |event: &GroupEvent| matches!(event, GroupEvent::Leadership { .. });
-                    wait_for(&mut events, leadership);
+                    let led = |event: &GroupEvent| {
+                        matches!(
+                            event,
+                            GroupEvent::Leadership {
+                                leader: Some(_),
+                                ..
+                            }
+                        )
+                    };
+                    wait_for(&mut events, led);
                 }
             }
         }
@@ -182,7 +191,7 @@ impl Cluster {
 
     /// What node `id` has applied, once it has applied everything acknowledged so far.
     pub fn caught_up(&self, id: u64) -> Vec<Bytes> {
-        self.group(id).read_index().wait().unwrap();
+        while self.group(id).read_index().wait() == Err(ReadError::NoLeader) {}
         self.node(id).seen.lock().clone()
     }
 
