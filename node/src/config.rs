@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raftwerk_raft::{Config, NodeId};
+use raftwerk_raft::{Config, NodeId, ReadOnly};
 use raftwerk_storage::vfs::Vfs;
 
 use crate::error::{GroupError, HostError};
@@ -229,14 +229,39 @@ impl GroupConfig {
         Self::new(Start::Join { contacts })
     }
 
-    pub(crate) fn check(&self, host: NodeId) -> Result<(), GroupError> {
-        if self.raft.synchronous {
-            let reason = "the runtime persists asynchronously";
-            return Err(GroupError::Option {
-                name: "raft.synchronous",
-                reason,
-            });
+    /// What the core offers to others and the runtime must not use.
+    fn check_raft(&self) -> Result<(), GroupError> {
+        let raft = &self.raft;
+        let unusable = [
+            (
+                raft.synchronous,
+                "raft.synchronous",
+                "the runtime persists asynchronously",
+            ),
+            (
+                raft.read_only != ReadOnly::Safe,
+                "raft.read_only",
+                "ticks stand still while a run loop does, and a lease would outlive its end",
+            ),
+            (
+                raft.etcd_quirks,
+                "raft.etcd_quirks",
+                "for comparison with etcd's traces only",
+            ),
+            (
+                raft.disable_conf_change_validation,
+                "raft.disable_conf_change_validation",
+                "for tests of etcd's behaviour only",
+            ),
+        ];
+        match unusable.into_iter().find(|(set, ..)| *set) {
+            Some((_, name, reason)) => Err(GroupError::Option { name, reason }),
+            None => Ok(()),
         }
+    }
+
+    pub(crate) fn check(&self, host: NodeId) -> Result<(), GroupError> {
+        self.check_raft()?;
         if let Start::Bootstrap { members } = &self.start {
             let mut ids: Vec<NodeId> = members.iter().map(|member| member.id).collect();
             ids.sort_unstable();
@@ -257,5 +282,31 @@ impl GroupConfig {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unsafe_in_the_core_is_refused() {
+        let unsafe_ones: [fn(&mut Config); 4] = [
+            |raft| raft.synchronous = true,
+            |raft| raft.read_only = ReadOnly::Lease,
+            |raft| raft.etcd_quirks = true,
+            |raft| raft.disable_conf_change_validation = true,
+        ];
+        let mut config = GroupConfig::new(Start::Existing);
+        config.check(NodeId(1)).unwrap();
+        for set in unsafe_ones {
+            config.raft = Config::new(NodeId::ZERO, 0);
+            set(&mut config.raft);
+            let refused = config.check(NodeId(1));
+            assert!(
+                matches!(refused, Err(GroupError::Option { .. })),
+                "{refused:?}"
+            );
+        }
     }
 }
