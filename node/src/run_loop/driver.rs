@@ -298,12 +298,14 @@ impl Driver {
             Reported::Built(Ok(meta)) => self.snapshots.built(meta),
             Reported::Received(message) => self.step(message),
             Reported::Restored(last) => {
-                self.installing = false;
+                // A newer one may be on its way, whose record is not durable yet: until it is, a
+                // restart finds this one.
+                self.installing = last != self.snapshots.newest();
                 self.applied_to(last);
                 self.shared.tell(&GroupEvent::SnapshotInstalled { last });
                 out.push(Effect::Collect {
                     group: self.group,
-                    newest: self.snapshots.newest(),
+                    newest: last,
                 });
             }
             Reported::Sent { to, status } => self.node.report_snapshot(to, status),
@@ -313,7 +315,14 @@ impl Driver {
     fn applied_to(&mut self, last: LogId) {
         self.applied = last;
         self.membership.applied_to(last.index);
-        self.reads.applied(last.index);
+        self.answer_reads();
+    }
+
+    /// A state machine that is being replaced is not to be read.
+    fn answer_reads(&mut self) {
+        if !self.installing {
+            self.reads.applied(self.applied.index);
+        }
     }
 
     /// Everything that follows from the inputs so far: effects, and one step to write.
@@ -385,7 +394,7 @@ impl Driver {
         if let (Some(ack), false) = (ready.apply_ack, ready.committed.is_empty()) {
             self.commit(ready.committed, ack, out);
         }
-        self.reads.applied(self.applied.index);
+        self.answer_reads();
         for read in ready.reads {
             out.push(Effect::Read {
                 group: self.group,

@@ -8,6 +8,8 @@ mod proposals;
 mod reads;
 mod snapshots;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod turn;
 
