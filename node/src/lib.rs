@@ -53,6 +53,8 @@ pub use raftwerk_raft::codec::DecodeError;
 pub use raftwerk_storage::vfs;
 #[cfg(feature = "mem")]
 pub use raftwerk_storage_mem as mem;
+#[cfg(feature = "wal")]
+pub use raftwerk_wal as wal;
 
 pub use status::{Events, GroupEvent, GroupStatus, Health, NextEvent, PeerStatus};
 pub use transport::{
@@ -65,12 +67,16 @@ pub use transport::{
 ///
 /// # Errors
 /// [`raft::StorageError`] when the log cannot be opened.
-#[cfg(feature = "mem")]
+#[cfg(any(feature = "wal", feature = "mem"))]
 pub fn open_log(
     dir: &std::path::Path,
 ) -> Result<std::sync::Arc<dyn raft::Storage>, raft::StorageError> {
-    let _ = dir;
-    Ok(std::sync::Arc::new(mem::MemLog::new(
-        mem::MemLogOptions::default(),
-    )?))
+    #[cfg(feature = "wal")]
+    let log = {
+        let disk = std::sync::Arc::new(vfs::RealVfs);
+        wal::Wal::open(disk, dir, wal::Options::default())?
+    };
+    #[cfg(not(feature = "wal"))]
+    let (log, _) = (mem::MemLog::new(mem::MemLogOptions::default())?, dir);
+    Ok(std::sync::Arc::new(log))
 }
