@@ -192,8 +192,33 @@ fn panic_on_the_run_loop_leaves_nobody_waiting() {
 }
 
 #[test]
-fn batch_that_is_too_large_for_the_log_is_split_and_nothing_is_lost() {
+fn proposals_that_the_log_could_not_take_are_refused_when_the_group_is_opened() {
     let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
+    let options = MemLogOptions {
+        batch_bytes_max: 1 << 20,
+        ..MemLogOptions::default()
+    };
+    let log = Arc::new(MemLog::new(options).unwrap());
+    let max = usize::try_from(log.entry_bytes_max().unwrap()).unwrap();
+    let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
+    let mut config = cluster.config.clone();
+    for (bytes, opens) in [(max + 1, false), (max, true)] {
+        config.limits.proposal_bytes_max = bytes;
+        let machine = Box::new(InMemory::new(Journal(Seen::default())));
+        let opened = host.open_group(G, config.clone(), machine);
+        assert_eq!(opened.is_ok(), opens, "{opened:?}");
+    }
+    let group = host.group(G).unwrap();
+    group.campaign();
+    assert_eq!(group.propose(vec![7; max]).wait().unwrap().response, "1");
+    host.stop();
+}
+
+#[test]
+fn batch_that_is_too_large_for_the_log_is_split_and_nothing_is_lost() {
+    let mut config = GroupConfig::bootstrap(members(1));
+    config.limits.proposal_bytes_max = 1000;
+    let cluster = Cluster::without_nodes(config);
     let options = MemLogOptions {
         batch_bytes_max: 4096,
         ..MemLogOptions::default()

@@ -155,6 +155,12 @@ pub trait Storage: Send + Sync + 'static {
     /// How loaded the store is.
     fn pressure(&self) -> Pressure;
 
+    /// The most bytes of payload that an entry may have for a batch of it and a hard state alone
+    /// never to be [`SubmitError::TooLarge`]; `None` where the store knows no bound.
+    fn entry_bytes_max(&self) -> Option<u64> {
+        None
+    }
+
     /// Re-reads up to `budget` bytes of what is stored and checks them, going on where the last
     /// call ended.
     ///

@@ -14,9 +14,9 @@ use raftwerk_raft::{
     OpenGroup, Poisoned, Pressure, ScrubReport, Storage, StorageError, SubmitError, Subscription,
     Term, Ticket, WriteBatch,
 };
-use raftwerk_storage::batch_bytes;
 use raftwerk_storage::image::check_batch;
 use raftwerk_storage::watermark::Watermark;
+use raftwerk_storage::{batch_bytes, entry_bytes_max};
 
 use crate::group::{Groups, MemGroup, apply_batch};
 use crate::options::{MemLogOptions, SyncMode};
@@ -394,6 +394,10 @@ impl Storage for MemLog {
             sync_age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             ..Pressure::default()
         }
+    }
+
+    fn entry_bytes_max(&self) -> Option<u64> {
+        Some(entry_bytes_max(self.shared.options.batch_bytes_max))
     }
 
     fn scrub(&self, _budget: ByteBudget) -> Result<ScrubReport, StorageError> {

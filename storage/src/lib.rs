@@ -25,5 +25,5 @@ mod panics;
 mod size;
 mod terms;
 
-pub use size::{batch_bytes, payload_fits};
+pub use size::{batch_bytes, entry_bytes_max, payload_fits};
 pub use terms::TermRuns;

@@ -18,6 +18,13 @@ pub fn batch_bytes(batch: &WriteBatch) -> u64 {
     })
 }
 
+/// The largest entry, in bytes of payload, that with a hard state makes a batch of at most
+/// `batch_bytes_max`.
+#[must_use]
+pub const fn entry_bytes_max(batch_bytes_max: u64) -> u64 {
+    batch_bytes_max.saturating_sub(BATCH_BYTES + GROUP_BYTES + ENTRY_BYTES)
+}
+
 fn group_bytes(write: &GroupWrite) -> u64 {
     let entries = write.append.iter().map(entry_bytes);
     let snapshots = [&write.reset_to, &write.snapshot]

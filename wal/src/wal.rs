@@ -105,6 +105,10 @@ impl Drop for Wal {
     }
 }
 
+/// What an entry takes beside its payload, with its group's state before and behind it and what
+/// those add to a checkpoint, is less.
+const ENTRY_OVERHEAD_BYTES: u64 = 2048;
+
 impl Storage for Wal {
     fn groups(&self) -> Result<Vec<GroupId>, StorageError> {
         let state = self.engine.state.lock();
@@ -172,6 +176,11 @@ impl Storage for Wal {
             stalled: age > state.options.stall_after,
             pinning_groups: state.pinning(),
         }
+    }
+
+    fn entry_bytes_max(&self) -> Option<u64> {
+        let max = self.engine.state.lock().options.batch_bytes_max;
+        Some(max.saturating_sub(ENTRY_OVERHEAD_BYTES))
     }
 
     fn scrub(&self, budget: ByteBudget) -> Result<ScrubReport, StorageError> {

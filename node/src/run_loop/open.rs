@@ -52,6 +52,7 @@ pub(crate) fn open(
     } = &opening;
     let (group, host) = (*group, *host);
     config.check(host)?;
+    check_limits(config, storage.as_ref())?;
     snapshots
         .open_group(group)
         .map_err(|error| GroupError::SnapshotFile {
@@ -105,6 +106,18 @@ pub(crate) fn open(
         hard_state: state.hard_state,
         snapshot: newest,
     }))
+}
+
+/// An entry that the log can never take halts its group wherever it is to be appended.
+fn check_limits(config: &GroupConfig, storage: &dyn Storage) -> Result<(), GroupError> {
+    let max = config.limits.proposal_bytes_max as u64;
+    match storage.entry_bytes_max() {
+        Some(entry_max) if max > entry_max => Err(GroupError::Option {
+            name: "limits.proposal_bytes_max",
+            reason: "larger than the entries that this log takes: lower it or raise the log's limit",
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn unreadable(group: GroupId, error: impl ToString) -> GroupError {

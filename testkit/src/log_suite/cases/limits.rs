@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use raftwerk_raft::{
-    ByteBudget, Entry, EntryKind, GroupId, GroupWrite, LogError, LogIndex, LogReader, SubmitError,
-    Ticket,
+    ByteBudget, Entry, EntryKind, GroupId, GroupWrite, HardState, LogError, LogIndex, LogReader,
+    SubmitError, Term, Ticket,
 };
 
 use crate::log_suite::home::LogFactory;
@@ -145,6 +145,18 @@ pub(super) fn refused_batch_comes_back_unchanged(factory: &dyn LogFactory) {
     session.write(append(1, 1, 1, 3));
     session.wait();
     let max = session.store().pressure().queued_bytes_max;
+    let largest = session.store().entry_bytes_max();
+    if let Some(largest) = largest.filter(|largest| *largest <= 256 * MIB) {
+        session.write(GroupWrite {
+            append: vec![sized(1, usize::try_from(largest).unwrap())],
+            hard_state: Some(HardState {
+                term: Term(1),
+                ..HardState::default()
+            }),
+            ..step(3)
+        });
+        session.wait();
+    }
     if max > 256 * MIB {
         skip(
             "a batch beyond the limit",
