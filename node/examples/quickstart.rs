@@ -53,5 +53,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("node {}, group {}: {count:?}", host.id(), group.id());
         }
     }
-    Ok(())
+    nodes.into_iter().for_each(|(host, _)| host.stop());
+    Ok(std::fs::remove_dir_all(dir)?)
 }
