@@ -114,7 +114,7 @@ fn check_limits(config: &GroupConfig, storage: &dyn Storage) -> Result<(), Group
     match storage.entry_bytes_max() {
         Some(entry_max) if max > entry_max => Err(GroupError::Option {
             name: "limits.proposal_bytes_max",
-            reason: "larger than the entries that this log takes: lower it or raise the log's limit",
+            reason: "larger than the log's largest entry: lower it or raise that",
         }),
         _ => Ok(()),
     }

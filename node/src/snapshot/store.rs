@@ -84,7 +84,7 @@ impl SnapshotStore {
         for name in self.vfs.list(&self.dir)? {
             match Named::parse(&name) {
                 Some(named) if named.group == group => match named.kind {
-                    // A peer's stream may have ended since the folder was listed: none is forgotten.
+                    // A peer's stream may have ended since the folder was listed: keep it.
                     Kind::Whole => self.add(group, named.file(name)),
                     Kind::Building => self.vfs.remove_file(&self.dir.join(name))?,
                     Kind::Part => {}
