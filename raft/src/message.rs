@@ -12,7 +12,8 @@ pub struct Message {
     pub from: NodeId,
     /// The receiver.
     pub to: NodeId,
-    /// The sender's term; zero in what carries none ([`Body::Propose`], [`Body::ReadIndex`]).
+    /// The sender's term; zero in what carries none ([`Body::Propose`], [`Body::ReadIndex`],
+    /// [`Body::Committed`]).
     pub term: Term,
     /// What it says.
     pub body: Body,
@@ -100,6 +101,12 @@ pub enum Body {
         /// Who should lead.
         to: NodeId,
     },
+    /// Who refuses a vote tells the candidate what it knows to be committed. The candidate may
+    /// have it without knowing, and with it a configuration in which it needs no such vote.
+    Committed {
+        /// The last committed entry.
+        last: LogId,
+    },
 }
 
 /// Which kind of [`Body`] a message has.
@@ -120,6 +127,7 @@ pub enum MessageKind {
     ReadIndex,
     ReadIndexResponse,
     TransferLeader,
+    Committed,
 }
 
 impl Body {
@@ -141,6 +149,7 @@ impl Body {
             Self::ReadIndex { .. } => MessageKind::ReadIndex,
             Self::ReadIndexResponse { .. } => MessageKind::ReadIndexResponse,
             Self::TransferLeader { .. } => MessageKind::TransferLeader,
+            Self::Committed { .. } => MessageKind::Committed,
         }
     }
 }

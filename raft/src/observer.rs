@@ -338,6 +338,13 @@ pub enum Event<'a> {
     },
     /// No election: this member leads.
     CampaignByLeader,
+    /// A voter's refusal told that more is committed than this member knew.
+    CommitLearned {
+        /// By whom.
+        from: NodeId,
+        /// Up to where.
+        commit: LogIndex,
+    },
     /// A leader has not heard from a quorum for an election timeout.
     QuorumLost,
     /// A message of somebody who is no member.

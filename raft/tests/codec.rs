@@ -240,6 +240,7 @@ fn elections_keep_their_bytes() {
         Body::TransferLeader { to: NodeId(3) },
         "01 0e 01 c801 05 03",
     );
+    golden_message(0, Body::Committed { last }, "01 0f 01 c801 00 04 ac02");
 }
 
 #[test]
@@ -453,7 +454,7 @@ fn unknown_alternatives_are_refused() {
     let message = |hex| codec::decode_message(bytes_of(hex)).err();
     let change = |hex| codec::decode_conf_change(bytes_of(hex)).err();
     assert_eq!(message("01 00 01 02 05"), tag("message", 0));
-    assert_eq!(message("01 0f 01 02 05"), tag("message", 15));
+    assert_eq!(message("01 10 01 02 05"), tag("message", 16));
     assert_eq!(message("01 02 01 02 05 02"), tag("flag", 2));
     assert_eq!(
         codec::decode_entry(bytes_of("01 01 03 00")).err(),

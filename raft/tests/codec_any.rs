@@ -170,6 +170,7 @@ fn any_body() -> impl Strategy<Value = Body> {
         prop::collection::vec(proposal, 1..5).prop_map(|entries| Body::Propose { entries }),
         data().prop_map(|context| Body::ReadIndex { context }),
         (index(), data()).prop_map(|(index, context)| Body::ReadIndexResponse { index, context }),
+        any_log_id().prop_map(|last| Body::Committed { last }),
         number().prop_map(|to| Body::TransferLeader {
             to: NodeId(to.max(1))
         }),

@@ -29,6 +29,7 @@ const PROPOSE: u8 = 11;
 const READ_INDEX: u8 = 12;
 const READ_INDEX_RESPONSE: u8 = 13;
 const TRANSFER_LEADER: u8 = 14;
+const COMMITTED: u8 = 15;
 
 /// Appends a message.
 pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
@@ -42,7 +43,7 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
             put_log_id(out, *last);
             put_flag(out, *transfer);
         }
-        Body::PreVote { last } => put_log_id(out, *last),
+        Body::PreVote { last } | Body::Committed { last } => put_log_id(out, *last),
         Body::VoteResponse { reject } | Body::PreVoteResponse { reject } => put_flag(out, *reject),
         Body::Append {
             prev,
@@ -96,6 +97,7 @@ const fn tag(body: &Body) -> u8 {
         Body::ReadIndex { .. } => READ_INDEX,
         Body::ReadIndexResponse { .. } => READ_INDEX_RESPONSE,
         Body::TransferLeader { .. } => TRANSFER_LEADER,
+        Body::Committed { .. } => COMMITTED,
     }
 }
 
@@ -200,6 +202,9 @@ fn read_body(reader: &mut Reader, tag: u8, term: Term) -> Result<Body, DecodeErr
             context: reader.bytes()?,
         },
         TRANSFER_LEADER => Body::TransferLeader { to: reader.node()? },
+        COMMITTED => Body::Committed {
+            last: reader.log_id()?,
+        },
         found => {
             return Err(DecodeError::Tag {
                 what: "message",

@@ -29,7 +29,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         if message.to != self.config.id {
             return Err("addressed to another member");
         }
-        if matches!(message.body, Body::Propose { .. } | Body::ReadIndex { .. }) {
+        if matches!(
+            message.body,
+            Body::Propose { .. } | Body::ReadIndex { .. } | Body::Committed { .. }
+        ) {
             let termless = message.term == Term::ZERO;
             return if termless {
                 Ok(())

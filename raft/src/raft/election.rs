@@ -7,7 +7,7 @@ use crate::message::{Body, Message, MessageKind};
 use crate::observer::{Event, Observer, VoteRequest};
 use crate::quorum::VoteResult;
 use crate::storage::LogReader;
-use crate::types::{LogId, NodeId, Role, Term};
+use crate::types::{LogId, LogIndex, NodeId, Role, Term};
 
 /// How an election is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +252,36 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         } else {
             self.observer.event(&Event::VoteRefused(request));
             self.send(from, vote_response(kind, true));
+            self.tell_commit(from, last);
+        }
+    }
+
+    /// A candidate that is refused may have entries whose commitment it does not know. It may even
+    /// be the only voter that is left, waiting for the vote of one that was removed by them.
+    pub(super) fn tell_commit(&mut self, to: NodeId, candidate_last: LogId) {
+        let index = self.log.committed;
+        if self.config.etcd_quirks || index == LogIndex::ZERO || index > candidate_last.index {
+            return;
+        }
+        if let Ok(term) = self.log.term(index) {
+            let last = LogId::new(term, index);
+            self.forward(self.config.id, to, Body::Committed { last });
+        }
+    }
+
+    /// What is committed anywhere is committed: if this log has that very entry, it has everything
+    /// before it (Log Matching).
+    pub(super) fn handle_committed(&mut self, from: NodeId, last: LogId) {
+        let news = last.index > self.log.committed && self.log.matches(last);
+        if self.role == Role::Leader || !news {
+            return;
+        }
+        self.log.commit_to(last.index);
+        let commit = last.index;
+        self.observer.event(&Event::CommitLearned { from, commit });
+        // With the change others decide: the election is to be held among them.
+        if self.role != Role::Follower && self.has_unapplied_conf_change() {
+            self.become_follower(self.term, None);
         }
     }
 

@@ -329,6 +329,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             }
             Body::ReadIndex { context } => self.handle_read_index(message.from, context),
             Body::TransferLeader { to } => self.transfer(to),
+            Body::Committed { last } => self.handle_committed(message.from, last),
             _ => self.step_role(message)?,
         }
         Ok(())
@@ -479,6 +480,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 let request = self.vote_request(from, last, MessageKind::PreVote);
                 self.observer.event(&Event::VoteRefused(request));
                 self.send(from, Body::PreVoteResponse { reject: true });
+                self.tell_commit(from, last);
             }
             _ => {
                 let (kind, term, message_term) = (message.body.kind(), self.term, message.term);

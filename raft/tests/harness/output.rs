@@ -124,6 +124,7 @@ pub(crate) fn kind_name(kind: MessageKind) -> &'static str {
         MessageKind::ReadIndex => "MsgReadIndex",
         MessageKind::ReadIndexResponse => "MsgReadIndexResp",
         MessageKind::TransferLeader => "MsgTransferLeader",
+        MessageKind::Committed => "Committed",
     }
 }
 

@@ -68,20 +68,12 @@ fn granting_a_vote_puts_off_the_own_election_and_a_pre_vote_does_not() {
         (vote(0, 0), Role::Follower),
         (Body::PreVote { last: id(0, 0) }, Role::Candidate),
     ] {
-        let mut solo = setup().start();
-        solo.step(
-            2,
-            1,
-            Body::Heartbeat {
-                commit: 0.into(),
-                read_position: 0,
-            },
-        );
-        solo.node.forget_leader();
+        let mut solo = setup().hard_state(2, 0, 0).start();
         solo.node.set_election_timeout(10);
         solo.tick(9);
-        solo.step(3, 2, body);
-        solo.node.set_election_timeout(10);
+        let term = if role == Role::Follower { 2 } else { 3 };
+        solo.step(3, term, body);
+        assert_eq!(solo.take().len(), 1, "granted");
         solo.tick(1);
         assert_eq!(solo.node.role(), role);
     }
@@ -121,6 +113,15 @@ fn a_lease_ends_when_the_leader_has_been_silent_for_the_base_timeout() {
         "only the append's answer"
     );
     solo.tick(1);
+    solo.step(3, 2, vote(0, 0));
+    assert_eq!(solo.sent_to(3, MessageKind::VoteResponse), [&YES]);
+}
+
+#[test]
+fn a_forgotten_leader_has_no_lease() {
+    let mut solo = setup().options(|config| config.check_quorum = true).start();
+    solo.step(2, 1, append(0, 0, &[], 0));
+    solo.node.forget_leader();
     solo.step(3, 2, vote(0, 0));
     assert_eq!(solo.sent_to(3, MessageKind::VoteResponse), [&YES]);
 }
@@ -280,4 +281,42 @@ fn timeouts_lie_between_one_and_two_base_timeouts_and_depend_on_the_seed() {
         seen.into_iter().collect::<Vec<u32>>(),
         (10..20).collect::<Vec<u32>>()
     );
+}
+
+#[test]
+fn a_refused_candidate_learns_what_is_committed() {
+    let mut voter = setup().log(&[1, 1, 2]).hard_state(2, 0, 2).start();
+    voter.step(2, 3, vote(1, 2));
+    let told = Body::Committed { last: id(1, 2) };
+    assert_eq!(voter.sent_to(2, MessageKind::Committed), [&told]);
+    // Not to one that cannot have it.
+    voter.step(3, 4, vote(1, 1));
+    assert!(voter.sent_to(3, MessageKind::Committed).is_empty());
+    let mut candidate = setup().log(&[1, 1]).hard_state(2, 0, 0).start();
+    candidate.campaign();
+    candidate.step(2, 0, told);
+    assert_eq!(candidate.commit(), 2);
+    candidate.step(2, 0, Body::Committed { last: id(2, 2) });
+    candidate.step(2, 0, Body::Committed { last: id(2, 9) });
+    assert_eq!(candidate.commit(), 2, "only what it holds itself");
+}
+
+#[test]
+fn the_only_voter_left_needs_no_vote_of_the_removed() {
+    // Leaving the joint configuration is committed; this member has the entry and does not know.
+    let leave = crate::solo::change_entry(1, 2, &raftwerk_raft::ConfChange::default());
+    let setup = setup()
+        .conf(joint(&[1], &[1, 2]))
+        .log(&[1])
+        .hard_state(1, 0, 1)
+        .applied(1);
+    setup.log.append(&[leave]);
+    let mut solo = setup.start();
+    solo.campaign();
+    solo.step(2, 2, NO);
+    assert_eq!(solo.node.role(), Role::Follower);
+    solo.step(2, 0, Body::Committed { last: id(1, 2) });
+    assert_eq!(solo.node.status().conf_state, voters(&[1]));
+    solo.campaign();
+    assert_eq!(solo.node.role(), Role::Leader);
 }

@@ -290,3 +290,37 @@ fn a_change_that_fits_nothing_changes_nothing() {
     assert!(matches!(result, Err(ApplyConfChangeError::Refused { .. })));
     assert_eq!(solo.node.status().conf_state, voters(&[1, 2, 3]));
 }
+
+#[test]
+fn a_new_leader_leaves_a_joint_configuration_once_what_it_found_is_applied() {
+    let conf = ConfState {
+        auto_leave: true,
+        ..joint(&[1, 2], &[1, 3])
+    };
+    let mut solo = setup()
+        .conf(conf)
+        .log(&[1, 1])
+        .hard_state(1, 0, 0)
+        .options(|config| {
+            config.synchronous = false;
+            config.max_committed_size_per_ready = 1;
+        })
+        .start();
+    solo.lead();
+    solo.ack(2, 3);
+    solo.ack(3, 3);
+    assert_eq!(solo.commit(), 3);
+    let (_, ack) = solo.applies.remove(0);
+    solo.node.applied(ack);
+    solo.drain();
+    assert_eq!(solo.node.status().applied, LogIndex(1));
+    assert_eq!(
+        solo.node.status().last.index,
+        LogIndex(3),
+        "entry 2 may be a change"
+    );
+    let (_, ack) = solo.applies.remove(0);
+    solo.node.applied(ack);
+    solo.drain();
+    assert_eq!(solo.node.status().last.index, LogIndex(4));
+}

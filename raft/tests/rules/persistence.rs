@@ -100,6 +100,39 @@ fn a_receipt_for_an_overwritten_entry_vouches_for_nothing() {
 }
 
 #[test]
+fn a_receipt_of_an_earlier_term_does_not_count_even_if_the_entry_is_back() {
+    let mut solo = asynchronous().start();
+    solo.step(2, 1, append(0, 0, &[1], 0));
+    let late = solo.writes.remove(0).ack.unwrap();
+    solo.step(3, 2, append(0, 0, &[2], 0));
+    solo.step(2, 3, append(0, 0, &[1], 0));
+    // The disk will hold the second leader's entry for a while before it has this one again.
+    solo.node.persisted(late);
+    assert_eq!(solo.node.status().durable, LogIndex(0));
+    solo.sync();
+    assert_eq!(solo.node.status().durable, LogIndex(1));
+}
+
+#[test]
+fn a_receipt_of_this_term_does_not_count_for_an_entry_replaced_in_it() {
+    let mut solo = asynchronous().start();
+    solo.step(2, 1, append(0, 0, &[1], 0));
+    solo.step(
+        3,
+        2,
+        Body::Heartbeat {
+            commit: 0.into(),
+            read_position: 0,
+        },
+    );
+    let late = solo.writes.remove(1).ack.unwrap();
+    solo.step(3, 2, append(0, 0, &[2], 0));
+    solo.node.persisted(late);
+    assert_eq!(solo.node.status().durable, LogIndex(0));
+    assert!(solo.saw("PersistAckMismatched"));
+}
+
+#[test]
 fn what_is_cut_while_it_is_written_is_written_anew() {
     let mut solo = asynchronous().start();
     solo.step(2, 1, append(0, 0, &[1, 1, 1], 0));
@@ -142,6 +175,36 @@ fn only_entries_votes_terms_and_snapshots_need_a_sync() {
     solo.step(2, 1, append(1, 1, &[], 1));
     assert!(!solo.writes[0].must_sync, "the commit index alone");
     assert!(has(&solo, 0, MessageKind::AppendResponse));
+    solo.sync();
+    solo.step(
+        3,
+        2,
+        Body::Heartbeat {
+            commit: 0.into(),
+            read_position: 0,
+        },
+    );
+    assert!(solo.writes[0].must_sync, "a term");
+    solo.sync();
+    solo.node.forget_leader();
+    solo.step(
+        3,
+        2,
+        Body::Vote {
+            last: id(1, 1),
+            transfer: false,
+        },
+    );
+    assert!(solo.writes[0].must_sync, "a vote");
+    solo.sync();
+    solo.step(
+        3,
+        2,
+        Body::Snapshot {
+            meta: crate::solo::snapshot(2, 7, voters(&[1, 2])),
+        },
+    );
+    assert!(solo.writes[0].must_sync, "a snapshot");
 }
 
 #[test]

@@ -266,3 +266,15 @@ fn cold_committed_entries_are_asked_for_and_then_applied() {
     assert_eq!(solo.committed, entries(1, &[1, 1, 1]));
     assert_eq!(solo.node.status().applied, LogIndex(3));
 }
+
+#[test]
+fn a_leader_on_whose_lease_reads_rest_is_not_forgotten() {
+    let lease = |config: &mut raftwerk_raft::Config| {
+        config.read_only = ReadOnly::Lease;
+        config.check_quorum = true;
+    };
+    let mut solo = setup().options(lease).start();
+    solo.step(2, 1, append(0, 0, &[], 0));
+    solo.node.forget_leader();
+    assert_eq!(solo.node.leader(), Some(NodeId(2)));
+}

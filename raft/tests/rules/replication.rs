@@ -187,25 +187,24 @@ fn after_a_refusal_the_commit_index_counts_as_unsent_beyond_the_probe() {
     let mut solo = setup().log(&[1, 1, 1]).hard_state(1, 0, 0).start();
     solo.lead();
     solo.ack(2, 4);
-    assert_eq!(
-        (solo.commit(), progress(&solo, 3).sent_commit),
-        (4, LogIndex(0)),
-        "3 is paused"
-    );
     solo.ack(3, 2);
     assert_eq!(progress(&solo, 3).sent_commit, LogIndex(4));
-    // All that was sent since the match at 2 was lost: the follower knows of no commit beyond it.
+    // All that was sent since the match at 2 was lost.
     solo.nack(3, 4, 1, 2);
-    assert!(progress(&solo, 3).sent_commit <= LogIndex(4));
-    assert_eq!(progress(&solo, 3).state, ProgressState::Probe);
-    solo.take();
-    solo.ack(3, 3);
-    let commits = |solo: &Solo| {
-        let sent = solo.sent_to(3, MessageKind::Append);
-        sent.iter()
-            .any(|body| matches!(body, Body::Append { commit, .. } if commit.0 == 4))
-    };
-    assert!(commits(&solo), "the commit index goes out again");
+    let after = progress(&solo, 3);
+    assert_eq!(
+        (after.state, after.next),
+        (ProgressState::Probe, LogIndex(3))
+    );
+    assert!(after.sent_commit <= LogIndex(4));
+    let mut lost = after;
+    lost.set_sent_commit(LogIndex(4));
+    assert!(lost.maybe_decr_to(LogIndex(2), LogIndex(2)));
+    assert_eq!(
+        lost.sent_commit,
+        LogIndex(2),
+        "it may not know of a later one"
+    );
 }
 
 #[test]
@@ -223,21 +222,14 @@ fn what_a_follower_lacks_is_found_a_term_at_a_time() {
         .log(&[1, 1, 1, 2, 2, 2, 3, 3])
         .hard_state(3, 0, 0)
         .start();
-    follower.step(2, 6, append(4, 5, &[5], 0));
+    follower.step(2, 6, append(1, 5, &[5], 0));
     let sent = follower.take();
-    let hint = Some(id(3, 5));
-    assert_ne!(
-        sent[0].body,
-        Body::AppendResponse {
-            index: 5.into(),
-            reject: hint
-        }
-    );
-    let hint = Some(id(2, 5));
+    let hint = Some(id(1, 3));
+    let index = LogIndex(5);
     assert_eq!(
         sent[0].body,
         Body::AppendResponse {
-            index: 5.into(),
+            index,
             reject: hint
         }
     );
@@ -353,4 +345,18 @@ fn a_follower_sends_proposals_on_and_others_refuse_them() {
     solo.campaign();
     assert_eq!(solo.node.role(), Role::Candidate);
     assert_eq!(solo.node.propose("a".into()), Err(ProposeError::NoLeader));
+}
+
+#[test]
+fn a_follower_that_lacks_nothing_is_brought_back_from_probing_by_its_heartbeat() {
+    let mut solo = setup().start();
+    solo.lead();
+    solo.ack(2, 1);
+    solo.node.report_unreachable(NodeId(2));
+    solo.drain();
+    solo.take();
+    solo.step(2, 1, Body::HeartbeatResponse { read_position: 0 });
+    assert_eq!(solo.sent_to(2, MessageKind::Append).len(), 1);
+    solo.ack(2, 1);
+    assert_eq!(progress(&solo, 2).state, ProgressState::Replicate);
 }

@@ -219,26 +219,24 @@ impl Simulation {
         self.cut.clear();
         (0..30).for_each(|_| self.round());
         // Without PreVote those who cannot win keep disturbing who can, so this may take a while.
-        self.rounds_until("leads and is not joint", |simulation| {
-            let status = simulation.leader_status();
-            status.is_some_and(|status| status.conf_state.voters_outgoing.is_empty())
-        });
+        self.rounds_until("has settled", Self::has_settled);
         for _ in 0..5 {
             self.ids().into_iter().for_each(|id| self.propose(id));
             self.round();
         }
-        self.rounds_until("has applied everything", |simulation| {
-            let Some(status) = simulation.leader_status() else {
-                return false;
-            };
-            let conf = &status.conf_state;
-            status.hard_state.commit == status.last.index
-                && conf
-                    .voters
-                    .iter()
-                    .chain(&conf.learners)
-                    .all(|id| simulation.members[id].machine.applied == status.last)
-        });
+        self.rounds_until("has settled again", Self::has_settled);
+    }
+
+    /// Somebody leads, and nothing that it took is left to be done.
+    fn has_settled(&self) -> bool {
+        let Some(status) = self.leader_status() else {
+            return false;
+        };
+        let conf = &status.conf_state;
+        let mut members = conf.voters.iter().chain(&conf.learners);
+        conf.voters_outgoing.is_empty()
+            && status.hard_state.commit == status.last.index
+            && members.all(|id| self.members[id].machine.applied == status.last)
     }
 
     fn rounds_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
@@ -301,18 +299,13 @@ impl Simulation {
     /// Who was removed is switched off: without PreVote and CheckQuorum it would go on asking for
     /// votes. Not before all that are left know it, who may need its vote until then.
     fn stop_removed(&mut self) {
-        let newest = self
-            .members
-            .values()
-            .max_by_key(|member| member.machine.applied.index);
-        let conf = newest.unwrap().machine.conf.clone();
-        let mut left = self
-            .members
-            .values()
-            .filter(|member| conf.contains(member.id));
-        if !left.all(|member| member.machine.conf == conf) {
+        if !self.has_settled() {
             return;
         }
+        let Some(status) = self.leader_status() else {
+            return;
+        };
+        let conf = status.conf_state;
         for member in self.members.values_mut() {
             if !conf.contains(member.id) {
                 member.crash();
