@@ -3,5 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod bench;
+pub mod cli;
+mod client;
+mod config;
+mod http;
 pub mod kv;
 pub mod proto;
+mod serve;
+mod up;

@@ -15,3 +15,8 @@ pub mod authpb {
 pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
+
+/// What etcd's API has no words for.
+pub mod admin {
+    tonic::include_proto!("raftwerk.admin.v1");
+}

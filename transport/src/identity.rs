@@ -56,7 +56,11 @@ pub enum Refusal {
         theirs: ClusterId,
     },
     /// The call was meant for another member: two members' addresses are mixed up.
-    #[error("this is member {here}, the call is for member {meant}: check the peer addresses")]
+    #[error(
+        "this is member {:x}, the call is for member {:x}: check the peer addresses",
+        here.0,
+        meant.0
+    )]
     Misdirected {
         /// The member here.
         here: NodeId,
@@ -66,15 +70,19 @@ pub enum Refusal {
     /// The id is known with another store: its folder was wiped or replaced, or two processes run
     /// under one id. What the lost store had promised cannot be kept, so it may not come back.
     #[error(
-        "member {id} is known with another store (its folder was wiped or replaced, or a second \
-         process uses its id): remove it from the cluster and add it again as a new member"
+        "member {:x} is known with another store (its folder was wiped or replaced, or a second \
+         process uses its id): remove it from the cluster and add it again as a new member",
+        id.0
     )]
     Replaced {
         /// The id in question.
         id: NodeId,
     },
     /// The member has been removed.
-    #[error("member {id} has been removed from the cluster: stop it, or add it as a new member")]
+    #[error(
+        "member {:x} has been removed from the cluster: stop it, or add it as a new member",
+        id.0
+    )]
     Removed {
         /// The id in question.
         id: NodeId,

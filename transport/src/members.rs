@@ -88,7 +88,10 @@ impl Members {
         if !state.known.contains_key(&id) {
             let strangers = state.known.values().filter(|known| !known.listed).count();
             if strangers >= STRANGERS_MAX {
-                let reason = format!("too many members that no table names; {id} may retry later");
+                let reason = format!(
+                    "too many members that no table names; {:x} may retry later",
+                    id.0
+                );
                 return Err(Refusal::Other { reason });
             }
         }

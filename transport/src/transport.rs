@@ -44,12 +44,27 @@ impl GrpcTransport {
     /// [`OpenError`]: an option, the address or the port cannot be had.
     pub fn open(options: Options) -> Result<Self, OpenError> {
         options.check()?;
+        let address = options.listen;
+        let listener =
+            TcpListener::bind(address).map_err(|source| OpenError::Listen { address, source })?;
+        Self::with_listener(options, listener)
+    }
+
+    /// The same on a port that the caller has taken already; `options.listen` becomes its address.
+    ///
+    /// # Errors
+    /// [`OpenError`]: an option or the address cannot be had.
+    pub fn with_listener(options: Options, listener: TcpListener) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Listen {
             address: options.listen,
             source,
         };
-        let listener = TcpListener::bind(options.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let options = Options {
+            listen: address,
+            ..options
+        };
+        options.check()?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(options.threads)
             .thread_name("raftwerk-peers")

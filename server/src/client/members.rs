@@ -1,0 +1,212 @@
+//! member list / add / remove / leave, snapshot take.
+
+use std::process::ExitCode;
+
+use tonic::transport::Channel;
+
+use crate::cli::{CliError, RemoteArgs};
+use crate::client::connect::{connect, failed, with_cluster};
+use crate::client::table::{bytes, table};
+use crate::proto::admin::admin_client::AdminClient;
+use crate::proto::admin::{LeaveRequest, TakeSnapshotRequest};
+use crate::proto::etcdserverpb::cluster_client::ClusterClient;
+use crate::proto::etcdserverpb::{
+    Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest,
+};
+
+/// The cluster's members, as the cluster itself says.
+pub(crate) async fn fetch(remote: &RemoteArgs) -> Result<Vec<Member>, CliError> {
+    let answer = with_cluster(remote, |channel| async move {
+        let request = MemberListRequest {
+            linearizable: false,
+        };
+        ClusterClient::new(channel).member_list(request).await
+    })
+    .await?;
+    Ok(answer.into_inner().members)
+}
+
+/// Lists the members.
+pub(crate) async fn list(remote: &RemoteArgs) -> Result<ExitCode, CliError> {
+    let members = fetch(remote).await?;
+    let rows: Vec<[String; 5]> = members
+        .iter()
+        .map(|member| {
+            let kind = if member.is_learner {
+                "learner"
+            } else {
+                "voter"
+            };
+            [
+                format!("{:x}", member.id),
+                or_dash(&member.name),
+                kind.to_owned(),
+                or_dash(&member.client_ur_ls.join(",")),
+                or_dash(&member.peer_ur_ls.join(",")),
+            ]
+        })
+        .collect();
+    println!(
+        "{}",
+        table(["id", "name", "kind", "client", "peer"], [false; 5], &rows)
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn or_dash(text: &str) -> String {
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// Adds a member and says how to start it.
+pub(crate) async fn add(
+    remote: &RemoteArgs,
+    peer_url: String,
+    learner: bool,
+) -> Result<ExitCode, CliError> {
+    raftwerk_transport::check_url(&peer_url).map_err(|error| CliError::usage(error.to_string()))?;
+    let request = MemberAddRequest {
+        peer_ur_ls: vec![peer_url.clone()],
+        is_learner: learner,
+    };
+    let answer = with_cluster(remote, |channel| {
+        let request = request.clone();
+        async move { ClusterClient::new(channel).member_add(request).await }
+    })
+    .await?
+    .into_inner();
+    let id = answer.member.map_or(0, |member| member.id);
+    println!("added member {id:x}; start it with an empty folder:");
+    println!(
+        "  raftwerk serve --id {id:x} --join {} --listen-peer {} --listen-client 127.0.0.1:PORT \
+         --data FOLDER",
+        remote.endpoints.join(","),
+        peer_url.trim_start_matches("http://")
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Finds a member by its name or, in hexadecimal, its id.
+pub(crate) fn find<'a>(members: &'a [Member], wanted: &str) -> Result<&'a Member, CliError> {
+    let by_name = members
+        .iter()
+        .find(|member| !wanted.is_empty() && member.name == wanted);
+    let id = u64::from_str_radix(wanted.trim_start_matches("0x"), 16).ok();
+    by_name
+        .or_else(|| members.iter().find(|member| Some(member.id) == id))
+        .ok_or_else(|| CliError::failed(format!("no member {wanted}; see: raftwerk member list")))
+}
+
+/// Removes a member.
+pub(crate) async fn remove(remote: &RemoteArgs, wanted: &str) -> Result<ExitCode, CliError> {
+    let members = fetch(remote).await?;
+    let member = find(&members, wanted)?;
+    let request = MemberRemoveRequest { id: member.id };
+    with_cluster(remote, |channel| async move {
+        ClusterClient::new(channel).member_remove(request).await
+    })
+    .await?;
+    println!("removed member {:x} ({})", member.id, or_dash(&member.name));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A connection to one member at whichever of its addresses answers.
+async fn connect_member(member: &Member) -> Result<(String, Channel), CliError> {
+    let mut last = CliError::failed(format!("member {:x} has no client address", member.id));
+    for url in &member.client_ur_ls {
+        match connect(url).await {
+            Ok(channel) => return Ok((url.clone(), channel)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Makes a member leave.
+pub(crate) async fn leave(remote: &RemoteArgs, wanted: Option<&str>) -> Result<ExitCode, CliError> {
+    let (endpoint, channel) = match wanted {
+        Some(wanted) => connect_member(find(&fetch(remote).await?, wanted)?).await?,
+        None => {
+            let first = remote.endpoints.first().cloned().unwrap_or_default();
+            let channel = connect(&first).await?;
+            (first, channel)
+        }
+    };
+    let answer = AdminClient::new(channel)
+        .leave(LeaveRequest {})
+        .await
+        .map_err(|status| failed(&endpoint, &status))?;
+    println!(
+        "member {:x} has left the cluster",
+        answer.into_inner().member_id
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes one member, or each, take a snapshot.
+pub(crate) async fn take_snapshot(
+    remote: &RemoteArgs,
+    wanted: Option<&str>,
+) -> Result<ExitCode, CliError> {
+    let members = fetch(remote).await?;
+    let chosen: Vec<&Member> = match wanted {
+        Some(wanted) => vec![find(&members, wanted)?],
+        None => members.iter().collect(),
+    };
+    let mut code = ExitCode::SUCCESS;
+    for member in chosen {
+        match take_one(member).await {
+            Ok(line) => println!("{line}"),
+            Err(error) => {
+                eprintln!("raftwerk: {error}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+async fn take_one(member: &Member) -> Result<String, CliError> {
+    let (endpoint, channel) = connect_member(member).await?;
+    let taken = AdminClient::new(channel)
+        .take_snapshot(TakeSnapshotRequest {})
+        .await
+        .map_err(|status| failed(&endpoint, &status))?
+        .into_inner();
+    let size = match taken.bytes {
+        0 => String::new(),
+        count => format!(", {}", bytes(count)),
+    };
+    let name = or_dash(&member.name);
+    Ok(format!(
+        "member {:x} ({name}): snapshot at index {}{size}",
+        member.id, taken.index
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_found_by_name_and_by_id() {
+        let member = |id, name: &str| Member {
+            id,
+            name: name.to_owned(),
+            ..Member::default()
+        };
+        let members = [member(0xa1, "one"), member(0xb2, ""), member(3, "a1")];
+        assert_eq!(find(&members, "one").unwrap().id, 0xa1);
+        assert_eq!(find(&members, "0xb2").unwrap().id, 0xb2);
+        assert_eq!(
+            find(&members, "a1").unwrap().id,
+            3,
+            "a name goes before an id"
+        );
+        assert!(find(&members, "").is_err());
+        assert!(find(&members, "nobody").is_err());
+    }
+}

@@ -1,0 +1,116 @@
+//! The log and the state store that the flags name.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+
+use raftwerk::Incarnation;
+use raftwerk_raft::{StateStore, Storage, StorageError};
+use raftwerk_storage::folder::Folder;
+use raftwerk_storage::vfs::{RealVfs, Vfs};
+use raftwerk_storage_mem::{MemLog, MemLogOptions, MemStore};
+use raftwerk_storage_redb::{RedbOptions, RedbStore};
+use raftwerk_wal::Wal;
+
+use crate::cli::CliError;
+use crate::config::{AmbiguousTail, LogBackend, Settings, StoreBackend};
+
+/// The log's folder in a member's.
+pub(crate) const LOG_DIR: &str = "log";
+/// The state store's.
+pub(crate) const STATE_DIR: &str = "state";
+/// The snapshot files'.
+pub(crate) const SNAPSHOT_DIR: &str = "snapshots";
+
+/// The real disk.
+pub(crate) fn disk() -> Arc<dyn Vfs> {
+    Arc::new(RealVfs)
+}
+
+/// Opens the log, and names the store that it is.
+///
+/// # Errors
+/// What is wrong with it, and what to do.
+pub(crate) fn open_log(
+    settings: &Settings,
+    folder: &Path,
+) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
+    match settings.log {
+        LogBackend::Mem => {
+            let log = MemLog::new(MemLogOptions::default())
+                .map_err(|error| CliError::failed(format!("log in memory: {error}")))?;
+            Ok((Arc::new(log), random()))
+        }
+        LogBackend::Wal => open_wal(settings, &folder.join(LOG_DIR)),
+    }
+}
+
+fn open_wal(settings: &Settings, dir: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
+    let named = |error: StorageError| CliError::failed(format!("log: {error}"));
+    let options = raftwerk_wal::Options {
+        segment_bytes: settings.segment_bytes,
+        ambiguous_tail: match settings.ambiguous_tail {
+            AmbiguousTail::Refuse => raftwerk_wal::AmbiguousTail::Refuse,
+            AmbiguousTail::KeepPrefix => raftwerk_wal::AmbiguousTail::KeepPrefix,
+        },
+        ..raftwerk_wal::Options::default()
+    };
+    let wal = Wal::open(disk(), dir, options).map_err(|error| match error {
+        // What opening cannot get past, a restart cannot either.
+        StorageError::Corrupt { .. } => CliError::refused(format!("log: {error}")),
+        error => named(error),
+    })?;
+    let report = wal.report();
+    // With one group, what is lost is this member's: its promises cannot be kept.
+    if !report.damaged_groups.is_empty() || report.strangers_unknown {
+        let lost: String = report
+            .damage
+            .iter()
+            .map(|damage| format!("\n  {damage}"))
+            .collect();
+        return Err(CliError::refused(format!(
+            "log: {} is damaged, and what was acknowledged is lost there:{lost}\nremove this \
+             member from the cluster, delete its folder and add it again as a new member; the \
+             others hold what is missing",
+            dir.display()
+        )));
+    }
+    let uuid = Folder::peek(disk().as_ref(), dir).map_err(named)?.uuid;
+    Ok((Arc::new(wal), Incarnation(u128::from_be_bytes(uuid.0))))
+}
+
+/// A log in memory is another store at each start.
+fn random() -> Incarnation {
+    let bits = |salt: u8| u128::from(RandomState::new().hash_one(salt));
+    Incarnation((bits(0) << 64 | bits(1)).max(1))
+}
+
+/// Opens the state store.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn open_store(
+    settings: &Settings,
+    folder: &Path,
+) -> Result<Arc<dyn StateStore>, CliError> {
+    match settings.store {
+        StoreBackend::Mem => Ok(Arc::new(MemStore::new())),
+        StoreBackend::Redb => {
+            let options = RedbOptions::new(folder.join(STATE_DIR));
+            let store = RedbStore::open(disk(), &options)
+                .map_err(|error| CliError::failed(format!("state store: {error}")))?;
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+/// Bytes of the files right in `folder`; zero where there is none.
+pub(crate) fn folder_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| Some(entry.metadata().ok()?.len()))
+        .sum()
+}

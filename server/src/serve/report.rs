@@ -1,0 +1,208 @@
+//! How the member is: for `status`, `/health` and `/metrics`.
+
+use raftwerk::{GroupStatus, Health};
+use raftwerk_raft::Role;
+
+use super::backends::{LOG_DIR, folder_bytes};
+use super::member::Member;
+use crate::api::Replica;
+use crate::client::json::Object;
+use crate::http::{Metrics, Page};
+use crate::proto::admin::StatusResponse;
+
+/// What is wrong, in one sentence each; none when all is well.
+fn complaints(member: &Member) -> Vec<String> {
+    let mut complaints = member.replica.standing().errors;
+    let status = member.group.status();
+    if status.leader.is_none() && status.health == Health::Running {
+        complaints.push("knows no leader".to_owned());
+    }
+    if member.storage.durable().is_err() {
+        complaints.push("its log failed to write: check the disk, then restart it".to_owned());
+    }
+    complaints
+}
+
+/// "ok", or what is wrong.
+fn health(member: &Member) -> String {
+    let complaints = complaints(member);
+    if complaints.is_empty() {
+        "ok".to_owned()
+    } else {
+        complaints.join("; ")
+    }
+}
+
+/// The answer to `status`.
+pub(crate) fn status(member: &Member) -> StatusResponse {
+    let status = member.group.status();
+    let stats = member.reader.stats().unwrap_or_default();
+    let snapshot = status.snapshot.unwrap_or_default();
+    StatusResponse {
+        cluster_id: member.cluster.0,
+        member_id: member.record.id.0,
+        name: member.record.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        role: status.role.to_string(),
+        learner: status.conf_state.learners.contains(&member.record.id),
+        leader_id: status.leader.map_or(0, |leader| leader.0),
+        term: status.term.0,
+        committed: status.commit.0,
+        applied: status.applied.index.0,
+        log_first: status.first.0,
+        log_last: status.last.index.0,
+        log_bytes: folder_bytes(&member.folder.path().join(LOG_DIR)),
+        store_bytes: stats.allocated_bytes,
+        store_bytes_in_use: stats.live_bytes,
+        snapshot_index: snapshot.index.0,
+        snapshot_term: snapshot.term.0,
+        health: health(member),
+        log: member.log.word().to_owned(),
+        store: member.store.word().to_owned(),
+        data_dir: member.folder.path().display().to_string(),
+        process_id: u64::from(std::process::id()),
+        uptime_seconds: member.started.elapsed().as_secs(),
+        listed: status.members.member(member.record.id) == Some(&member.record),
+    }
+}
+
+/// What the HTTP port answers.
+pub(crate) fn page(member: &Member, path: &str) -> Page {
+    match path {
+        "/health" => {
+            let health = health(member);
+            let well = health == "ok";
+            let object = Object::new().string("health", if well { "true" } else { "false" });
+            let object = if well {
+                object
+            } else {
+                object.string("reason", &health)
+            };
+            Page {
+                code: if well { 200 } else { 503 },
+                kind: "application/json",
+                body: object.end(),
+            }
+        }
+        "/metrics" => {
+            let kind = "text/plain; version=0.0.4; charset=utf-8";
+            Page {
+                code: 200,
+                kind,
+                body: metrics(member),
+            }
+        }
+        _ => Page {
+            code: 404,
+            kind: "text/plain; charset=utf-8",
+            body: "here are /health and /metrics\n".to_owned(),
+        },
+    }
+}
+
+fn metrics(member: &Member) -> String {
+    let group = member.group.status();
+    let mut out = Metrics::new("raftwerk_");
+    raft_metrics(&mut out, &group);
+    store_metrics(&mut out, member);
+    out.head("peers_total", "What the transport counted.", "counter");
+    for (name, value) in member.transport.stats().iter() {
+        out.labelled("peers_total", "what", name, value);
+    }
+    out.end()
+}
+
+fn raft_metrics(out: &mut Metrics, group: &GroupStatus) {
+    let leads = u64::from(group.role == Role::Leader);
+    let learner = u64::from(group.conf_state.learners.contains(&group.node));
+    let pending = u64::try_from(group.pending).unwrap_or(u64::MAX);
+    let snapshot = group.snapshot.map_or(0, |snapshot| snapshot.index.0);
+    out.gauge("is_leader", "This member leads.", leads);
+    out.gauge(
+        "has_leader",
+        "A leader is known.",
+        u64::from(group.leader.is_some()),
+    );
+    out.gauge(
+        "is_learner",
+        "It receives the log and does not vote.",
+        learner,
+    );
+    out.gauge("term", "The term.", group.term.0);
+    out.gauge(
+        "committed_index",
+        "The last index known to be committed.",
+        group.commit.0,
+    );
+    out.gauge(
+        "applied_index",
+        "The last index applied.",
+        group.applied.index.0,
+    );
+    out.gauge(
+        "log_first_index",
+        "The first index of the log.",
+        group.first.0,
+    );
+    out.gauge(
+        "log_last_index",
+        "The last index of the log.",
+        group.last.index.0,
+    );
+    out.gauge(
+        "snapshot_index",
+        "What the newest snapshot covers.",
+        snapshot,
+    );
+    out.gauge(
+        "pending_requests",
+        "Requests that wait for an answer.",
+        pending,
+    );
+    out.head(
+        "peer_matched_index",
+        "At the leader: what each peer holds.",
+        "gauge",
+    );
+    for peer in &group.peers {
+        out.labelled(
+            "peer_matched_index",
+            "peer",
+            &format!("{:x}", peer.id.0),
+            peer.matched.0,
+        );
+    }
+}
+
+fn store_metrics(out: &mut Metrics, member: &Member) {
+    let well = u64::from(complaints(member).is_empty());
+    let log_bytes = folder_bytes(&member.folder.path().join(LOG_DIR));
+    let queued = member.storage.pressure().queued_bytes;
+    let stats = member.reader.stats().unwrap_or_default();
+    let revision = u64::try_from(member.reader.revision()).unwrap_or(0);
+    let late = member.host.longest_tick_delay();
+    out.gauge("up", "The member is well.", well);
+    out.gauge("log_bytes", "Bytes of the log's files.", log_bytes);
+    out.gauge(
+        "log_queued_bytes",
+        "Bytes taken by the log, not yet durable.",
+        queued,
+    );
+    out.gauge(
+        "store_bytes",
+        "Bytes that the state store takes.",
+        stats.allocated_bytes,
+    );
+    out.gauge("store_live_bytes", "Bytes of it in use.", stats.live_bytes);
+    out.gauge("revision", "The key space's revision.", revision);
+    out.seconds(
+        "tick_delay_max_seconds",
+        "The longest that a tick came late.",
+        late,
+    );
+    out.seconds(
+        "uptime_seconds",
+        "Since the member started.",
+        member.started.elapsed(),
+    );
+}
