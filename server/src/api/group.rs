@@ -219,8 +219,13 @@ impl Replica for GroupReplica {
     async fn remove_member(&self, id: u64) -> Result<(), ReplicaError> {
         self.member(id)?;
         self.check_started(&self.group.status(), Change::Remove(NodeId(id)))?;
-        self.change(MembershipChange::new().remove(NodeId(id)))
-            .await
+        let change = MembershipChange::new().remove(NodeId(id));
+        if id == self.identity.member_id {
+            // Nobody may tell a removed member that it was applied.
+            self.group.change_membership(change).await?;
+            return Ok(());
+        }
+        self.change(change).await
     }
 
     async fn update_member(&self, id: u64, peer_urls: Vec<String>) -> Result<(), ReplicaError> {

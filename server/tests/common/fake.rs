@@ -7,7 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use raftwerk_raft::StateMachine;
-use raftwerk_server::api::{Identity, MemberRecord, Replica, ReplicaError, Standing, routes};
+use raftwerk_server::api::{
+    Identity, MemberRecord, Replica, ReplicaError, Standing, lenient, routes,
+};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -169,7 +171,7 @@ pub async fn serve(fixture: Fixture) -> (Arc<FakeReplica>, SocketAddr) {
     let replica = Arc::new(FakeReplica::new(fixture));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = lenient(TcpIncoming::from(listener).with_nodelay(Some(true)));
     let routes = routes(Arc::clone(&replica) as Arc<dyn Replica>, reader);
     tokio::spawn(async move {
         Server::builder()
