@@ -169,6 +169,9 @@ pub struct Limits {
     pub proposal_bytes_max: usize,
     /// Proposals that are held, forwarded or in the log and not yet applied.
     pub proposals_max: usize,
+    /// Bytes of those that are held or forwarded. What is in the log counts for
+    /// `raft.max_uncommitted_size`.
+    pub proposals_bytes_max: usize,
     /// Reads that wait.
     pub reads_max: usize,
     /// How long a proposal is held for want of a leader before it fails with `NoLeader`.
@@ -184,6 +187,7 @@ impl Default for Limits {
         Self {
             proposal_bytes_max: 2 * 1024 * 1024,
             proposals_max: 16 * 1024,
+            proposals_bytes_max: 64 * 1024 * 1024,
             reads_max: 16 * 1024,
             leader_wait_ticks: 50,
             proposal_ticks: 100,

@@ -169,9 +169,10 @@ impl Mailbox {
             events.push(Event::Durable(mark));
         }
         events.extend(queues.reports.drain(..).map(Event::Report));
-        events.extend(queues.unreachable.drain(..).map(Event::Unreachable));
         let messages = queues.messages.drain(..);
         events.extend(messages.map(|(from, envelope)| Event::Message { from, envelope }));
+        // Behind what has arrived: the answers of a peer that is gone are not lost.
+        events.extend(queues.unreachable.drain(..).map(Event::Unreachable));
         events.extend(queues.requests.drain(..).map(Event::Request));
         queues.message_bytes = 0;
         queues.request_bytes = 0;

@@ -81,6 +81,8 @@ pub(crate) struct Driver {
     now: u64,
     election_ticks: u64,
     installing: bool,
+    /// What waited for a leader can go on.
+    led_anew: bool,
     halted: Option<Arc<str>>,
     ended: bool,
 }
@@ -121,6 +123,7 @@ impl Driver {
             now: 0,
             election_ticks,
             installing: false,
+            led_anew: false,
             halted: None,
             ended: false,
         }
@@ -201,7 +204,7 @@ impl Driver {
                     .remote(from, request, (kind, data), self.now, out);
             }
             EnvelopeBody::Forwarded { request, result } => {
-                self.proposals.forward_answered(request, result, out);
+                self.proposals.forward_answered(from, request, result, out);
             }
         }
     }
@@ -232,9 +235,10 @@ impl Driver {
         let _ = self.node.step(message);
     }
 
-    pub(crate) fn unreachable(&mut self, peer: NodeId) {
+    pub(crate) fn unreachable(&mut self, peer: NodeId, out: &mut Vec<Effect>) {
         if self.halted.is_none() {
             self.node.report_unreachable(peer);
+            self.proposals.unreachable(peer, out);
         }
     }
 
@@ -330,6 +334,7 @@ impl Driver {
         if self.halted.is_some() {
             return None;
         }
+        self.led_anew = false;
         self.proposals.flush(&mut self.node, self.now, out);
         self.reads.flush(&mut self.node, self.now);
         let mut write = GroupWrite {
@@ -450,6 +455,8 @@ impl Driver {
         let before = std::mem::replace(&mut self.soft_state, soft_state);
         if before.leader != soft_state.leader {
             self.proposals.leader_changed(self.now, self.election_ticks);
+            self.reads.leader_changed();
+            self.led_anew = soft_state.leader.is_some();
         }
         let SoftState { leader, role } = soft_state;
         self.shared.update(|status| {
@@ -620,7 +627,8 @@ impl Driver {
 
     /// True when another turn has something to do without another input.
     pub(crate) fn is_ready(&self) -> bool {
-        self.halted.is_none() && (self.node.has_ready() || self.snapshots.has_write())
+        let ready = self.led_anew || self.node.has_ready() || self.snapshots.has_write();
+        self.halted.is_none() && ready
     }
 
     /// The log cannot take the step, or will never make it durable.

@@ -70,6 +70,15 @@ enum Payload {
     Change(ConfChange),
 }
 
+impl Payload {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Normal(data) => data.len(),
+            Self::Change(change) => change.context.len(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Proposal {
     payload: Payload,
@@ -89,12 +98,19 @@ pub(crate) struct Proposals {
     deferred: Vec<Proposal>,
     appended: BTreeMap<(LogIndex, Term), (Origin, EntryKind)>,
     appended_until: VecDeque<(u64, (LogIndex, Term))>,
-    forwarded: BTreeMap<u64, Proposal>,
+    /// With the leader that each was sent to.
+    forwarded: BTreeMap<u64, (NodeId, Proposal)>,
     forwarded_until: VecDeque<(u64, u64)>,
     /// Since a leader went away: what was forwarded before `.1` is given up at tick `.0`.
     grace: Option<(u64, u64)>,
     next_request: u64,
+    /// Of all that are held or forwarded.
+    bytes: usize,
 }
+
+/// Bytes of proposals that are appended at once; one always goes through. The core takes all of
+/// them or none.
+const RUN_BYTES_MAX: usize = 1024 * 1024;
 
 type Node = RawNode<Arc<dyn LogReader>>;
 
@@ -113,6 +129,7 @@ impl Proposals {
             forwarded_until: VecDeque::new(),
             grace: None,
             next_request: seed >> 1,
+            bytes: 0,
         }
     }
 
@@ -176,15 +193,34 @@ impl Proposals {
     }
 
     fn queue(&mut self, payload: Payload, origin: Origin, now: u64, out: &mut Vec<Effect>) {
-        if self.len() >= self.limits.proposals_max {
+        let bytes = self.bytes.saturating_add(payload.bytes());
+        let full = bytes > self.limits.proposals_bytes_max && self.bytes > 0;
+        if full || self.len() >= self.limits.proposals_max {
             return self.answer(origin, Err(ProposeError::Busy), out);
         }
+        self.bytes = bytes;
         let deadline = now.saturating_add(self.limits.leader_wait_ticks);
         self.queued.push_back(Proposal {
             payload,
             origin,
             deadline,
         });
+    }
+
+    /// It is held no longer.
+    fn leaves(&mut self, proposal: &Proposal) {
+        self.bytes = self.bytes.saturating_sub(proposal.payload.bytes());
+    }
+
+    /// Answers one that was held or forwarded.
+    fn end_one(
+        &mut self,
+        proposal: Proposal,
+        result: Result<Applied, ProposeError>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.leaves(&proposal);
+        self.answer(proposal.origin, result, out);
     }
 
     fn answer(&self, origin: Origin, result: Result<Applied, ProposeError>, out: &mut Vec<Effect>) {
@@ -217,12 +253,17 @@ impl Proposals {
                 }
                 Payload::Normal(data) => {
                     let mut batch = vec![data.clone()];
+                    let mut bytes = data.len();
                     let mut run = vec![first];
                     while let Some(Proposal {
                         payload: Payload::Normal(data),
                         ..
                     }) = self.queued.front()
                     {
+                        bytes = bytes.saturating_add(data.len());
+                        if bytes > RUN_BYTES_MAX {
+                            break;
+                        }
                         batch.push(data.clone());
                         run.extend(self.queued.pop_front());
                     }
@@ -233,7 +274,7 @@ impl Proposals {
                 Ok(Proposed::Appended(last)) => self.appended(last, kind, run, now),
                 Ok(Proposed::Forwarded(_)) => {
                     for proposal in run {
-                        self.answer(proposal.origin, Err(ProposeError::Unknown), out);
+                        self.end_one(proposal, Err(ProposeError::Unknown), out);
                     }
                 }
                 Err(error) => self.not_appended(&error, run, out),
@@ -245,6 +286,7 @@ impl Proposals {
         let until = now.saturating_add(self.limits.proposal_ticks);
         let mut index = LogIndex(last.index.0.saturating_sub(run.len() as u64));
         for proposal in run {
+            self.leaves(&proposal);
             index = index.next();
             self.appended
                 .insert((index, last.term), (proposal.origin, kind));
@@ -275,7 +317,7 @@ impl Proposals {
             },
         };
         for proposal in run {
-            self.answer(proposal.origin, Err(result.clone()), out);
+            self.end_one(proposal, Err(result.clone()), out);
         }
     }
 
@@ -284,7 +326,7 @@ impl Proposals {
         if matches!(proposal.origin, Origin::Local(_)) {
             self.deferred.push(proposal);
         } else {
-            self.answer(proposal.origin, Err(ProposeError::NoLeader), out);
+            self.end_one(proposal, Err(ProposeError::NoLeader), out);
         }
     }
 
@@ -293,6 +335,7 @@ impl Proposals {
         for proposal in std::mem::take(&mut self.queued) {
             match (&proposal.origin, leader) {
                 (Origin::Remote { from, request }, leader) => {
+                    self.leaves(&proposal);
                     let result = Err(ForwardError::NotLeader { leader });
                     let body = EnvelopeBody::Forwarded {
                         request: *request,
@@ -328,22 +371,30 @@ impl Proposals {
                         to: leader,
                         envelope,
                     });
-                    self.forwarded.insert(request, proposal);
+                    self.forwarded.insert(request, (leader, proposal));
                     self.forwarded_until.push_back((until, request));
                 }
             }
         }
     }
 
-    /// The leader's answer to a forwarded proposal. A mark that is not known is of an earlier
-    /// life, or was given up.
+    /// The answer of `from` to a forwarded proposal. A mark that is not known is of an earlier
+    /// life, or was given up; nobody answers for another.
     pub(crate) fn forward_answered(
         &mut self,
+        from: NodeId,
         request: u64,
         result: Result<Applied, ForwardError>,
         out: &mut Vec<Effect>,
     ) {
-        let Some(proposal) = self.forwarded.remove(&request) else {
+        if self
+            .forwarded
+            .get(&request)
+            .is_none_or(|(to, _)| *to != from)
+        {
+            return;
+        }
+        let Some((_, proposal)) = self.forwarded.remove(&request) else {
             return;
         };
         let result = match result {
@@ -357,12 +408,30 @@ impl Proposals {
                 reason: "the leader refused it".into(),
             }),
         };
-        self.answer(proposal.origin, result, out);
+        self.end_one(proposal, result, out);
+    }
+
+    /// Messages to `peer` are being lost: those forwarded there, perhaps, or their answers.
+    pub(crate) fn unreachable(&mut self, peer: NodeId, out: &mut Vec<Effect>) {
+        let lost = |(to, _): &(NodeId, Proposal)| *to == peer;
+        let requests: Vec<u64> = self
+            .forwarded
+            .iter()
+            .filter(|(_, forwarded)| lost(forwarded))
+            .map(|(request, _)| *request)
+            .collect();
+        for request in requests {
+            if let Some((_, proposal)) = self.forwarded.remove(&request) {
+                self.end_one(proposal, Err(ProposeError::Unknown), out);
+            }
+        }
     }
 
     /// Whoever led does not any more. An answer of the old leader may still be on its way; after
-    /// `grace_ticks` without one the outcome is unknown.
+    /// `grace_ticks` without one the outcome is unknown. What the old one refused the new one may
+    /// take.
     pub(crate) fn leader_changed(&mut self, now: u64, grace_ticks: u64) {
+        self.queued.extend(self.deferred.drain(..));
         if !self.forwarded.is_empty() {
             self.grace = Some((now.saturating_add(grace_ticks), self.next_request));
         }
@@ -418,8 +487,8 @@ impl Proposals {
                 break;
             }
             self.forwarded_until.pop_front();
-            if let Some(proposal) = self.forwarded.remove(&request) {
-                self.answer(proposal.origin, Err(ProposeError::Unknown), out);
+            if let Some((_, proposal)) = self.forwarded.remove(&request) {
+                self.end_one(proposal, Err(ProposeError::Unknown), out);
             }
         }
         if self.grace.is_some_and(|(at, _)| at <= now) {
@@ -428,7 +497,7 @@ impl Proposals {
         self.queued.extend(std::mem::take(&mut self.deferred));
         for proposal in std::mem::take(&mut self.queued) {
             if proposal.deadline <= now {
-                self.answer(proposal.origin, Err(ProposeError::NoLeader), out);
+                self.end_one(proposal, Err(ProposeError::NoLeader), out);
             } else {
                 self.queued.push_back(proposal);
             }
@@ -444,7 +513,8 @@ impl Proposals {
         for (origin, _) in std::mem::take(&mut self.appended).into_values() {
             self.answer(origin, Err(ProposeError::Unknown), out);
         }
-        for proposal in std::mem::take(&mut self.forwarded).into_values() {
+        self.bytes = 0;
+        for (_, proposal) in std::mem::take(&mut self.forwarded).into_values() {
             self.answer(proposal.origin, Err(ProposeError::Unknown), out);
         }
     }

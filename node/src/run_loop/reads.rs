@@ -111,6 +111,13 @@ impl Reads {
         }
     }
 
+    /// Another leader, or none: nobody answers for the rounds of the old one.
+    pub(crate) fn leader_changed(&mut self) {
+        for round in std::mem::take(&mut self.rounds).into_values() {
+            self.queued.extend(round.reads);
+        }
+    }
+
     /// One tick: gives up what waited too long, asks again what may have been lost.
     pub(crate) fn tick(&mut self, now: u64) {
         if self.len == 0 {

@@ -1,6 +1,6 @@
 //! What one turn does, event by event.
 
-use raftwerk_raft::{Body, ConfState, Message, SnapshotMeta, Storage, Term};
+use raftwerk_raft::{Body, ConfState, Message, Role, SnapshotMeta, Storage, Term};
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
 use super::*;
@@ -10,6 +10,7 @@ use crate::in_memory::{InMemory, MemoryState};
 use crate::in_process::InProcessNetwork;
 use crate::mailbox::Mailbox;
 use crate::member::Member;
+use crate::oneshot::{Pending, pending};
 use crate::snapshot::SnapshotStore;
 use crate::status::{Health, Shared};
 
@@ -31,13 +32,11 @@ impl MemoryState for Nothing {
     }
 }
 
-/// One host's turn over a log in memory, without threads. Nothing is applied: the test says what
-/// the workers report.
+/// One host's turn over a log in memory, without threads: the test says what the workers report.
 struct Bench {
     turn: Turn,
     log: Arc<MemLog>,
     shared: Arc<Shared>,
-    effects: Vec<Effect>,
     _dir: tempfile::TempDir,
 }
 
@@ -69,18 +68,32 @@ impl Bench {
             turn: Turn::new(storage, host.batch_bytes_max),
             log,
             shared,
-            effects: Vec::new(),
             _dir: dir,
         };
         bench.report(Reported::Open(Box::new(driver)));
         Ok(bench)
     }
 
-    /// What follows from `event`; none of it is applied.
+    /// What follows from `event`. Committed entries count as applied at once, and who waits for
+    /// them learns nothing.
     fn give(&mut self, event: Event) -> Vec<Effect> {
         self.turn.handle(event);
-        self.turn.poll(&mut self.effects);
-        std::mem::take(&mut self.effects)
+        let mut effects = Vec::new();
+        self.turn.poll(&mut effects);
+        let mut followed = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Apply {
+                    job: Job::Apply { entries, ack, .. },
+                    ..
+                } => {
+                    let last = entries.last().unwrap().id;
+                    followed.extend(self.report(Reported::Applied { last, ack }));
+                }
+                effect => followed.push(effect),
+            }
+        }
+        followed
     }
 
     fn report(&mut self, what: Reported) -> Vec<Effect> {
@@ -95,6 +108,28 @@ impl Bench {
 
     fn health(&self) -> Health {
         self.shared.read(|status| status.health.clone())
+    }
+}
+
+impl Bench {
+    fn propose(&mut self, bytes: usize) -> Pending<Applied, ProposeError> {
+        let (answer, result) = pending();
+        let data = vec![7; bytes].into();
+        self.ask(Ask::Propose { data, answer });
+        result
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        self.give(Event::Request(Request { group: G, ask }));
+    }
+
+    /// Wins the election of a group of one.
+    fn lead(&mut self) {
+        self.ask(Ask::Campaign);
+        for _ in 0..4 {
+            self.durable();
+        }
+        assert_eq!(self.shared.read(|status| status.role), Role::Leader);
     }
 }
 
@@ -148,4 +183,22 @@ fn older_snapshot_that_is_restored_removes_no_file_of_the_newer_one_on_its_way()
     let effects = bench.report(Reported::Restored(second));
     assert_eq!(collected(effects), Some(second));
     assert_eq!(bench.health(), Health::Running);
+}
+
+#[test]
+fn bytes_of_held_proposals_are_bounded_and_free_again_once_appended() {
+    let mut config = GroupConfig::bootstrap(vec![Member::new(HOST)]);
+    config.limits.proposals_bytes_max = 100;
+    let mut bench = Bench::new(config);
+    let held = [bench.propose(60), bench.propose(40)];
+    assert_eq!(bench.propose(1).wait(), Err(ProposeError::Busy));
+    bench.lead();
+    let next = bench.propose(100);
+    let last = bench.shared.read(|status| status.last.index);
+    // One that adds the member, the leader's own, and the three.
+    assert_eq!(last, LogIndex(5));
+    drop(bench);
+    for proposal in held.into_iter().chain([next]) {
+        assert_eq!(proposal.wait(), Err(ProposeError::Unknown));
+    }
 }

@@ -98,7 +98,7 @@ impl Turn {
             }
             Event::Unreachable(peer) => {
                 for (group, driver) in &mut self.groups {
-                    driver.unreachable(peer);
+                    driver.unreachable(peer, &mut self.out);
                     self.dirty.insert(*group);
                 }
             }
