@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use crate::api::lenient;
 use crate::cli::{CliError, Signals};
 use crate::config::{ServeArgs, Settings};
 use crate::http;
@@ -124,6 +125,7 @@ fn clients(
             // An error means that nobody can say stop any more.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
+        let incoming = lenient(incoming);
         if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
             eprintln!("clients are served no more: {error}");
         }
