@@ -51,10 +51,12 @@ pub struct Config {
     /// Bytes of committed entries handed out and not yet applied.
     pub max_committed_size_per_ready: u64,
     /// Behaves as etcd's raft does where this one does better, for comparison with its traces
-    /// only: vote requests leave before the log they speak of is durable, a refused configuration
-    /// change becomes an empty entry, a transfer puts off CheckQuorum, a snapshot of a lower term
-    /// gets no answer, one that does not reach the log is sent all the same, a change that is older
-    /// than the snapshot being installed is made all the same, a pre-candidate keeps its timeout.
+    /// only: vote requests leave before the log they speak of is durable; refused candidates are
+    /// not told what is committed; a refused configuration change becomes an empty entry; one that
+    /// is older than the snapshot being installed is made all the same; a removed leader does not
+    /// leave a joint configuration; a transfer puts off CheckQuorum; a snapshot of a lower term
+    /// gets no answer, nor does any message of one from a member that cannot lead; a snapshot is
+    /// sent even where it does not help; a pre-candidate keeps its timeout.
     pub etcd_quirks: bool,
 }
 

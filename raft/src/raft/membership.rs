@@ -172,6 +172,14 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
     }
 
+    /// Whether a leader that is no member any more proposes to leave the joint configuration: as
+    /// long as it leads nobody else can, and nothing else may be changed before.
+    pub(super) fn must_leave_joint(&self, entries: &[Entry]) -> bool {
+        let leaves = |entry: &Entry| entry.kind == EntryKind::ConfChange && entry.data.is_empty();
+        let auto = self.tracker.config.auto_leave && !self.config.etcd_quirks;
+        auto && matches!(entries, [entry] if leaves(entry))
+    }
+
     /// Whether a change of the configuration is committed and not applied: with it the members
     /// may be others than this one thinks, and so may be the quorum.
     pub(super) fn has_unapplied_conf_change(&self) -> bool {

@@ -456,7 +456,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     /// Somebody is behind. Where it might be stuck there, it is told.
     fn answer_lower_term(&mut self, message: &Message) {
         let from = message.from;
-        let answers = self.config.check_quorum || self.config.pre_vote;
+        // Who cannot win an election itself has no other way to make its term known.
+        let answers = self.config.check_quorum
+            || self.config.pre_vote
+            || (!self.promotable() && !self.config.etcd_quirks);
         match message.body {
             Body::Append { .. } | Body::Heartbeat { .. } if answers => {
                 self.send(

@@ -34,7 +34,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 return Err(ProposeError::NoLeader);
             }
         }
-        if !self.tracker.progress.contains_key(&self.config.id) {
+        let is_member = self.tracker.progress.contains_key(&self.config.id);
+        if !is_member && !self.must_leave_joint(&entries) {
             return Err(ProposeError::NotMember);
         }
         if let Some(to) = self.transferee {

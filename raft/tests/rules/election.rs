@@ -320,3 +320,22 @@ fn the_only_voter_left_needs_no_vote_of_the_removed() {
     solo.campaign();
     assert_eq!(solo.node.role(), Role::Leader);
 }
+
+#[test]
+fn who_cannot_lead_tells_a_leader_of_a_lower_term_that_it_is_one() {
+    let answer = Body::AppendResponse {
+        index: 0.into(),
+        reject: None,
+    };
+    let learner = ConfState {
+        learners: vec![NodeId(1)],
+        ..voters(&[2, 3])
+    };
+    let mut solo = setup().conf(learner).hard_state(9, 0, 0).start();
+    solo.step(2, 3, append(0, 0, &[], 0));
+    assert_eq!(solo.sent_to(2, MessageKind::AppendResponse), [&answer]);
+    // A voter's own election will.
+    let mut solo = setup().hard_state(9, 0, 0).start();
+    solo.step(2, 3, append(0, 0, &[], 0));
+    assert!(solo.take().is_empty());
+}

@@ -324,3 +324,32 @@ fn a_new_leader_leaves_a_joint_configuration_once_what_it_found_is_applied() {
     solo.drain();
     assert_eq!(solo.node.status().last.index, LogIndex(4));
 }
+
+#[test]
+fn a_removed_leader_still_leaves_the_joint_configuration() {
+    let conf = ConfState {
+        learners: vec![NodeId(1)],
+        ..voters(&[2])
+    };
+    let mut solo = setup()
+        .options(|config| config.step_down_on_removal = false)
+        .start();
+    solo.lead();
+    // Demoted, then removed by a change that enters a joint configuration.
+    solo.ack(2, 1);
+    for (kind, node) in [(ConfChangeKind::Remove, 3), (ConfChangeKind::AddLearner, 1)] {
+        solo.node.apply_conf_change(&change(kind, node)).unwrap();
+    }
+    assert_eq!(solo.node.status().conf_state, conf);
+    let transition = ConfChangeTransition::JointImplicit;
+    let leave = ConfChange {
+        transition,
+        ..remove(1)
+    };
+    solo.node.propose_conf_change(leave).unwrap();
+    solo.drain();
+    solo.ack(2, 2);
+    assert!(!solo.node.status().conf_state.contains(NodeId(1)));
+    solo.ack(2, 3);
+    assert_eq!(solo.node.status().conf_state, voters(&[2]));
+}
