@@ -31,7 +31,7 @@ struct Advance {
     apply: Option<ApplyAck>,
 }
 
-/// One member of one Raft group, doing no I/O. See the crate's documentation for the loop around it.
+/// One member of one Raft group, doing no I/O. The crate's documentation has the loop around it.
 #[derive(Clone, Debug)]
 pub struct RawNode<L: LogReader, O: Observer = NoObserver> {
     raft: Raft<L, O>,
