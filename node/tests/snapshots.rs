@@ -8,9 +8,19 @@
 
 mod common;
 
-use common::{Cluster, wait_for};
-use raftwerk::raft::{LogIndex, NodeId};
-use raftwerk::{GroupError, GroupEvent, Health, Member, MembershipChange, SnapshotPolicy};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{Cluster, Journal, Seen, wait_for};
+use raftwerk::raft::{
+    Entry, Halt, LogId, LogIndex, NodeId, SnapshotMeta, SnapshotReader, SnapshotSource, StateError,
+    StateMachine,
+};
+use raftwerk::{
+    GroupConfig, GroupError, GroupEvent, Health, InMemory, Member, MembershipChange, SnapshotError,
+    SnapshotPolicy,
+};
+use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
 const NO_TAIL: SnapshotPolicy = SnapshotPolicy {
     entries: 0,
@@ -104,6 +114,62 @@ fn restart_without_the_snapshot_file_is_refused_and_says_what_is_missing() {
         other => panic!("{other:?}"),
     };
     assert_eq!(missing, taken);
+}
+
+/// A state whose views panic when they are read.
+struct Unreadable(InMemory<Journal>);
+
+struct Panics(LogId);
+
+impl SnapshotSource for Panics {
+    fn applied(&self) -> LogId {
+        self.0
+    }
+    fn read(&mut self, _out: &mut [u8]) -> std::io::Result<usize> {
+        panic!("as the test asked for")
+    }
+}
+
+impl StateMachine for Unreadable {
+    fn applied(&self) -> LogId {
+        self.0.applied()
+    }
+    fn apply(&mut self, entries: &[Entry], out: &mut Vec<Bytes>) -> Result<(), Halt> {
+        self.0.apply(entries, out)
+    }
+    fn snapshot(&self) -> Result<Box<dyn SnapshotSource>, StateError> {
+        Ok(Box::new(Panics(self.0.applied())))
+    }
+    fn restore(
+        &mut self,
+        meta: &SnapshotMeta,
+        source: &mut dyn SnapshotReader,
+    ) -> Result<(), StateError> {
+        self.0.restore(meta, source)
+    }
+    fn persist(&mut self) -> Result<LogId, StateError> {
+        self.0.persist()
+    }
+}
+
+#[test]
+fn panic_while_a_snapshot_is_written_fails_it_and_the_group_goes_on() {
+    let cluster = Cluster::without_nodes(GroupConfig::bootstrap(common::members(1)));
+    let log = MemLog::new(MemLogOptions::default()).unwrap();
+    let host = cluster.host(1, Arc::new(log));
+    let machine = Unreadable(InMemory::new(Journal(Seen::default())));
+    let group = host
+        .open_group(common::G, cluster.config.clone(), Box::new(machine))
+        .unwrap();
+    group.campaign();
+    assert_eq!(group.propose("before").wait().unwrap().response, "1");
+    let failed = group.snapshot().wait();
+    assert!(
+        matches!(failed, Err(SnapshotError::Failed { .. })),
+        "{failed:?}"
+    );
+    assert_eq!(group.propose("after").wait().unwrap().response, "2");
+    host.stop();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use raftwerk_raft::{GroupId, Message, SnapshotMeta, SnapshotStatus, Storage};
+use raftwerk_raft::{GroupId, LogError, Message, SnapshotMeta, SnapshotStatus, Storage};
 
 use super::{Effect, Event, Report, Reported, Turn};
 use crate::apply::Actor;
@@ -81,20 +81,27 @@ impl Loop {
         turn.actors()
     }
 
+    fn owed(&self, group: GroupId, failure: Reported) -> Owed {
+        Owed {
+            mailbox: Arc::clone(&self.mailbox),
+            group,
+            failure: Some(failure),
+        }
+    }
+
     fn perform(&self, effect: Effect) {
         let workers = &self.workers;
         match effect {
             Effect::Send { to, envelope } => workers.transport.send(to, envelope),
             Effect::Apply { actor, job } => actor.push(job, &workers.apply),
             Effect::Read { group, log, read } => {
-                let mailbox = Arc::clone(&self.mailbox);
+                let id = read.id;
+                let reason = Arc::from(PANICKED);
+                let result = Err(LogError::Io { reason });
+                let owed = self.owed(group, Reported::LogRead { id, result });
                 workers.reads.spawn(move || {
                     let result = log.read(read.range, read.max_bytes);
-                    let what = Reported::LogRead {
-                        id: read.id,
-                        result,
-                    };
-                    mailbox.report(Report { group, what });
+                    owed.report(Reported::LogRead { id, result });
                 });
             }
             Effect::Build {
@@ -103,16 +110,13 @@ impl Loop {
                 mut source,
             } => {
                 let store = Arc::clone(&workers.store);
-                let mailbox = Arc::clone(&self.mailbox);
+                let owed = self.owed(group, Reported::Built(Err(PANICKED.into())));
                 workers.snapshots.spawn(move || {
                     let built = store.build(group, &meta, source.as_mut());
                     let result = built
                         .map(|()| meta)
                         .map_err(|error| error.to_string().into());
-                    mailbox.report(Report {
-                        group,
-                        what: Reported::Built(result),
-                    });
+                    owed.report(Reported::Built(result));
                 });
             }
             Effect::SendSnapshot {
@@ -141,6 +145,33 @@ impl Loop {
                     .peers
                     .update(group, members, workers.transport.as_ref());
             }
+        }
+    }
+}
+
+/// What a group is told when a task ends by a panic.
+const PANICKED: &str = "a worker panicked; see the log of the process";
+
+/// A report that a group waits for. Dropped without one, as by a panic, it reports the failure.
+struct Owed {
+    mailbox: Arc<Mailbox>,
+    group: GroupId,
+    failure: Option<Reported>,
+}
+
+impl Owed {
+    fn report(mut self, what: Reported) {
+        self.failure = None;
+        let group = self.group;
+        self.mailbox.report(Report { group, what });
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if let Some(what) = self.failure.take() {
+            let group = self.group;
+            self.mailbox.report(Report { group, what });
         }
     }
 }
