@@ -44,6 +44,8 @@ pub struct GroupStatus {
     pub peers: Vec<PeerStatus>,
     /// Proposals and reads that wait for an answer.
     pub pending: usize,
+    /// The log has no room: reads go on, proposals are answered busy until it has.
+    pub log_full: bool,
     /// How it is.
     pub health: Health,
 }

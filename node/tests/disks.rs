@@ -9,15 +9,15 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use common::{Cluster, G, Journal, Node, Seen, members, wait_for_commit};
 use raftwerk::raft::{
-    ByteBudget, DurableNotify, GroupId, NodeId, OpenGroup, Poisoned, Pressure, ScrubReport,
-    Storage, StorageError, SubmitError, Subscription, Ticket, WriteBatch,
+    ByteBudget, DurableNotify, GroupId, GroupWrite, NodeId, OpenGroup, Poisoned, Pressure,
+    ScrubReport, Storage, StorageError, SubmitError, Subscription, Ticket, WriteBatch,
 };
-use raftwerk::{GroupConfig, Health, InMemory, ProposeError, ReadError};
+use raftwerk::{GroupConfig, Health, InMemory, ProposeError, ReadError, SnapshotPolicy};
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
 #[test]
@@ -84,6 +84,19 @@ struct Choked {
     inner: MemLog,
     refusals: AtomicUsize,
     refused: AtomicUsize,
+    /// Refuses what makes no room, until a compaction comes.
+    until_cut: AtomicBool,
+}
+
+impl Choked {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemLog::new(MemLogOptions::default()).unwrap(),
+            refusals: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            until_cut: AtomicBool::new(false),
+        })
+    }
 }
 
 impl Storage for Choked {
@@ -103,6 +116,16 @@ impl Storage for Choked {
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, once);
             self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(SubmitError::Full(batch));
+        }
+        if self.until_cut.load(Ordering::SeqCst) {
+            let cut = batch.groups.iter().any(|write| write.compact_to.is_some());
+            let grows = |write: &GroupWrite| !write.append.is_empty() || write.hard_state.is_some();
+            let any = |write: &GroupWrite| write.snapshot.is_some() || write.compact_to.is_some();
+            if batch.groups.iter().any(grows) || !batch.groups.iter().any(any) {
+                self.refused.fetch_add(1, Ordering::SeqCst);
+                return Err(SubmitError::Full(batch));
+            }
+            self.until_cut.store(!cut, Ordering::SeqCst);
         }
         self.inner.submit(batch)
     }
@@ -126,11 +149,7 @@ impl Storage for Choked {
 #[test]
 fn batch_that_the_log_was_too_full_for_is_submitted_again_and_nothing_is_lost() {
     let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
-    let log = Arc::new(Choked {
-        inner: MemLog::new(MemLogOptions::default()).unwrap(),
-        refusals: AtomicUsize::new(0),
-        refused: AtomicUsize::new(0),
-    });
+    let log = Choked::new();
     let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
     let seen = Seen::default();
     let machine = Box::new(InMemory::new(Journal(Arc::clone(&seen))));
@@ -146,11 +165,7 @@ fn batch_that_the_log_was_too_full_for_is_submitted_again_and_nothing_is_lost() 
 #[test]
 fn full_log_refuses_writes_as_busy_and_serves_reads_and_then_goes_on() {
     let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
-    let log = Arc::new(Choked {
-        inner: MemLog::new(MemLogOptions::default()).unwrap(),
-        refusals: AtomicUsize::new(0),
-        refused: AtomicUsize::new(0),
-    });
+    let log = Choked::new();
     let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
     let machine = Box::new(InMemory::new(Journal(Seen::default())));
     let group = host.open_group(G, cluster.config.clone(), machine).unwrap();
@@ -169,13 +184,35 @@ fn full_log_refuses_writes_as_busy_and_serves_reads_and_then_goes_on() {
 }
 
 #[test]
+fn snapshot_makes_room_in_a_full_log_ahead_of_what_waits_for_it() {
+    let mut config = GroupConfig::bootstrap(members(1));
+    config.snapshot = SnapshotPolicy {
+        trailing_entries: 0,
+        ..SnapshotPolicy::ON_REQUEST
+    };
+    let cluster = Cluster::without_nodes(config);
+    let log = Choked::new();
+    let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
+    let machine = Box::new(InMemory::new(Journal(Seen::default())));
+    let group = host.open_group(G, cluster.config.clone(), machine).unwrap();
+    group.campaign();
+    assert_eq!(group.propose("first").wait().unwrap().response, "1");
+    log.until_cut.store(true, Ordering::SeqCst);
+    let kept = group.propose("kept until there is room");
+    while !group.status().log_full {
+        std::thread::yield_now();
+    }
+    group.snapshot().wait().unwrap();
+    assert_eq!(kept.wait().unwrap().response, "2");
+    group.read_index().wait().unwrap();
+    assert!(!group.status().log_full);
+    host.stop();
+}
+
+#[test]
 fn panic_on_the_run_loop_leaves_nobody_waiting() {
     let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
-    let log = Arc::new(Choked {
-        inner: MemLog::new(MemLogOptions::default()).unwrap(),
-        refusals: AtomicUsize::new(0),
-        refused: AtomicUsize::new(0),
-    });
+    let log = Choked::new();
     let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
     let machine = Box::new(InMemory::new(Journal(Seen::default())));
     let group = host.open_group(G, cluster.config.clone(), machine).unwrap();

@@ -51,7 +51,29 @@ pub(crate) struct Step {
     /// A peer's snapshot that replaces the state.
     install: Option<SnapshotMeta>,
     /// A snapshot made here that is now recorded.
-    record: Option<SnapshotMeta>,
+    pub(crate) record: Option<SnapshotMeta>,
+}
+
+impl Step {
+    const fn new(group: GroupId) -> Self {
+        Self {
+            group,
+            needs_sync: false,
+            messages: Vec::new(),
+            ack: None,
+            install: None,
+            record: None,
+        }
+    }
+
+    /// What follows from writes that make room in the log.
+    pub(crate) fn cut(group: GroupId, record: Option<SnapshotMeta>) -> Self {
+        Self {
+            needs_sync: record.is_some(),
+            record,
+            ..Self::new(group)
+        }
+    }
 }
 
 struct Transfer {
@@ -341,14 +363,7 @@ impl Driver {
             group: self.group,
             ..GroupWrite::default()
         };
-        let mut step = Step {
-            group: self.group,
-            needs_sync: false,
-            messages: Vec::new(),
-            ack: None,
-            install: None,
-            record: None,
-        };
+        let mut step = Step::new(self.group);
         if self.node.has_ready() {
             let ready = self.node.ready();
             self.take(ready, &mut write, &mut step, out);
@@ -358,12 +373,7 @@ impl Driver {
             self.halt(&cause, out);
             return None;
         }
-        if self.snapshots.begin(self.now) {
-            out.push(Effect::Apply {
-                actor: Arc::clone(&self.actor),
-                job: Job::View,
-            });
-        }
+        self.begin_snapshot(out);
         let own = self.snapshots.has_write();
         if own {
             step.record = self.snapshots.write(&mut write);
@@ -378,6 +388,40 @@ impl Driver {
             return None;
         }
         Some((write, step))
+    }
+
+    fn begin_snapshot(&mut self, out: &mut Vec<Effect>) {
+        if self.snapshots.begin(self.now) {
+            out.push(Effect::Apply {
+                actor: Arc::clone(&self.actor),
+                job: Job::View,
+            });
+        }
+    }
+
+    /// Like `collect`, but only what makes room in the log.
+    pub(crate) fn collect_cut(&mut self, out: &mut Vec<Effect>) -> Option<(GroupWrite, Step)> {
+        if self.halted.is_some() || self.installing {
+            return None;
+        }
+        self.begin_snapshot(out);
+        let mut write = GroupWrite {
+            group: self.group,
+            ..GroupWrite::default()
+        };
+        let has_write = self.snapshots.has_write();
+        let record = self.snapshots.write(&mut write);
+        has_write.then(|| (write, Step::cut(self.group, record)))
+    }
+
+    /// A peer's snapshot is on its way into the log or the state machine.
+    pub(crate) const fn is_installing(&self) -> bool {
+        self.installing
+    }
+
+    /// Tells the handles whether the log has room.
+    pub(crate) fn log_full(&self, full: bool) {
+        self.shared.update(|status| status.log_full = full);
     }
 
     fn take(

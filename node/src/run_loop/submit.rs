@@ -1,6 +1,6 @@
 //! What a log is given: one batch for all groups of a turn, and smaller ones where it must be.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use raftwerk_raft::{Durability, Entry, GroupId, GroupWrite, HardState, LogIndex, WriteBatch};
 
@@ -13,6 +13,7 @@ pub(crate) struct Batch {
     pieces: VecDeque<WriteBatch>,
     pub(crate) steps: Vec<Step>,
     bytes: usize,
+    relieved: bool,
 }
 
 impl Batch {
@@ -55,6 +56,36 @@ impl Batch {
     /// What the log did not take, to be taken first the next time.
     pub(crate) fn put_back(&mut self, writes: WriteBatch) {
         self.pieces.push_front(writes);
+    }
+
+    /// Takes out, once, what makes room in a log: snapshot records and compactions, and the steps
+    /// that follow from them. Both speak of entries that the log has had for long, so they may
+    /// overtake everything but a `reset_to`, which groups that are `installing` wait for.
+    pub(crate) fn relief(&mut self, installing: impl Fn(GroupId) -> bool) -> Self {
+        let mut cuts: BTreeMap<GroupId, GroupWrite> = BTreeMap::new();
+        let searched = std::mem::replace(&mut self.relieved, true);
+        let writes = self.pieces.iter_mut().flat_map(|piece| &mut piece.groups);
+        for write in writes.filter(|write| !searched && !installing(write.group)) {
+            if write.snapshot.is_none() && write.compact_to.is_none() {
+                continue;
+            }
+            let group = write.group;
+            let cut = cuts.entry(group).or_insert_with(|| GroupWrite {
+                group,
+                ..GroupWrite::default()
+            });
+            cut.snapshot = cut.snapshot.take().or(write.snapshot.take());
+            cut.compact_to = cut.compact_to.max(write.compact_to.take());
+        }
+        let mut relief = Self::default();
+        for (group, cut) in cuts {
+            let recorded = cut.snapshot.is_some();
+            let mut steps = self.steps.iter_mut().filter(|step| step.group == group);
+            let record = steps.next().filter(|_| recorded);
+            let record = record.and_then(|step| step.record.take());
+            relief.push(cut, Step::cut(group, record));
+        }
+        relief
     }
 
     /// The group has halted: nothing more of it is written.

@@ -29,6 +29,10 @@ pub(crate) struct Turn {
     /// What the log has not taken, in order: empty unless it is full. Reads and heartbeats go on
     /// meanwhile, but nothing that makes the log grow is let in, and nothing overtakes what waits.
     backlog: VecDeque<Batch>,
+    /// What makes room in the log, taken out of the backlog to be submitted before it.
+    relief: VecDeque<Batch>,
+    /// What the handles were told.
+    full_told: bool,
     last_ticket: Ticket,
     durable: Ticket,
     poisoned: Option<Poisoned>,
@@ -45,6 +49,8 @@ impl Turn {
             dirty: BTreeSet::new(),
             in_flight: VecDeque::new(),
             backlog: VecDeque::new(),
+            relief: VecDeque::new(),
+            full_told: false,
             last_ticket: Ticket::default(),
             durable: Ticket::default(),
             poisoned: None,
@@ -129,6 +135,7 @@ impl Turn {
             if let Some(poisoned) = &self.poisoned {
                 driver.storage_failed(&poisoned.to_string(), &mut self.out);
             }
+            driver.log_full(self.full_told);
             if self.stopping {
                 driver.end(&mut self.out);
             }
@@ -157,6 +164,7 @@ impl Turn {
     fn poison(&mut self, poisoned: &Poisoned) {
         self.poisoned = Some(poisoned.clone());
         self.backlog.clear();
+        self.relief.clear();
         self.in_flight.clear();
         let cause = poisoned.to_string();
         for (group, driver) in &mut self.groups {
@@ -176,6 +184,8 @@ impl Turn {
             }
             self.round(&mut touched);
         }
+        self.cut();
+        self.tell_full();
         for group in touched {
             if let Some(driver) = self.groups.get(&group) {
                 driver.refresh();
@@ -217,17 +227,82 @@ impl Turn {
 
     /// Hands the log what it has not taken yet.
     fn retry(&mut self) {
-        while let Some(mut batch) = self.backlog.pop_front() {
-            match self.hand_over(&mut batch) {
-                Ok(()) => self.submitted(batch),
-                Err(SubmitError::Full(writes)) => {
-                    batch.put_back(writes);
-                    return self.backlog.push_front(batch);
-                }
-                Err(SubmitError::Poisoned(poisoned)) => return self.poison(&poisoned),
-                Err(error) => self.refused(&error, batch),
+        if !self.retry_relief() {
+            return;
+        }
+        while let Some(batch) = self.backlog.pop_front() {
+            if let Err(batch) = self.offer(batch) {
+                self.backlog.push_front(batch);
+                self.relieve();
+                self.retry_relief();
+                return;
             }
         }
+    }
+
+    /// True when nothing is left that would make room.
+    fn retry_relief(&mut self) -> bool {
+        while let Some(batch) = self.relief.pop_front() {
+            if let Err(batch) = self.offer(batch) {
+                self.relief.push_front(batch);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn relieve(&mut self) {
+        let groups = &self.groups;
+        let installing = |group| groups.get(&group).is_some_and(Driver::is_installing);
+        for batch in &mut self.backlog {
+            let relief = batch.relief(installing);
+            if !relief.is_empty() {
+                self.relief.push_back(relief);
+            }
+        }
+    }
+
+    /// With the backlog at its bound no group is collected, but for what makes room.
+    fn cut(&mut self) {
+        if self.backlog.len() < BACKLOG_MAX {
+            return;
+        }
+        let mut batch = Batch::default();
+        for group in &self.dirty {
+            let Some(driver) = self.groups.get_mut(group) else {
+                continue;
+            };
+            if let Some((write, step)) = driver.collect_cut(&mut self.out) {
+                batch.push(write, step);
+            }
+        }
+        if !batch.is_empty() {
+            self.relief.push_back(batch);
+            self.retry();
+        }
+    }
+
+    fn tell_full(&mut self) {
+        let full = self.is_full();
+        if std::mem::replace(&mut self.full_told, full) != full {
+            self.groups
+                .values()
+                .for_each(|driver| driver.log_full(full));
+        }
+    }
+
+    /// Hands the log one batch, or gives back what it has no room for.
+    fn offer(&mut self, mut batch: Batch) -> Result<(), Batch> {
+        match self.hand_over(&mut batch) {
+            Ok(()) => self.submitted(batch),
+            Err(SubmitError::Full(writes)) => {
+                batch.put_back(writes);
+                return Err(batch);
+            }
+            Err(SubmitError::Poisoned(poisoned)) => self.poison(&poisoned),
+            Err(error) => self.refused(&error, batch),
+        }
+        Ok(())
     }
 
     /// All writes of `batch`, in as many pieces as the log wants.
@@ -294,7 +369,7 @@ impl Turn {
     }
 
     fn fail(&mut self, group: GroupId, cause: &str) {
-        for batch in &mut self.backlog {
+        for batch in self.backlog.iter_mut().chain(&mut self.relief) {
             batch.forget(group);
         }
         if let Some(driver) = self.groups.get_mut(&group) {
