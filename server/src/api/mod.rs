@@ -1,7 +1,7 @@
 //! The services of the v3 API, over one group's replica.
 //!
 //! KV, Cluster and Maintenance are served by a [`Replica`], which is all they know of the runtime,
-//! and by the key space's [`Reader`](crate::kv::Reader). What is not served says so.
+//! and by the key space's [`Reader`]. What is not served says so.
 
 mod cluster;
 mod gate;
