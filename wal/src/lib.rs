@@ -20,7 +20,11 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = std::env::temp_dir().join(format!("raftwerk-wal-doc-{}", std::process::id()));
-//! let options = Options { segment_bytes: 1 << 20, batch_bytes_max: 1 << 18, ..Options::default() };
+//! let options = Options {
+//!     segment_bytes: 1 << 20,
+//!     batch_bytes_max: 1 << 18,
+//!     ..Options::default()
+//! };
 //! let wal = Wal::open(Arc::new(RealVfs), &dir, options)?;
 //! let entry = Entry::normal(LogId::new(Term(1), LogIndex(1)), "hello".into());
 //! let write = GroupWrite { group: GroupId(7), append: vec![entry], ..GroupWrite::default() };

@@ -181,15 +181,7 @@ fn read_body(reader: &mut Reader, tag: u8, term: Term) -> Result<Body, DecodeErr
         HEARTBEAT_RESPONSE => Body::HeartbeatResponse {
             read_position: reader.varint()?,
         },
-        SNAPSHOT => {
-            let meta = read_snapshot_meta(reader)?;
-            if meta.last.index == LogIndex::ZERO {
-                return Err(DecodeError::Invalid {
-                    reason: "snapshot of nothing",
-                });
-            }
-            Body::Snapshot { meta }
-        }
+        SNAPSHOT => read_snapshot(reader)?,
         TIMEOUT_NOW => Body::TimeoutNow,
         PROPOSE => Body::Propose {
             entries: read_proposals(reader)?,
@@ -212,6 +204,16 @@ fn read_body(reader: &mut Reader, tag: u8, term: Term) -> Result<Body, DecodeErr
             });
         }
     })
+}
+
+fn read_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {
+    let meta = read_snapshot_meta(reader)?;
+    if meta.last.index == LogIndex::ZERO {
+        return Err(DecodeError::Invalid {
+            reason: "snapshot of nothing",
+        });
+    }
+    Ok(Body::Snapshot { meta })
 }
 
 /// Entries that continue `prev` and come from a leader of `term`.

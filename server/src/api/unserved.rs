@@ -34,7 +34,10 @@ impl Watch for Unserved {
 
 /// The methods of a service that answer `$why`, beside those given in full.
 macro_rules! unserved {
-    ($service:ident, $why:ident { $($method:ident($request:ty) -> $response:ty;)* } $($rest:tt)*) => {
+    (
+        $service:ident, $why:ident { $($method:ident($request:ty) -> $response:ty;)* }
+        $($rest:tt)*
+    ) => {
         #[tonic::async_trait]
         impl $service for Unserved {
             $(async fn $method(&self, _: Request<$request>) -> Result<Response<$response>, Status> {
