@@ -5,7 +5,7 @@
 //! ```text
 //! stream  = header block* end
 //! header  = magic[8] version:u32 term:u64 index:u64 crc:u32      the applied LogId
-//! block   = 1:u8 sequence:u64 length:u32 crc:u32 record* crc:u32  a crc for the head, one for the body
+//! block   = 1:u8 sequence:u64 length:u32 crc:u32 record* crc:u32  crcs of head, body
 //! record  = key_length:u32 value_length:u32 key value             keys ascend through the stream
 //! end     = 2:u8 sequence:u64 records:u64 total:u32 crc:u32       total: crc of all bytes before
 //! ```
