@@ -9,13 +9,17 @@ use raftwerk_raft::{Config, NodeId, ReadOnly};
 use raftwerk_storage::vfs::Vfs;
 
 use crate::error::{GroupError, HostError};
-use crate::member::Member;
+use crate::member::{Incarnation, Member};
 
 /// The options of a [`crate::Host`].
 #[derive(Clone, Debug)]
 pub struct HostConfig {
     /// This host: the member id that its groups use.
     pub id: NodeId,
+    /// The uuid of the store that the log is in. Each group's member table is told of it, once there
+    /// is a leader, and a group whose table names another store halts: the disk was replaced. Zero:
+    /// nothing is told or checked, as for an embedder that changes its own record itself.
+    pub incarnation: Incarnation,
     /// How long a tick is, in real time. 100 ms is right for a local network.
     pub tick: Duration,
     /// What election timeouts are drawn from: different for each start.
@@ -52,6 +56,7 @@ impl HostConfig {
     pub fn new(id: NodeId, snapshot_dir: impl Into<PathBuf>) -> Self {
         Self {
             id,
+            incarnation: Incarnation::UNBOUND,
             tick: Duration::from_millis(100),
             seed: random_seed(),
             run_loops: 1,
@@ -106,7 +111,7 @@ impl HostConfig {
 
 /// A number that differs for each call and process: std's hash keys come from the system's
 /// randomness.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0_u8)
 }

@@ -118,6 +118,7 @@ impl Host {
         let opening = Opening {
             group,
             host: inner.config.id,
+            incarnation: inner.config.incarnation,
             config,
             seed: inner.config.seed ^ group.0.rotate_left(32),
             storage: Arc::clone(&inner.storage),

@@ -23,6 +23,8 @@ struct Queues {
     unreachable: Vec<NodeId>,
     stop: bool,
     closed: bool,
+    /// The loop has ended.
+    gone: bool,
 }
 
 impl Queues {
@@ -88,7 +90,15 @@ impl Mailbox {
     }
 
     pub(crate) fn report(&self, report: Report) {
-        self.put(|queues| queues.reports.push_back(report));
+        // Dropped under no lock: a group that is opened too late ends with it.
+        let late = self.put(|queues| {
+            if queues.gone {
+                return Some(report);
+            }
+            queues.reports.push_back(report);
+            None
+        });
+        drop(late);
     }
 
     pub(crate) fn message(&self, from: NodeId, envelope: Envelope) -> Result<(), Busy> {
@@ -145,6 +155,7 @@ impl Mailbox {
         let left = self.put(|queues| {
             let closed = Queues {
                 closed: true,
+                gone: true,
                 ..Queues::default()
             };
             std::mem::replace(queues, closed)

@@ -8,10 +8,19 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
-use common::{Cluster, G, wait_for};
-use raftwerk::raft::NodeId;
-use raftwerk::{EnvelopeBody, GroupEvent, Health, ProposeError, ReadError, TransferError};
+use common::{Cluster, G, Journal, Seen, members, wait_for};
+use raftwerk::raft::{
+    LogId, LogIndex, NodeId, SnapshotMeta, SnapshotReader, StateMachine, Storage, Term,
+};
+use raftwerk::{
+    EnvelopeBody, GroupConfig, GroupError, GroupEvent, Health, Host, HostConfig, InMemory,
+    InProcessNetwork, Incarnation, ProposeError, ReadError, TransferError,
+};
+use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
 #[test]
 fn entries_reach_every_state_machine_in_one_order() {
@@ -198,4 +207,71 @@ fn log_that_fails_halts_the_groups_of_its_host_and_the_others_go_on() {
     // have been in its log.
     while cluster.group(3).propose("goes on").wait().is_err() {}
     assert!(cluster.caught_up(2).contains(&Bytes::from("goes on")));
+}
+
+#[test]
+fn table_binds_each_member_to_its_store_and_refuses_another_under_its_id() {
+    let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
+    let log = Arc::new(MemLog::new(MemLogOptions::default()).unwrap());
+    let open = |incarnation| {
+        let mut config = HostConfig::new(NodeId(1), cluster.snapshot_dir(1));
+        config.tick = Duration::from_millis(20);
+        config.incarnation = Incarnation(incarnation);
+        let transport = InProcessNetwork::new().join(NodeId(1));
+        let storage = Arc::clone(&log) as Arc<dyn Storage>;
+        let host = Host::start(config, storage, transport).unwrap();
+        let machine = Box::new(InMemory::new(Journal(Seen::default())));
+        let group = host.open_group(G, cluster.config.clone(), machine).unwrap();
+        (host, group)
+    };
+    let (host, group) = open(7);
+    let mut events = group.events();
+    group.campaign();
+    let bound = |incarnation| {
+        let own = group.members().member(NodeId(1)).cloned();
+        own.is_some_and(|own| own.incarnation == Incarnation(incarnation))
+    };
+    while !bound(7) {
+        let is_change = |event: &GroupEvent| matches!(event, GroupEvent::Membership { .. });
+        wait_for(&mut events, is_change);
+    }
+    host.stop();
+    let (host, group) = open(8);
+    let mut events = group.events();
+    while !matches!(group.status().health, Health::Halted { .. }) {
+        let is_halt = |event: &GroupEvent| matches!(event, GroupEvent::Halted { .. });
+        wait_for(&mut events, is_halt);
+    }
+    host.stop();
+}
+
+#[test]
+fn state_machine_with_a_past_begins_no_new_group() {
+    let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
+    let log = Arc::new(MemLog::new(MemLogOptions::default()).unwrap());
+    let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
+    let mut machine = InMemory::new(Journal(Seen::default()));
+    // As far as the new group's first entry would be.
+    let applied = LogId::new(Term(1), LogIndex(1));
+    let meta = SnapshotMeta {
+        last: applied,
+        ..SnapshotMeta::default()
+    };
+    machine.restore(&meta, &mut Nothing).unwrap();
+    let refused = host.open_group(G, cluster.config.clone(), Box::new(machine));
+    let lost = match refused.unwrap_err() {
+        GroupError::LostTail { applied, last } => (applied, last),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(lost, (applied, LogId::ZERO));
+    assert_eq!(log.groups().unwrap(), []);
+    host.stop();
+}
+
+struct Nothing;
+
+impl SnapshotReader for Nothing {
+    fn read(&mut self, _out: &mut [u8]) -> std::io::Result<usize> {
+        Ok(0)
+    }
 }

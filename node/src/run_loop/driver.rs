@@ -11,6 +11,7 @@ use raftwerk_raft::{
     Ticket,
 };
 
+use super::incarnation::{Binding, OwnStore};
 use super::membership::{Conf, Membership, is_member};
 use super::proposals::Proposals;
 use super::reads::Reads;
@@ -20,8 +21,8 @@ use crate::apply::{Actor, Job};
 use crate::config::GroupConfig;
 use crate::envelope::{Envelope, EnvelopeBody, ForwardError};
 use crate::error::{ProposeError, ReadError, SnapshotError, TransferError};
-use crate::member::MemberTable;
-use crate::oneshot::Completer;
+use crate::member::{Incarnation, MemberTable};
+use crate::oneshot::{Completer, pending};
 use crate::status::{GroupEvent, Health, PeerStatus, Shared};
 
 /// What a group is opened from.
@@ -31,6 +32,8 @@ pub(crate) struct DriverParts {
     pub(crate) node: RawNode<Arc<dyn LogReader>>,
     pub(crate) log: Arc<dyn LogReader>,
     pub(crate) config: GroupConfig,
+    pub(crate) incarnation: Incarnation,
+    /// What the marks of requests begin with.
     pub(crate) seed: u64,
     pub(crate) shared: Arc<Shared>,
     pub(crate) actor: Arc<Actor>,
@@ -97,6 +100,7 @@ pub(crate) struct Driver {
     /// Steps that wait for the disk, in the order of their tickets.
     awaiting: VecDeque<(Ticket, Step)>,
     membership: Membership,
+    own_store: OwnStore,
     hard_state: HardState,
     soft_state: SoftState,
     applied: LogId,
@@ -117,6 +121,7 @@ impl Driver {
             node,
             log,
             config,
+            incarnation,
             seed,
             shared,
             actor,
@@ -139,6 +144,7 @@ impl Driver {
             transfer: None,
             awaiting: VecDeque::new(),
             membership,
+            own_store: OwnStore::new(incarnation, election_ticks),
             hard_state: parts.hard_state,
             soft_state: SoftState::default(),
             applied: parts.applied,
@@ -170,8 +176,27 @@ impl Driver {
         if let Some(transfer) = self.transfer.take_if(|transfer| transfer.until <= self.now) {
             transfer.answer.complete(Err(TransferError::TimedOut));
         }
+        self.bind_own_store(out);
         let peers = self.peers();
         self.shared.update(|status| status.peers = peers);
+    }
+
+    fn bind_own_store(&mut self, out: &mut Vec<Effect>) {
+        let record = self.membership.current().members.member(self.host);
+        let led = self.node.leader().is_some();
+        match self.own_store.check(record, led, self.now) {
+            Binding::Settled => {}
+            Binding::Propose(change) => {
+                // What comes of it is seen in the table.
+                let (answer, _) = pending();
+                self.proposals.change(change, answer, self.now);
+            }
+            Binding::Replaced => {
+                let cause = "the member table binds this id to another store: the disk was \
+                             replaced; remove this member and add it again under a new id";
+                self.halt(&cause.into(), out);
+            }
+        }
     }
 
     /// How far the others are, if this member leads.

@@ -2,6 +2,7 @@
 //! What happens in one turn for all groups becomes one write batch.
 
 mod driver;
+mod incarnation;
 mod membership;
 mod open;
 mod proposals;

@@ -12,11 +12,11 @@ use raftwerk_raft::{
 
 use super::driver::{Driver, DriverParts};
 use crate::apply::Actor;
-use crate::config::{GroupConfig, Start};
+use crate::config::{GroupConfig, Start, random_seed};
 use crate::envelope::encode_change;
 use crate::error::GroupError;
 use crate::mailbox::Mailbox;
-use crate::member::{Member, MemberTable};
+use crate::member::{Incarnation, Member, MemberTable};
 use crate::snapshot::SnapshotStore;
 use crate::status::Shared;
 use crate::transport::Transport;
@@ -28,6 +28,7 @@ const READ_BYTES: u64 = 1024 * 1024;
 pub(crate) struct Opening {
     pub(crate) group: GroupId,
     pub(crate) host: NodeId,
+    pub(crate) incarnation: Incarnation,
     pub(crate) config: GroupConfig,
     pub(crate) seed: u64,
     pub(crate) storage: Arc<dyn Storage>,
@@ -60,7 +61,7 @@ pub(crate) fn open(
             reason: error.to_string(),
         })?;
     let OpenGroup { state, log } = storage.open_group(group)?;
-    let state = begin(group, &config.start, storage, state)?;
+    let state = begin(group, &config.start, storage, state, machine.applied())?;
     let applied = restored(&opening, machine.as_mut(), &state)?;
     check_applied(log.as_ref(), applied, &state)?;
     let newest = state
@@ -83,7 +84,7 @@ pub(crate) fn open(
     let node = RawNode::new(raft, restart, Arc::clone(&log))?;
     let Opening {
         config,
-        seed,
+        incarnation,
         snapshots,
         transport,
         mailbox,
@@ -97,7 +98,9 @@ pub(crate) fn open(
         node,
         log,
         config,
-        seed,
+        incarnation,
+        // Not the given one: the marks of an earlier life must not come again.
+        seed: random_seed(),
         shared,
         actor,
         members: table,
@@ -135,6 +138,7 @@ fn begin(
     start: &Start,
     storage: &Arc<dyn Storage>,
     state: GroupState,
+    applied: LogId,
 ) -> Result<GroupState, GroupError> {
     let is_new = state.hard_state == HardState::default()
         && state.snapshot.is_none()
@@ -142,6 +146,11 @@ fn begin(
     let members = match start {
         _ if !is_new => return Ok(state),
         Start::Existing => return Err(GroupError::NotFound { group }),
+        // The state machine had a log once: with a new one this member would vote a second time.
+        _ if applied != LogId::ZERO => {
+            let last = LogId::ZERO;
+            return Err(GroupError::LostTail { applied, last });
+        }
         Start::Join { .. } => return Ok(state),
         Start::Bootstrap { members } => members,
     };

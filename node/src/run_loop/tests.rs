@@ -55,6 +55,7 @@ impl Bench {
         let opening = Opening {
             group: G,
             host: HOST,
+            incarnation: host.incarnation,
             config,
             seed: 1,
             storage: Arc::clone(&storage),

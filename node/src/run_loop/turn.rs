@@ -438,6 +438,7 @@ mod tests {
                 let opening = Opening {
                     group,
                     host: NodeId(1),
+                    incarnation: config.incarnation,
                     config: GroupConfig::bootstrap(vec![Member::new(NodeId(1))]),
                     seed: group.0,
                     storage: Arc::clone(&storage),
