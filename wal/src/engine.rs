@@ -33,7 +33,20 @@ pub enum Written {
 pub(crate) struct Wishes {
     pub(crate) stop: bool,
     pub(crate) write: bool,
+    /// The slot has begun to lag while the writer's thread slept.
+    pub(crate) look: bool,
     pub(crate) prepare: bool,
+}
+
+/// What the writer's thread finds when it has nothing to do at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Until somebody wishes something.
+    Unlimited,
+    /// A moment: the slot lags behind this frame, or somebody else writes and will leave it so.
+    Moment(u64),
+    /// Not at all: a batch waits and nobody is at it.
+    None,
 }
 
 /// Shared by the log's handle, its readers and its threads.
@@ -47,7 +60,10 @@ pub(crate) struct Engine {
     writer: Mutex<Option<Writer>>,
     preparer: Mutex<Option<Preparer>>,
     pub(crate) wishes: Mutex<Wishes>,
-    pub(crate) wished: Condvar,
+    /// Wakes the writer's thread.
+    pub(crate) write_wished: Condvar,
+    /// Wakes the preparer's thread.
+    pub(crate) prepare_wished: Condvar,
     /// The writer's thread sleeps without a limit.
     pub(crate) asleep: AtomicBool,
     /// Who wants to be told, and so does not wait.
@@ -70,7 +86,8 @@ impl Engine {
             writer: Mutex::new(Some(writer)),
             preparer: Mutex::new(Some(preparer)),
             wishes: Mutex::default(),
-            wished: Condvar::new(),
+            write_wished: Condvar::new(),
+            prepare_wished: Condvar::new(),
             asleep: AtomicBool::new(false),
             subscribers: AtomicUsize::new(0),
         }
@@ -86,24 +103,40 @@ impl Engine {
         };
         let full = matches!(outcome, Err(SubmitError::Full(_)));
         if full {
-            self.wish(|wishes| {
-                wishes.write = true;
-                wishes.prepare = true;
-            });
+            self.wish_write();
+            self.wish_prepare();
         } else if hurry && self.wants_thread() {
-            self.wish(|wishes| wishes.write = true);
+            self.wish_write();
         }
         outcome
     }
 
     /// Somebody who waits writes by himself; the thread is woken for those who do not.
     fn wants_thread(&self) -> bool {
-        self.subscribers.load(Ordering::Relaxed) > 0 || self.asleep.load(Ordering::Relaxed)
+        self.subscribers.load(Ordering::Relaxed) > 0 || self.asleep.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn wish(&self, change: impl FnOnce(&mut Wishes)) {
-        change(&mut self.wishes.lock());
-        self.wished.notify_all();
+    /// Asks the writer's thread to write.
+    pub(crate) fn wish_write(&self) {
+        let asked = std::mem::replace(&mut self.wishes.lock().write, true);
+        if !asked {
+            self.write_wished.notify_all();
+        }
+    }
+
+    /// Asks the preparer's thread to look what there is to do.
+    pub(crate) fn wish_prepare(&self) {
+        let asked = std::mem::replace(&mut self.wishes.lock().prepare, true);
+        if !asked {
+            self.prepare_wished.notify_all();
+        }
+    }
+
+    /// Asks both threads to end.
+    pub(crate) fn stop(&self) {
+        self.wishes.lock().stop = true;
+        self.write_wished.notify_all();
+        self.prepare_wished.notify_all();
     }
 
     /// Waits for `ticket`, writing if nobody else does.
@@ -117,22 +150,41 @@ impl Engine {
         let Some(writer) = self.writer.lock().take() else {
             return Written::Idle;
         };
-        let outcome = self.write_with(&writer);
-        self.give_back(writer, outcome);
+        let (outcome, ticket) = self.write_with(&writer);
+        self.give_back(writer);
+        // Callbacks run without the role: they may wait for another batch, and may be slow.
+        match ticket {
+            Some(ticket) => self.watermark.advance(ticket),
+            None => self.wake(outcome),
+        }
         outcome
     }
 
-    /// Ends the writer's role, and tells those who found it taken meanwhile.
-    fn give_back(&self, writer: Writer, outcome: Written) {
+    /// Ends the writer's role. What was submitted meanwhile for the thread, which found the role
+    /// taken, is asked for again.
+    fn give_back(&self, writer: Writer) {
         *self.writer.lock() = Some(writer);
+        let eager = self.state.lock().fill.eager;
+        if eager && self.wants_thread() {
+            self.wish_write();
+        } else if self.asleep.load(Ordering::SeqCst) {
+            // The thread sleeps without a limit, but now the slot may lag.
+            self.wishes.lock().look = true;
+            self.write_wished.notify_all();
+        }
+    }
+
+    /// Tells those who wait and found the role taken that it is free.
+    fn wake(&self, outcome: Written) {
         if outcome != Written::Idle || !self.state.lock().fill.is_empty() {
             self.watermark.wake();
         }
     }
 
-    fn write_with(&self, writer: &Writer) -> Written {
+    /// What was done, and up to where it made everything durable.
+    fn write_with(&self, writer: &Writer) -> (Written, Option<Ticket>) {
         if self.watermark.durable().is_err() {
-            return Written::Poisoned;
+            return (Written::Poisoned, None);
         }
         let job = {
             let mut state = self.state.lock();
@@ -142,7 +194,7 @@ impl Engine {
                 drop(state);
                 self.watermark
                     .poison("no space was prepared for a batch that was taken");
-                return Written::Poisoned;
+                return (Written::Poisoned, None);
             }
             state.in_flight = job.as_ref().map(|job| InFlight {
                 bytes: job.bytes(),
@@ -150,10 +202,12 @@ impl Engine {
             });
             job
         };
-        let Some(job) = job else { return Written::Idle };
+        let Some(job) = job else {
+            return (Written::Idle, None);
+        };
         if let Err(error) = writer.step(&job) {
             self.watermark.poison(format!("writing the log: {error}"));
-            return Written::Poisoned;
+            return (Written::Poisoned, None);
         }
         let prepare = {
             let mut state = self.state.lock();
@@ -161,10 +215,9 @@ impl Engine {
             !state.retired.is_empty() || state.ready.len() < crate::state::READY_SEGMENTS
         };
         if prepare {
-            self.wish(|wishes| wishes.prepare = true);
+            self.wish_prepare();
         }
-        self.watermark.advance(job.ticket);
-        Written::Batches
+        (Written::Batches, Some(job.ticket))
     }
 
     /// Writes what waits; if nothing does, brings the watermark slot up to date.
@@ -176,18 +229,20 @@ impl Engine {
     }
 
     fn write_slot(&self) -> Written {
-        if self.watermark.durable().is_err() {
-            return Written::Poisoned;
-        }
         let Some(mut writer) = self.writer.lock().take() else {
             return Written::Idle;
         };
         let outcome = self.write_slot_with(&mut writer);
-        self.give_back(writer, outcome);
+        self.give_back(writer);
+        self.wake(outcome);
         outcome
     }
 
     fn write_slot_with(&self, writer: &mut Writer) -> Written {
+        // Asked with the role: whoever had it may have failed.
+        if self.watermark.durable().is_err() {
+            return Written::Poisoned;
+        }
         let (lsn, segment, end) = {
             let state = self.state.lock();
             let active = state.segments.last_key_value();
@@ -205,13 +260,25 @@ impl Engine {
         Written::Slot
     }
 
-    /// Whether the slot lags behind; false while somebody writes.
-    pub(crate) fn slot_lags(&self) -> bool {
-        let vouched = match &*self.writer.lock() {
-            Some(writer) => writer.slot_lsn(),
-            None => return false,
-        };
-        self.state.lock().durable_lsn > vouched
+    /// How long the writer's thread may rest.
+    pub(crate) fn rest(&self) -> Rest {
+        if self.watermark.durable().is_err() {
+            return Rest::Unlimited;
+        }
+        let vouched = self.writer.lock().as_ref().map(Writer::slot_lsn);
+        let state = self.state.lock();
+        match vouched {
+            // Whoever writes leaves a slot that lags.
+            None => Rest::Moment(state.durable_lsn),
+            Some(_) if state.fill.eager => Rest::None,
+            Some(vouched) if state.durable_lsn > vouched => Rest::Moment(state.durable_lsn),
+            Some(_) => Rest::Unlimited,
+        }
+    }
+
+    /// All frames up to this one are durable.
+    pub(crate) fn durable_lsn(&self) -> u64 {
+        self.state.lock().durable_lsn
     }
 
     /// Takes a step of preparing segments.

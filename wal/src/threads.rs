@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use crate::engine::{Engine, Written};
+use crate::engine::{Engine, Rest, Written};
 use crate::preparer::Prepared;
 
 /// How long the watermark slot may lag behind an idle log.
@@ -23,23 +23,26 @@ pub(crate) struct Threads {
 
 impl Threads {
     pub(crate) fn start(engine: &Arc<Engine>) -> io::Result<Self> {
-        let spawn = |name: &str, run: fn(&Engine)| {
-            let engine = Arc::clone(engine);
-            Builder::new()
-                .name(name.to_owned())
-                .spawn(move || run(&engine))
-        };
-        let handles = vec![spawn("wal-writer", write)?, spawn("wal-preparer", prepare)?];
-        Ok(Self {
+        let mut threads = Self {
             engine: Arc::clone(engine),
-            handles,
-        })
+            handles: Vec::new(),
+        };
+        threads.spawn("wal-writer", write)?;
+        threads.spawn("wal-preparer", prepare)?;
+        Ok(threads)
+    }
+
+    fn spawn(&mut self, name: &str, run: fn(&Engine)) -> io::Result<()> {
+        let engine = Arc::clone(&self.engine);
+        let builder = Builder::new().name(name.to_owned());
+        self.handles.push(builder.spawn(move || run(&engine))?);
+        Ok(())
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.engine.wish(|wishes| wishes.stop = true);
+        self.engine.stop();
         for handle in self.handles.drain(..) {
             // A thread that panicked has nothing left to say.
             let _ = handle.join();
@@ -49,22 +52,29 @@ impl Drop for Threads {
 
 fn write(engine: &Engine) {
     loop {
-        let lags = engine.slot_lags();
+        // First said, then looked: who changes something afterwards sees it and wakes.
+        engine.asleep.store(true, Ordering::SeqCst);
+        let rest = engine.rest();
         let mut wishes = engine.wishes.lock();
-        if !wishes.stop && !wishes.write {
-            engine.asleep.store(!lags, Ordering::Relaxed);
-            if lags {
-                let _ = engine.wished.wait_for(&mut wishes, SLOT_AFTER);
-            } else {
-                engine.wished.wait(&mut wishes);
+        if !wishes.stop && !wishes.write && !wishes.look {
+            match rest {
+                Rest::Unlimited => engine.write_wished.wait(&mut wishes),
+                Rest::Moment(_) => {
+                    engine.asleep.store(false, Ordering::SeqCst);
+                    let _ = engine.write_wished.wait_for(&mut wishes, SLOT_AFTER);
+                }
+                Rest::None => {}
             }
-            engine.asleep.store(false, Ordering::Relaxed);
         }
-        let (stop, asked) = (wishes.stop, std::mem::take(&mut wishes.write));
+        engine.asleep.store(false, Ordering::SeqCst);
+        let asked = std::mem::take(&mut wishes.write) | std::mem::take(&mut wishes.look);
+        let stop = wishes.stop;
         drop(wishes);
-        let written = match asked {
-            true => engine.write(),
-            false => engine.step_writer(),
+        // While frames follow each other, the newest vouches for those before it.
+        let idle = rest == Rest::Moment(engine.durable_lsn());
+        let written = match stop || (idle && !asked) {
+            true => engine.step_writer(),
+            false => engine.write(),
         };
         // Before the end everything goes out, as far as it can.
         if stop && matches!(written, Written::Idle | Written::Poisoned) {
@@ -83,9 +93,9 @@ fn prepare(engine: &Engine) {
         match step {
             Prepared::Progress => continue,
             Prepared::NoSpace => {
-                let _ = engine.wished.wait_for(&mut wishes, RETRY_AFTER);
+                let _ = engine.prepare_wished.wait_for(&mut wishes, RETRY_AFTER);
             }
-            Prepared::Idle if !wishes.prepare => engine.wished.wait(&mut wishes),
+            Prepared::Idle if !wishes.prepare => engine.prepare_wished.wait(&mut wishes),
             Prepared::Idle => {}
         }
         wishes.prepare = false;

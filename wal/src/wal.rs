@@ -30,7 +30,8 @@ pub const KIND: Kind = Kind {
     format_version: FORMAT_VERSION,
 };
 
-/// A log of many groups in one folder. Dropping it writes what waits, as far as it can.
+/// A log of many groups in one folder. With threads, dropping it writes what waits, as far as it
+/// can; without, nothing is written that nobody waited for.
 #[derive(Debug)]
 pub struct Wal {
     // In this order: the threads end before the lock is let go.
@@ -142,7 +143,7 @@ impl Storage for Wal {
         let durable = self.engine.watermark.durable()?;
         // Who asks does not wait: the thread sees to it that the answer changes.
         if self.threads.is_some() && self.engine.state.lock().fill.eager {
-            self.engine.wish(|wishes| wishes.write = true);
+            self.engine.wish_write();
         }
         Ok(durable)
     }
