@@ -7,8 +7,7 @@ use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::tracker::ProgressState;
 use raftwerk_raft::{
     Body, ConfState, Entry, EntryKind, GroupId, GroupWrite, HardState, LogId, LogReader, Message,
-    NodeId, Persist, PersistAck, RawNode, Ready, Role, SnapshotMeta, SnapshotStatus, SoftState,
-    Ticket,
+    NodeId, Persist, RawNode, Ready, Role, SnapshotMeta, SnapshotStatus, SoftState, Ticket,
 };
 
 use super::incarnation::{Binding, OwnStore};
@@ -16,6 +15,7 @@ use super::membership::{Conf, Membership, is_member};
 use super::proposals::Proposals;
 use super::reads::Reads;
 use super::snapshots::Snapshots;
+use super::submit::Step;
 use super::{Ask, Effect, Reported};
 use crate::apply::{Actor, Job};
 use crate::config::GroupConfig;
@@ -45,44 +45,17 @@ pub(crate) struct DriverParts {
     pub(crate) snapshot: LogId,
 }
 
-/// What follows once a write is durable, or taken, where nothing needs it to be durable.
-pub(crate) struct Step {
-    pub(crate) group: GroupId,
-    pub(crate) needs_sync: bool,
-    messages: Vec<Message>,
-    ack: Option<PersistAck>,
-    /// A peer's snapshot that replaces the state.
-    install: Option<SnapshotMeta>,
-    /// A snapshot made here that is now recorded.
-    pub(crate) record: Option<SnapshotMeta>,
-}
-
-impl Step {
-    const fn new(group: GroupId) -> Self {
-        Self {
-            group,
-            needs_sync: false,
-            messages: Vec::new(),
-            ack: None,
-            install: None,
-            record: None,
-        }
-    }
-
-    /// What follows from writes that make room in the log.
-    pub(crate) fn cut(group: GroupId, record: Option<SnapshotMeta>) -> Self {
-        Self {
-            needs_sync: record.is_some(),
-            record,
-            ..Self::new(group)
-        }
-    }
-}
-
 struct Transfer {
     to: NodeId,
     until: u64,
     answer: Completer<(), TransferError>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Commit {
+    Written,
+    Moved,
+    Due,
 }
 
 /// One group.
@@ -102,6 +75,9 @@ pub(crate) struct Driver {
     membership: Membership,
     own_store: OwnStore,
     hard_state: HardState,
+    /// Only the commit index of the hard state has moved since it was written. It is a hint, so it
+    /// waits for the next write, but no longer than a tick.
+    commit: Commit,
     soft_state: SoftState,
     applied: LogId,
     now: u64,
@@ -146,6 +122,7 @@ impl Driver {
             membership,
             own_store: OwnStore::new(incarnation, election_ticks),
             hard_state: parts.hard_state,
+            commit: Commit::Written,
             soft_state: SoftState::default(),
             applied: parts.applied,
             now: 0,
@@ -177,8 +154,15 @@ impl Driver {
             transfer.answer.complete(Err(TransferError::TimedOut));
         }
         self.bind_own_store(out);
+        self.commit_due();
         let peers = self.peers();
         self.shared.update(|status| status.peers = peers);
+    }
+
+    fn commit_due(&mut self) {
+        if self.commit == Commit::Moved {
+            self.commit = Commit::Due;
+        }
     }
 
     fn bind_own_store(&mut self, out: &mut Vec<Effect>) {
@@ -404,12 +388,15 @@ impl Driver {
             step.record = self.snapshots.write(&mut write);
         }
         step.needs_sync |= step.install.is_some() || step.record.is_some();
-        let empty = write
-            == GroupWrite {
-                group: self.group,
-                ..GroupWrite::default()
-            };
-        if empty && step.messages.is_empty() && step.ack.is_none() {
+        let blank = GroupWrite {
+            group: self.group,
+            ..GroupWrite::default()
+        };
+        if self.commit == Commit::Due || (self.commit == Commit::Moved && write != blank) {
+            write.hard_state = Some(self.hard_state);
+            self.commit = Commit::Written;
+        }
+        if write == blank && step.messages.is_empty() && step.ack.is_none() {
             return None;
         }
         Some((write, step))
@@ -504,8 +491,12 @@ impl Driver {
             self.hard_state.commit = self.hard_state.commit.max(meta.last.index);
             self.install(meta);
         }
-        let reset = snapshot.is_some();
-        write.hard_state = (hard_state.is_some() || reset).then_some(self.hard_state);
+        if snapshot.is_some() || (hard_state.is_some() && must_sync) {
+            write.hard_state = Some(self.hard_state);
+            self.commit = Commit::Written;
+        } else if hard_state.is_some() && self.commit == Commit::Written {
+            self.commit = Commit::Moved;
+        }
         write.reset_to = snapshot.clone();
         write.append = entries;
         step.needs_sync = must_sync;
@@ -747,6 +738,7 @@ impl Driver {
         self.reads.end(&ReadError::Stopped);
         self.snapshots.end(SnapshotError::Stopped);
         self.transfer = None;
+        self.commit_due();
         self.ended = true;
         self.shared.end();
     }

@@ -2,9 +2,44 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use raftwerk_raft::{Durability, Entry, GroupId, GroupWrite, HardState, LogIndex, WriteBatch};
+use raftwerk_raft::{
+    Durability, Entry, GroupId, GroupWrite, HardState, LogIndex, Message, PersistAck, SnapshotMeta,
+    WriteBatch,
+};
 
-use super::driver::Step;
+/// What follows once a write is durable, or taken, where nothing needs it to be durable.
+pub(crate) struct Step {
+    pub(crate) group: GroupId,
+    pub(crate) needs_sync: bool,
+    pub(crate) messages: Vec<Message>,
+    pub(crate) ack: Option<PersistAck>,
+    /// A peer's snapshot that replaces the state.
+    pub(crate) install: Option<SnapshotMeta>,
+    /// A snapshot made here that is now recorded.
+    pub(crate) record: Option<SnapshotMeta>,
+}
+
+impl Step {
+    pub(crate) const fn new(group: GroupId) -> Self {
+        Self {
+            group,
+            needs_sync: false,
+            messages: Vec::new(),
+            ack: None,
+            install: None,
+            record: None,
+        }
+    }
+
+    /// What follows from writes that make room in the log.
+    pub(crate) fn cut(group: GroupId, record: Option<SnapshotMeta>) -> Self {
+        Self {
+            needs_sync: record.is_some(),
+            record,
+            ..Self::new(group)
+        }
+    }
+}
 
 /// Writes for the log, and what follows from them, one step per group.
 #[derive(Default)]

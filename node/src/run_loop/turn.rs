@@ -122,8 +122,9 @@ impl Turn {
             Event::Report(Report { group, what }) => self.report(group, what),
             Event::Stop => {
                 self.stopping = true;
-                for driver in self.groups.values_mut() {
+                for (group, driver) in &mut self.groups {
                     driver.end(&mut self.out);
+                    self.dirty.insert(*group);
                 }
             }
         }
@@ -508,6 +509,11 @@ mod tests {
         bench.poll();
         assert_eq!(bench.turn.last_ticket().0, before.0 + 1);
         bench.run_until(|status| status.applied.index.0 == 3);
+        // The commit index rides with the next write, or with the next tick's.
+        assert_eq!(bench.turn.last_ticket().0, before.0 + 1);
+        bench.turn.handle(Event::Tick);
+        bench.poll();
+        assert_eq!(bench.turn.last_ticket().0, before.0 + 2);
     }
 
     #[test]
