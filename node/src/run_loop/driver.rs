@@ -83,6 +83,10 @@ pub(crate) struct Driver {
     now: u64,
     election_ticks: u64,
     installing: bool,
+    /// The log was written to since its ends were last looked up.
+    log_moved: bool,
+    /// This member leads, or has told of peers as a leader.
+    tells_peers: bool,
     /// What waited for a leader can go on.
     led_anew: bool,
     halted: Option<Arc<str>>,
@@ -128,6 +132,8 @@ impl Driver {
             now: 0,
             election_ticks,
             installing: false,
+            log_moved: true,
+            tells_peers: false,
             led_anew: false,
             halted: None,
             ended: false,
@@ -142,10 +148,12 @@ impl Driver {
         Arc::clone(&self.actor)
     }
 
-    pub(crate) fn tick(&mut self, out: &mut Vec<Effect>) {
+    /// True when that leaves the group something to do: idle ones cost no more than this.
+    pub(crate) fn tick(&mut self, out: &mut Vec<Effect>) -> bool {
         if self.halted.is_some() {
-            return;
+            return false;
         }
+        let waiting = self.proposals.len() + self.reads.len() > 0;
         self.now += 1;
         self.node.tick();
         self.proposals.tick(self.now, out);
@@ -155,8 +163,14 @@ impl Driver {
         }
         self.bind_own_store(out);
         self.commit_due();
-        let peers = self.peers();
-        self.shared.update(|status| status.peers = peers);
+        if self.tells_peers {
+            let peers = self.peers();
+            self.tells_peers = !peers.is_empty();
+            self.shared.update(|status| status.peers = peers);
+        }
+        let due = self.commit == Commit::Due || self.snapshots.is_due(self.now);
+        let waits = self.proposals.len() + self.reads.len() > 0;
+        waiting || waits || due || self.log_moved || self.is_ready()
     }
 
     fn commit_due(&mut self) {
@@ -519,6 +533,7 @@ impl Driver {
             self.led_anew = soft_state.leader.is_some();
         }
         let SoftState { leader, role } = soft_state;
+        self.tells_peers |= role == Role::Leader;
         self.shared.update(|status| {
             status.leader = leader;
             status.role = role;
@@ -630,6 +645,7 @@ impl Driver {
     /// The step was taken by the log under `ticket`. Done at once where it needs no sync and
     /// nothing before it waits for one: what follows from steps keeps their order.
     pub(crate) fn submitted(&mut self, ticket: Ticket, step: Step, out: &mut Vec<Effect>) -> bool {
+        self.log_moved = true;
         if step.needs_sync || !self.awaiting.is_empty() {
             self.awaiting.push_back((ticket, step));
             return true;
@@ -744,7 +760,9 @@ impl Driver {
     }
 
     /// Writes down how the group is, for its handles.
-    pub(crate) fn refresh(&self) {
+    pub(crate) fn refresh(&mut self) {
+        // Asking costs the log's lock.
+        let ends = std::mem::take(&mut self.log_moved).then(|| (self.log.first(), self.log.last()));
         let snapshot = self.snapshots.newest();
         self.shared.update(|status| {
             status.group = self.group;
@@ -752,8 +770,9 @@ impl Driver {
             status.term = self.node.term();
             status.commit = self.hard_state.commit;
             status.applied = self.applied;
-            status.first = self.log.first();
-            status.last = self.log.last();
+            if let Some((first, last)) = ends {
+                (status.first, status.last) = (first, last);
+            }
             status.snapshot = (snapshot != LogId::ZERO).then_some(snapshot);
             status.pending = self.proposals.len() + self.reads.len();
             if self.halted.is_none() && !self.ended {

@@ -80,13 +80,18 @@ impl Snapshots {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// True when the state machine is to be asked for a view now; asked once.
-    pub(crate) const fn begin(&mut self, now: u64) -> bool {
+    /// True when one is to be begun now.
+    pub(crate) const fn is_due(&self, now: u64) -> bool {
         let SnapshotPolicy { entries, bytes, .. } = self.policy;
         let due = self.wanted
             || (entries > 0 && self.entries >= entries)
             || (bytes > 0 && self.bytes >= bytes);
-        if !due || !matches!(self.taking, Taking::Idle) || now < self.retry_at {
+        due && matches!(self.taking, Taking::Idle) && now >= self.retry_at
+    }
+
+    /// True when the state machine is to be asked for a view now; asked once.
+    pub(crate) const fn begin(&mut self, now: u64) -> bool {
+        if !self.is_due(now) {
             return false;
         }
         self.taking = Taking::View;

@@ -84,8 +84,9 @@ impl Turn {
         match event {
             Event::Tick => {
                 for (group, driver) in &mut self.groups {
-                    driver.tick(&mut self.out);
-                    self.dirty.insert(*group);
+                    if driver.tick(&mut self.out) {
+                        self.dirty.insert(*group);
+                    }
                 }
             }
             Event::Durable(Ok(ticket)) => self.durable(ticket),
@@ -188,7 +189,7 @@ impl Turn {
         self.cut();
         self.tell_full();
         for group in touched {
-            if let Some(driver) = self.groups.get(&group) {
+            if let Some(driver) = self.groups.get_mut(&group) {
                 driver.refresh();
             }
         }
@@ -524,5 +525,10 @@ mod tests {
         let before = bench.turn.last_ticket();
         bench.poll();
         assert_eq!(bench.turn.last_ticket(), before);
+        bench.turn.handle(Event::Tick);
+        assert!(
+            !bench.turn.is_ready(),
+            "an idle follower's tick wakes nothing"
+        );
     }
 }
