@@ -155,6 +155,9 @@ impl SnapshotReader for FileReader {
     }
 }
 
+/// The longest that a stream's pause keeps a host from stopping.
+const SLEEP_MAX: Duration = Duration::from_millis(50);
+
 /// The bytes of a snapshot file on their way to a peer, at a limited rate.
 pub(crate) struct FileBytes {
     file: Box<dyn VfsFile>,
@@ -185,8 +188,13 @@ impl FileBytes {
 
 impl SnapshotBytes for FileBytes {
     fn read_at(&mut self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
-        if let Some(next) = self.next {
-            thread::sleep(next.saturating_duration_since(Instant::now()));
+        // In pieces: the host may stop meanwhile.
+        while let Some(next) = self.next.filter(|_| !self.store.is_stopping()) {
+            let left = next.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::sleep(left.min(SLEEP_MAX));
         }
         if self.store.is_stopping() {
             return Err(io::Error::new(

@@ -425,4 +425,23 @@ mod tests {
         // Half a megabyte at ten a second: never sooner, however slow the machine.
         assert!(begun.elapsed().as_millis() >= 50);
     }
+
+    #[test]
+    fn stopping_host_does_not_wait_for_a_slow_stream() {
+        let dir = tempfile::tempdir().unwrap();
+        let rate = NonZeroU64::new(1);
+        let slow = SnapshotStore::new(Arc::new(RealVfs), dir.path().to_owned(), rate, 1);
+        let slow = Arc::new(slow);
+        slow.open_group(GROUP).unwrap();
+        let (_, bytes) = built(&slow);
+        let Outgoing {
+            bytes: mut stream, ..
+        } = slow.bytes(GROUP, meta().last).unwrap().unwrap();
+        let mut half = vec![0; bytes.len() / 2];
+        // At a byte a second the next piece is due in days.
+        stream.read_at(0, &mut half).unwrap();
+        slow.stop();
+        let ended = stream.read_at(half.len() as u64, &mut half).unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::Interrupted);
+    }
 }
