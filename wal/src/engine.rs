@@ -291,6 +291,9 @@ impl Engine {
         };
         let outcome = preparer.step(self.vfs.as_ref(), &self.dir, &self.state);
         *self.preparer.lock() = Some(preparer);
+        if self.state.lock().fill.eager && self.wants_thread() {
+            self.wish_write();
+        }
         outcome.unwrap_or_else(|error| {
             self.watermark
                 .poison(format!("preparing a segment: {error}"));

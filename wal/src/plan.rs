@@ -72,7 +72,7 @@ impl State {
         let fill = std::mem::take(&mut self.fill);
         let ticket = fill.ticket;
         let groups = fill.items.iter().map(|item| item.group).collect();
-        let steps = match self.fits_active(&fill) {
+        let steps = match self.active_left(&fill).is_some() {
             _ if fill.items.is_empty() => Vec::new(),
             true => self.plan_batch(fill)?,
             false => self.plan_rotation(fill)?,
@@ -117,19 +117,24 @@ impl State {
         ])
     }
 
-    /// Counts a frame in, and says to which file it goes.
+    /// Counts a frame in, and says to which file it goes. None when it would not end inside of its
+    /// segment, where recovery would never look for it.
     fn advance(&mut self, place: &Place, bytes: &[u8], chain: u32) -> Option<Arc<dyn VfsFile>> {
         self.end = End {
             lsn: place.lsn,
             chain,
         };
         let active = self.segments.get_mut(&place.id.number)?;
-        active.end = place.offset + bytes.len() as u64;
+        let end = place.offset + bytes.len() as u64;
+        if end > active.header.capacity {
+            return None;
+        }
+        active.end = end;
         Some(Arc::clone(&active.file))
     }
 
     fn plan_rotation(&mut self, fill: Fill) -> Option<Vec<Step>> {
-        let next = self.ready.pop_front()?;
+        let next = self.take_ready(&fill)?;
         let number = *self.segments.last_key_value()?.0;
         let (place, bytes, chain) = self.footer(number, next.header.id)?;
         let file = self.advance(&place, &bytes, chain)?;
@@ -151,7 +156,6 @@ impl State {
             end,
             lsn: self.end.lsn,
         };
-        self.durable_lsn = self.end.lsn;
         let (file, offset, bytes) = self.open_segment(next, Some(predecessor), fill)?;
         steps.push(Step::Write {
             file: Arc::clone(&file),
@@ -163,6 +167,16 @@ impl State {
             site: SYNC_BATCH,
         });
         Some(steps)
+    }
+
+    /// The first prepared segment that `fill` surely fits, or the largest.
+    fn take_ready(&mut self, fill: &Fill) -> Option<Segment> {
+        let need = self.opening_bytes(fill);
+        let fits = |ready: &Segment| ready.header.capacity >= need;
+        let capacities = self.ready.iter().map(|ready| ready.header.capacity);
+        let largest = capacities.enumerate().max_by_key(|(_, capacity)| *capacity);
+        let at = self.ready.iter().position(fits);
+        self.ready.remove(at.or(largest.map(|(at, _)| at))?)
     }
 
     fn footer(&self, number: u64, successor: SegmentId) -> Option<(Place, Vec<u8>, u32)> {
@@ -199,7 +213,11 @@ impl State {
         fill: Fill,
     ) -> Option<(Arc<dyn VfsFile>, u64, Vec<u8>)> {
         next.end = u64::from(next.header.page_bytes);
-        let place = self.place(&next);
+        let mut place = self.place(&next);
+        // What comes before is durable when this is written.
+        place.durable = place
+            .durable
+            .max(predecessor.map_or(0, |before| before.lsn));
         self.segments.insert(next.header.id.number, next);
         self.live.entry(place.id.number).or_default();
         self.sections = 0;

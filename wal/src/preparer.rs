@@ -84,7 +84,7 @@ impl Preparer {
         }
         let (wanted, retired) = {
             let mut state = state.lock();
-            (state.segment_wanted(), state.retired.pop())
+            (state.segment_wanted(), state.retired.pop_front())
         };
         match (wanted, retired) {
             (None, None) => Ok(Prepared::Idle),
@@ -235,7 +235,16 @@ impl State {
     fn add_ready(&mut self, segment: Segment) {
         self.ready.push_back(segment);
         while self.ready.len() > READY_SEGMENTS {
-            self.retired.extend(self.ready.pop_front());
+            let capacities = self.ready.iter().map(|ready| ready.header.capacity);
+            let smallest = capacities.enumerate().min_by_key(|(_, capacity)| *capacity);
+            let smallest = smallest.and_then(|(at, _)| self.ready.remove(at));
+            self.retired.extend(smallest);
+        }
+        if std::mem::take(&mut self.refused) {
+            // Whoever was refused tries again once the watermark moves: an empty batch moves it.
+            self.ticket.0 += 1;
+            self.fill.ticket = self.ticket;
+            self.fill.eager = true;
         }
     }
 }

@@ -12,7 +12,7 @@ pub const SYNC_BATCH: SyncSite = SyncSite("wal: batch");
 pub const SYNC_SEAL: SyncSite = SyncSite("wal: seal");
 /// The first frame of the segment that an open begins, before the open answers.
 pub const SYNC_OPEN: SyncSite = SyncSite("wal: open");
-/// The watermark slot, when the log is idle.
+/// The watermark slot, when the log is idle, and its file's space and name when that is new.
 pub const SYNC_SLOT: SyncSite = SyncSite("wal: watermark slot");
 
 /// All of them.

@@ -65,6 +65,17 @@ impl Slot {
         (reader.u32().ok()? == crc).then_some(slot)
     }
 
+    /// Makes a new file's space durable, so that a full disk never stands in the way of a record.
+    pub(crate) fn reserve(file: &dyn VfsFile) -> io::Result<bool> {
+        let (len, whole) = (file.len()?, 2 * SLOT_BYTES);
+        if len >= whole {
+            return Ok(false);
+        }
+        file.write_at(len, &vec![0; (whole - len) as usize])?;
+        file.sync_data(SYNC_SLOT)?;
+        Ok(true)
+    }
+
     /// Writes the record over the older one and makes it durable.
     pub(crate) fn write(&self, file: &Arc<dyn VfsFile>, uuid: StoreUuid) -> io::Result<()> {
         file.write_at((self.sequence % 2) * SLOT_BYTES, &self.encode(uuid))?;

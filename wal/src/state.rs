@@ -26,6 +26,8 @@ use crate::segment::header::SegmentHeader;
 pub(crate) const RESERVE_SEGMENTS: usize = 1;
 /// How many prepared segments there should be.
 pub(crate) const READY_SEGMENTS: usize = RESERVE_SEGMENTS + 1;
+/// Of the active segment, entries leave this part (one of so many) while nothing is ready.
+const HEADROOM_PART: u64 = 8;
 /// Old segments that stay although nothing in them lives: the active one's predecessor, whose
 /// checkpoint stands in for a damaged newer one.
 const KEPT_SEGMENTS: usize = 2;
@@ -46,6 +48,15 @@ pub(crate) struct Group {
     pub(crate) generation: u64,
     /// What it takes at most in a checkpoint, in bytes.
     pub(crate) checkpoint_bytes: u64,
+}
+
+impl Group {
+    /// It may have voted in something that is lost.
+    pub(crate) fn doubt(&mut self) {
+        let mut health = self.image.health().clone();
+        health.vote_unknown = true;
+        self.image.set_health(health);
+    }
 }
 
 /// One file of the log.
@@ -100,8 +111,10 @@ pub(crate) struct State {
     pub(crate) fill: Fill,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) ready: VecDeque<Segment>,
+    /// A batch was refused because too few segments were ready.
+    pub(crate) refused: bool,
     /// Segments that nothing needs any more, for the preparer.
-    pub(crate) retired: Vec<Segment>,
+    pub(crate) retired: VecDeque<Segment>,
     pub(crate) ticket: Ticket,
     pub(crate) checkpoint_bytes: u64,
     pub(crate) tail_bytes: u64,
@@ -147,7 +160,9 @@ impl State {
             });
         }
         self.fill.cost += cost;
-        if self.fill.cost > max || !self.has_room() {
+        let room = self.has_room(&batch);
+        if self.fill.cost > max || !room {
+            self.refused |= !room;
             self.fill.cost -= cost;
             self.fill.rollback(mark);
             return Err(SubmitError::Full(batch));
@@ -216,6 +231,7 @@ impl State {
             .segments
             .last_key_value()
             .map_or(0, |(number, _)| *number);
+        let strangers_unknown = self.record.strangers_unknown;
         let group = self.groups.entry(write.group).or_default();
         if write.destroy && group.generation != 0 {
             // The fill may still go to the next segment.
@@ -232,6 +248,10 @@ impl State {
         group.step = step;
         let before = group.tail.bytes();
         group.image.apply(write);
+        if create.is_some() && !write.destroy && strangers_unknown {
+            // It may have existed before, and voted, in what was lost.
+            group.doubt();
+        }
         group.tail.apply(ticket, write);
         self.tail_bytes = (self.tail_bytes + group.tail.bytes()).saturating_sub(before);
         self.refresh(write.group);
@@ -250,25 +270,42 @@ impl State {
         group.checkpoint_bytes = bytes;
     }
 
-    /// Whether the waiting batches can be written into space that is prepared already.
-    fn has_room(&self) -> bool {
-        let next = self
-            .ready
-            .front()
-            .filter(|_| self.ready.len() > RESERVE_SEGMENTS);
-        self.fits_active(&self.fill)
-            || next.is_some_and(|next| self.opening_bytes(&self.fill) <= next.header.capacity)
+    /// Whether the waiting batches, of which `newest` is the last, can be written into space that
+    /// is prepared already. What frees space may take the reserve, and so may what brings no
+    /// entries, or a full disk would stay full. Once the reserve is taken, entries leave some of
+    /// the active segment to those.
+    fn has_room(&self, newest: &WriteBatch) -> bool {
+        let frees = |write: &GroupWrite| {
+            write.compact_to.is_some() || write.destroy || write.reset_to.is_some()
+        };
+        let urgent = newest.groups.iter().any(frees)
+            || newest.groups.iter().all(|write| write.append.is_empty());
+        let (spare, left) = match (urgent, self.ready.is_empty()) {
+            (true, _) => (0, 0),
+            (false, true) => (RESERVE_SEGMENTS, self.active_capacity() / HEADROOM_PART),
+            (false, false) => (RESERVE_SEGMENTS, 0),
+        };
+        let need = self.opening_bytes(&self.fill);
+        self.active_left(&self.fill)
+            .is_some_and(|free| free >= left)
+            || (self.ready.len() > spare
+                && self.ready.iter().any(|next| need <= next.header.capacity))
     }
 
-    /// Whether the active segment has room for a frame of `fill` and for its footer behind it.
-    pub(crate) fn fits_active(&self, fill: &Fill) -> bool {
-        let Some((_, active)) = self.segments.last_key_value() else {
-            return false;
-        };
+    fn active_capacity(&self) -> u64 {
+        let active = self.segments.last_key_value();
+        active.map_or(0, |(_, active)| active.header.capacity)
+    }
+
+    /// How much the active segment has left behind a frame of `fill` and its footer, in bytes;
+    /// none when it has no room for these.
+    pub(crate) fn active_left(&self, fill: &Fill) -> Option<u64> {
+        let (_, active) = self.segments.last_key_value()?;
         let page = active.header.page_bytes;
         let items = fill.items.len() as u64;
         let frame = frame_bytes_max(page, items, fill.body.len() as u64);
-        active.end + frame + footer_bytes_max(page, self.sections + items) <= active.header.capacity
+        let end = active.end + frame + footer_bytes_max(page, self.sections + items);
+        active.header.capacity.checked_sub(end)
     }
 
     /// At most what a new segment takes that begins with `fill`, its footer included, in bytes.
@@ -304,7 +341,7 @@ impl State {
             if self.live.get(&number).is_some_and(|count| *count > 0) {
                 return;
             }
-            self.retired.push(oldest.remove());
+            self.retired.push_back(oldest.remove());
             self.live.remove(&number);
             self.record
                 .tombstones

@@ -155,24 +155,30 @@ pub(crate) fn chain(files: &Files) -> Vec<Part> {
     }];
     let mut number = *head;
     while let Some(file) = files.get(&number) {
-        let before = match &file.link {
+        let named = match &file.link {
             Some(link) => match link.predecessor {
-                Some(before) => Part {
+                Some(before) => Some(Part {
                     number: before.segment,
                     end: Some(before.end),
-                },
+                }),
                 None => break,
             },
-            // Its first frame is damaged: what stands before it is the best guess.
-            None => match files.range(..number).next_back() {
-                Some((before, _)) => Part {
-                    number: *before,
-                    end: None,
-                },
-                None => break,
-            },
+            None => None,
         };
-        if before.number >= number || !files.contains_key(&before.number) {
+        let named = named.filter(|before| files.contains_key(&before.number));
+        // Its first frame is damaged, or its predecessor is gone: what stands before it is the
+        // best guess. Later segments may name entries there.
+        let guess = || {
+            let (before, _) = files.range(..number).next_back()?;
+            Some(Part {
+                number: *before,
+                end: None,
+            })
+        };
+        let Some(before) = named.or_else(guess) else {
+            break;
+        };
+        if before.number >= number {
             break;
         }
         parts.push(before);

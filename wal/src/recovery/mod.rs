@@ -22,7 +22,7 @@ use crate::segment::header::file_name;
 use crate::slot::{SLOT_FILE, Slot};
 use files::{Files, Part, SegmentFile};
 use replay::{Replay, extent};
-use scan::{Event, Expect, Frame, Gap, Scan};
+use scan::{Event, Expect, Frame, Gap, Look, Scan};
 use verdict::{Damage, GroupDamage, Lost, Report, TailEnd};
 
 /// A frame's end, as a new segment may continue it.
@@ -282,6 +282,7 @@ impl<'a> TailWalk<'a> {
         }
         self.lost_end();
         let newest = parts.last().map_or(0, |part| part.number);
+        self.unread_successor(newest);
         let at_head = self.last.is_some_and(|last| last.segment == newest);
         let unused = at_head
             && self.tail == TailEnd::Clean
@@ -357,6 +358,28 @@ impl<'a> TailWalk<'a> {
             false => TailEnd::Ambiguous { segment, offset },
         };
         ControlFlow::Break(())
+    }
+
+    /// A batch that rode in a rotation is in its segment's first frame: when that is damaged,
+    /// nothing else need tell that the segment is the log's. One that waits is blank.
+    fn unread_successor(&mut self, newest: u64) {
+        let reached = self.last.map_or(0, |last| last.lsn);
+        if self.stopped || reached < self.durable {
+            return;
+        }
+        for (number, file) in self.files.range(newest + 1..) {
+            let (page, end) = (u64::from(file.header.page_bytes), file.header.capacity);
+            let mut scan = Scan::new(file.file.as_ref(), file.header.uuid, file.header);
+            let until = scan.written_until(page, end);
+            if until > page {
+                let torn = match scan.look(page) {
+                    Look::Frame(frame) => frame.torn,
+                    Look::Nothing { torn, .. } => torn,
+                };
+                let _ = self.stop(*number, page, until, torn);
+                return;
+            }
+        }
     }
 
     /// The end may be missing without a trace: the slot or a later header knew of more.
@@ -439,8 +462,17 @@ impl Recovered {
         }
     }
 
+    /// The end is dropped although it may have been acknowledged: whose it was is not known, so
+    /// everybody may have voted in it, groups that do not appear too.
+    pub(crate) fn doubt_everybody(&mut self) {
+        self.replay.doubt();
+        self.summarize();
+    }
+
     fn summarize(&mut self) {
         let report = &mut self.report;
+        (report.groups, report.entries) = (0, 0);
+        report.damaged_groups.clear();
         report.segments = self.parts.iter().map(|part| part.number).collect();
         report.frames = self.replay.frames;
         report.damage.clone_from(&self.replay.damage);
@@ -461,7 +493,9 @@ impl Recovered {
             }
         }
         // Old damage stands in the log already; writing it again does no harm.
-        self.health_changed = !report.damaged_groups.is_empty() || !report.damage.is_empty();
+        self.health_changed = !report.damaged_groups.is_empty()
+            || !report.damage.is_empty()
+            || report.strangers_unknown;
     }
 }
 

@@ -244,6 +244,9 @@ impl Replay {
             );
         }
         group.image.apply(&write);
+        if bits & CREATE != 0 && !write.destroy && self.record.strangers_unknown {
+            group.doubt();
+        }
         group.extents.compact(group.image.first(), &mut self.live);
     }
 
@@ -290,6 +293,16 @@ impl Replay {
             extent(segment, span, section),
             &mut self.live,
         );
+    }
+
+    /// Nobody's vote is certain any more.
+    pub(crate) fn doubt(&mut self) {
+        self.record.strangers_unknown = true;
+        for group in self.groups.values_mut() {
+            if !group.image.is_blank() {
+                group.doubt();
+            }
+        }
     }
 
     /// What the lost frames leave unknown, written into the groups' health: called once, at the

@@ -20,8 +20,8 @@ use crate::reader::read_raw;
 use crate::rules::{Rule, holds};
 use crate::segment::checkpoint::Predecessor;
 use crate::segment::header::{file_name, parse_file_name};
-use crate::sites::SYNC_OPEN;
-use crate::slot::SLOT_FILE;
+use crate::sites::{SYNC_OPEN, SYNC_SLOT};
+use crate::slot::{SLOT_FILE, Slot};
 use crate::state::{End, Segment, State};
 use crate::writer::Writer;
 
@@ -43,8 +43,11 @@ pub(crate) fn begin(
 ) -> Result<Begun, StorageError> {
     remove_spares(vfs, dir)?;
     let slot_file = open_slot(vfs, dir)?;
-    let found = super::examine(vfs, dir, uuid, OpenMode::Write, options.page_bytes)?;
+    let mut found = super::examine(vfs, dir, uuid, OpenMode::Write, options.page_bytes)?;
     refuse_ambiguous(dir, &found, options)?;
+    if matches!(found.report.tail, TailEnd::Ambiguous { .. }) {
+        found.doubt_everybody();
+    }
     let numbers = list_numbers(vfs, dir)?;
     let next_number = numbers.last().map_or(1, |number| number + 1);
     let mut preparer = Preparer::new(uuid, options.page_bytes, life_seed, next_number);
@@ -67,7 +70,7 @@ pub(crate) fn begin(
             .write_slot(state.durable_lsn, segment, end)
             .map_err(io_error("write", &path))?;
     }
-    remove_unneeded(vfs, dir, &numbers, &state)?;
+    remove_unneeded(vfs, dir, &found, &state)?;
     Ok(Begun {
         state,
         writer,
@@ -104,7 +107,12 @@ fn open_slot(vfs: &dyn Vfs, dir: &Path) -> Result<Arc<dyn VfsFile>, StorageError
         }
         other => other,
     };
-    file.map(Arc::from).map_err(io_error("open", &path))
+    let file = file.map_err(io_error("open", &path))?;
+    if Slot::reserve(file.as_ref()).map_err(io_error("reserve", &path))? {
+        vfs.sync_dir(dir, SYNC_SLOT)
+            .map_err(io_error("sync", dir))?;
+    }
+    Ok(Arc::from(file))
 }
 
 fn list_numbers(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<u64>, StorageError> {
@@ -163,7 +171,8 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
         fill: Fill::default(),
         in_flight: None,
         ready: VecDeque::new(),
-        retired: Vec::new(),
+        refused: false,
+        retired: VecDeque::new(),
         ticket: Ticket::default(),
         checkpoint_bytes: 0,
         tail_bytes: 0,
@@ -311,14 +320,15 @@ fn unproven_entries(dir: &Path, found: &Recovered, state: &State) -> Result<Fill
     Ok(fill)
 }
 
-/// Segments that are neither the log's nor ready for it.
+/// Segments that are neither the log's nor ready for it. A file that cannot be told to be this
+/// log's is left alone: it may be a segment that the disk or an operator spoiled.
 fn remove_unneeded(
     vfs: &dyn Vfs,
     dir: &Path,
-    numbers: &[u64],
+    found: &Recovered,
     state: &State,
 ) -> Result<(), StorageError> {
-    for number in numbers {
+    for number in found.files.keys() {
         let ready = state
             .ready
             .iter()

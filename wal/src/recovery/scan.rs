@@ -217,7 +217,7 @@ impl<'a> Scan<'a> {
     pub(crate) fn look(&mut self, offset: u64) -> Look {
         let bytes = self.window.get(offset, FRAME_HEADER_BYTES as u64);
         let blank = bytes.iter().all(|byte| *byte == 0);
-        // The header's checksum is written last: without its last byte, the sector is torn.
+        // A header ends with bytes that are not zero: without them, the sector is torn.
         let torn = blank || bytes.last().is_none_or(|byte| *byte == 0);
         let nothing = Look::Nothing {
             blank,

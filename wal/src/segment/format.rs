@@ -22,6 +22,9 @@ pub(crate) const ITEM_BYTES_MAX: usize = 80;
 pub(crate) const SECTION_BYTES: usize = 64 * 1024;
 
 const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"RWf1");
+/// The last bytes of a header, none of them zero: a write that was cut short lacks them, and one
+/// flipped bit does not make it look so.
+const HEADER_END: [u8; 4] = *b"fend";
 
 /// One life of one file as a segment of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,11 +105,12 @@ impl FrameHeader {
             self.directory_bytes,
             self.directory_crc,
         ];
-        for value in sizes.into_iter().chain([self.body_bytes, 0, 0]) {
+        for value in sizes.into_iter().chain([self.body_bytes, 0]) {
             put_u32(&mut out, value);
         }
         let crc = self.crc(uuid, &out);
         put_u32(&mut out, crc);
+        out.extend_from_slice(&HEADER_END);
         debug_assert_eq!(out.len(), FRAME_HEADER_BYTES);
         (out, crc)
     }
@@ -118,13 +122,18 @@ impl FrameHeader {
                 reason: "no frame begins here",
             });
         }
-        let covered = bytes
-            .get(..FRAME_HEADER_BYTES - 4)
+        let bytes = bytes
+            .first_chunk::<FRAME_HEADER_BYTES>()
             .ok_or(DecodeError::Truncated)?;
-        let crc_bytes = bytes
-            .get(FRAME_HEADER_BYTES - 4..)
-            .and_then(<[u8]>::first_chunk);
-        let stored = u32::from_le_bytes(*crc_bytes.ok_or(DecodeError::Truncated)?);
+        let (covered, end) = bytes.split_at(FRAME_HEADER_BYTES - 8);
+        let (stored, end) = end.split_at(4);
+        let stored = stored.first_chunk().ok_or(DecodeError::Truncated)?;
+        let stored = u32::from_le_bytes(*stored);
+        if end != HEADER_END {
+            return Err(DecodeError::Invalid {
+                reason: "end of a frame's header",
+            });
+        }
         let mut reader = Reader::new(Bytes::copy_from_slice(covered));
         let _magic = reader.u32()?;
         let code = reader.u32()?;
