@@ -16,9 +16,10 @@ use crate::member::{Incarnation, Member};
 pub struct HostConfig {
     /// This host: the member id that its groups use.
     pub id: NodeId,
-    /// The uuid of the store that the log is in. Each group's member table is told of it, once there
-    /// is a leader, and a group whose table names another store halts: the disk was replaced. Zero:
-    /// nothing is told or checked, as for an embedder that changes its own record itself.
+    /// The uuid of the store that the log is in. Each group's member table is told of it, once
+    /// there is a leader, and a group whose table names another store halts: the disk was
+    /// replaced. Zero: nothing is told or checked, as for an embedder that changes its own record
+    /// itself.
     pub incarnation: Incarnation,
     /// How long a tick is, in real time. 100 ms is right for a local network.
     pub tick: Duration,
