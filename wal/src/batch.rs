@@ -74,6 +74,14 @@ impl Fill {
         items * ITEM_COST + (self.body.len() - mark.body) as u64
     }
 
+    /// Forgets everything, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.items.clear();
+        self.effects.clear();
+        self.body.clear();
+        (self.ticket, self.eager, self.cost) = (Ticket::default(), false, 0);
+    }
+
     /// Forgets what was added since `mark`.
     pub(crate) fn rollback(&mut self, mark: Mark) {
         self.items.truncate(mark.items);

@@ -69,7 +69,8 @@ impl State {
         if self.fill.is_empty() {
             return None;
         }
-        let fill = std::mem::take(&mut self.fill);
+        // The other fill has grown already.
+        let fill = std::mem::replace(&mut self.fill, std::mem::take(&mut self.spare_fill));
         let ticket = fill.ticket;
         let groups = fill.items.iter().map(|item| item.group).collect();
         let steps = match self.active_left(&fill).is_some() {
@@ -102,6 +103,8 @@ impl State {
         sum_sections(&place, 0, &mut fill.items, &fill.body);
         self.apply(&place, &fill.items, &fill.effects);
         let (bytes, chain) = seal(FrameKind::Batch, &place, &fill.items, &fill.body);
+        fill.clear();
+        self.spare_fill = fill;
         let file = self.advance(&place, &bytes, chain)?;
         let write = Step::Write {
             file: Arc::clone(&file),

@@ -176,7 +176,15 @@ impl Preparer {
         mut current: Current,
         done: impl FnOnce(Segment),
     ) -> io::Result<Prepared> {
-        match self.fill_some(&mut current) {
+        let path = current.path.clone();
+        // A file system may find out as late as at the sync that it is full.
+        let outcome = self.fill_some(&mut current).and_then(|whole| {
+            if whole {
+                current.file.sync_data(SYNC_PREPARE)?;
+            }
+            Ok(whole)
+        });
+        match outcome {
             Ok(false) => {
                 self.current = Some(current);
                 return Ok(Prepared::Progress);
@@ -184,17 +192,19 @@ impl Preparer {
             Ok(true) => {}
             Err(error) if is_full(&error) => {
                 drop(current.file);
-                remove(vfs, &current.path)?;
+                remove(vfs, &path)?;
                 return Ok(Prepared::NoSpace);
             }
             Err(error) => return Err(error),
         }
-        let Current {
-            header, file, path, ..
-        } = current;
-        file.sync_data(SYNC_PREPARE)?;
-        vfs.rename(&path, &dir.join(file_name(header.id.number)))?;
-        vfs.sync_dir(dir, SYNC_NAME)?;
+        let Current { header, file, .. } = current;
+        let name = dir.join(file_name(header.id.number));
+        vfs.rename(&path, &name)?;
+        if let Err(error) = vfs.sync_dir(dir, SYNC_NAME) {
+            // A later sync proves nothing of this name: the next life must not find it.
+            let _ = remove(vfs, &name);
+            return Err(error);
+        }
         done(Segment {
             header,
             file,

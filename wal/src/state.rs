@@ -109,6 +109,8 @@ pub(crate) struct State {
     pub(crate) end: End,
     pub(crate) durable_lsn: u64,
     pub(crate) fill: Fill,
+    /// Empty: takes turns with the other one.
+    pub(crate) spare_fill: Fill,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) ready: VecDeque<Segment>,
     /// A batch was refused because too few segments were ready.

@@ -16,7 +16,7 @@ use crate::segment::format::{FrameKind, ItemKind, Span};
 use crate::state::Group;
 
 /// The largest hole that a damaged log is believed to have, in entries.
-const HOLE_MAX: u64 = 1 << 24;
+const HOLE_MAX: u64 = 1 << 22;
 
 /// The log as far as it has been repeated.
 #[derive(Debug)]
@@ -236,12 +236,10 @@ impl Replay {
             group.extents.clear(&mut self.live);
         }
         if let Some(meta) = &write.snapshot {
-            fill_hole(
-                group,
-                meta.last.index.next(),
-                meta.last.term,
-                &mut self.live,
-            );
+            let next = meta.last.index.next();
+            if !fill_hole(group, next, meta.last.term, &mut self.live) {
+                group.doubt();
+            }
         }
         group.image.apply(&write);
         if bits & CREATE != 0 && !write.destroy && self.record.strangers_unknown {
@@ -256,7 +254,12 @@ impl Replay {
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
-        fill_hole(group, span.first, span.prev_term, &mut self.live);
+        if !fill_hole(group, span.first, span.prev_term, &mut self.live) {
+            // The log stays shorter than it was: its owner must not vote with it.
+            group.doubt();
+            self.lose_entries(segment, span, section);
+            return;
+        }
         append_ids(group, id, span.first..span.end(), span.term);
         group.extents.truncate(span.first, &mut self.live);
         match section.bytes {
@@ -393,15 +396,16 @@ fn append_ids(group: &mut Group, id: GroupId, range: Range<LogIndex>, term: Term
 
 /// Before entries that begin at `first`, behind one of `prev_term`: makes up for what a lost
 /// frame appended. What is made up is in no extent, and so comes out as faulty.
-fn fill_hole(group: &mut Group, first: LogIndex, prev_term: Term, live: &mut Live) {
+/// False when the hole is larger than is believed.
+fn fill_hole(group: &mut Group, first: LogIndex, prev_term: Term, live: &mut Live) -> bool {
     let before = first.prev();
     let begin = group.image.first();
     if before < begin.prev() {
-        return;
+        return true;
     }
     let from = match group.image.term(before) {
         // By Log Matching, what stands before is the log that these entries continue.
-        Ok(term) if term == prev_term => return,
+        Ok(term) if term == prev_term => return true,
         Ok(_) => group
             .image
             .hard_state()
@@ -412,8 +416,9 @@ fn fill_hole(group: &mut Group, first: LogIndex, prev_term: Term, live: &mut Liv
         Err(_) => group.image.last().index.next(),
     };
     if first.since(from) > HOLE_MAX {
-        return;
+        return false;
     }
     group.extents.truncate(from, live);
     append_ids(group, GroupId::ZERO, from..first, prev_term);
+    true
 }

@@ -169,6 +169,7 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
         },
         durable_lsn: found.proven.map_or(0, |proven| proven.lsn),
         fill: Fill::default(),
+        spare_fill: Fill::default(),
         in_flight: None,
         ready: VecDeque::new(),
         refused: false,
