@@ -54,18 +54,32 @@ pub(crate) async fn connect(text: &str) -> Result<Channel, CliError> {
     })
 }
 
-/// Runs `call` against the first endpoint that answers. An endpoint that is down, or that says
-/// it cannot serve now, is passed over.
+/// Whether a request may be sent again when its fate is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It changes nothing: any member may be asked again.
+    Read,
+    /// It changes something: once sent, it is not sent again.
+    Write,
+}
+
+/// Runs `call` against the first endpoint that answers. An endpoint that is down is passed over;
+/// for reads so is one that says it cannot serve now, or says nothing.
 ///
 /// # Errors
-/// The last failure, in words.
-pub(crate) async fn with_cluster<T, F, Fut>(remote: &RemoteArgs, call: F) -> Result<T, CliError>
+/// What stood in the way at each endpoint, in words.
+pub(crate) async fn with_cluster<T, F, Fut>(
+    remote: &RemoteArgs,
+    effect: Effect,
+    call: F,
+) -> Result<T, CliError>
 where
     F: Fn(Channel) -> Fut,
     Fut: Future<Output = Result<T, Status>>,
 {
-    let timeout = Duration::from_secs(remote.timeout);
+    let seconds = remote.timeout;
     let mut failures = Vec::new();
+    let mut is_down = true;
     for text in &remote.endpoints {
         let channel = match connect(text).await {
             Ok(channel) => channel,
@@ -75,26 +89,35 @@ where
                 continue;
             }
         };
-        match tokio::time::timeout(timeout, call(channel)).await {
+        is_down = false;
+        let answer = tokio::time::timeout(Duration::from_secs(seconds), call(channel)).await;
+        let (failure, may_pass) = match answer {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(status)) if status.code() == Code::Unavailable => {
-                failures.push(format!("{text}: {}", status.message()));
+            Ok(Err(status)) => (failed(text, &status), status.code() == Code::Unavailable),
+            Err(_) if effect == Effect::Write => {
+                let unknown = "whether it was done is not known";
+                (
+                    CliError::failed(format!("{text}: no answer within {seconds} s; {unknown}")),
+                    false,
+                )
             }
-            Ok(Err(status)) => return Err(failed(text, &status)),
-            // Whether the request took effect is not known: it must not be sent again.
-            Err(_) => {
-                let seconds = remote.timeout;
-                return Err(CliError::failed(format!(
-                    "{text}: no answer within {seconds} s"
-                )));
-            }
+            Err(_) => (
+                CliError::failed(format!("{text}: no answer within {seconds} s")),
+                true,
+            ),
+        };
+        if effect == Effect::Write || !may_pass {
+            return Err(failure);
         }
+        failures.push(failure.to_string());
     }
     if failures.is_empty() {
         return Err(CliError::usage("no endpoint given"));
     }
-    let hint = "is the cluster running? start one with: raftwerk up";
-    Err(CliError::failed(format!("{}\n{hint}", failures.join("\n"))))
+    if is_down {
+        failures.push("is the cluster running? start one with: raftwerk up".to_owned());
+    }
+    Err(CliError::failed(failures.join("\n")))
 }
 
 /// What a member answered, in words.
@@ -125,5 +148,31 @@ mod tests {
         }
         let tls = endpoint("https://127.0.0.1:1").map(|_| ()).unwrap_err();
         assert!(tls.to_string().contains("TLS is not supported yet"));
+    }
+
+    #[tokio::test]
+    async fn a_write_is_sent_once_and_a_read_until_somebody_answers() {
+        let listen = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listeners = [listen(), listen()];
+        let endpoints = listeners
+            .each_ref()
+            .map(|l| l.local_addr().unwrap().to_string());
+        let remote = RemoteArgs {
+            endpoints: endpoints.to_vec(),
+            timeout: 5,
+        };
+        for (effect, expected) in [(Effect::Write, 1), (Effect::Read, 2)] {
+            let calls = std::cell::Cell::new(0);
+            let asked = with_cluster(&remote, effect, |_| {
+                calls.set(calls.get() + 1);
+                std::future::ready(Err::<(), _>(Status::unavailable("leader lost")))
+            });
+            let error = asked.await.unwrap_err().to_string();
+            assert_eq!(calls.get(), expected, "{effect:?}");
+            assert!(
+                error.contains("leader lost") && !error.contains("raftwerk up"),
+                "{error}"
+            );
+        }
     }
 }

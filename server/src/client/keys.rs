@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use bytes::Bytes;
 
 use crate::cli::{CliError, Consistency, RangeArgs, RemoteArgs};
-use crate::client::connect::{ANSWER_BYTES_MAX, with_cluster};
+use crate::client::connect::{ANSWER_BYTES_MAX, Effect, with_cluster};
 use crate::proto::etcdserverpb::kv_client::KvClient;
 use crate::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
 
@@ -23,7 +23,7 @@ pub(crate) async fn put(
         value: bytes(value),
         ..PutRequest::default()
     };
-    let answer = with_cluster(remote, |channel| {
+    let answer = with_cluster(remote, Effect::Write, |channel| {
         let request = request.clone();
         async move { KvClient::new(channel).put(request).await }
     })
@@ -54,7 +54,7 @@ pub(crate) async fn get(
         serializable: consistency == Consistency::Serializable,
         ..RangeRequest::default()
     };
-    let answer = with_cluster(remote, |channel| {
+    let answer = with_cluster(remote, Effect::Read, |channel| {
         let request = request.clone();
         let mut client = KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         async move { client.range(request).await }
@@ -99,7 +99,7 @@ pub(crate) async fn del(
         range_end,
         ..DeleteRangeRequest::default()
     };
-    let answer = with_cluster(remote, |channel| {
+    let answer = with_cluster(remote, Effect::Write, |channel| {
         let request = request.clone();
         async move { KvClient::new(channel).delete_range(request).await }
     })

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tonic::transport::Channel;
 
 use crate::cli::{CliError, RemoteArgs};
-use crate::client::connect::{connect, failed, with_cluster};
+use crate::client::connect::{Effect, connect, failed, with_cluster};
 use crate::client::table::{bytes, table};
 use crate::proto::admin::admin_client::AdminClient;
 use crate::proto::admin::{LeaveRequest, TakeSnapshotRequest};
@@ -16,7 +16,7 @@ use crate::proto::etcdserverpb::{
 
 /// The cluster's members, as the cluster itself says.
 pub(crate) async fn fetch(remote: &RemoteArgs) -> Result<Vec<Member>, CliError> {
-    let answer = with_cluster(remote, |channel| async move {
+    let answer = with_cluster(remote, Effect::Read, |channel| async move {
         let request = MemberListRequest {
             linearizable: false,
         };
@@ -72,7 +72,7 @@ pub(crate) async fn add(
         peer_ur_ls: vec![peer_url.clone()],
         is_learner: learner,
     };
-    let answer = with_cluster(remote, |channel| {
+    let answer = with_cluster(remote, Effect::Write, |channel| {
         let request = request.clone();
         async move { ClusterClient::new(channel).member_add(request).await }
     })
@@ -105,7 +105,7 @@ pub(crate) async fn remove(remote: &RemoteArgs, wanted: &str) -> Result<ExitCode
     let members = fetch(remote).await?;
     let member = find(&members, wanted)?;
     let request = MemberRemoveRequest { id: member.id };
-    with_cluster(remote, |channel| async move {
+    with_cluster(remote, Effect::Write, |channel| async move {
         ClusterClient::new(channel).member_remove(request).await
     })
     .await?;

@@ -7,7 +7,7 @@ use raftwerk_raft::NodeId;
 use raftwerk_transport::ClusterId;
 
 use crate::cli::{CliError, RemoteArgs};
-use crate::client::connect::with_cluster;
+use crate::client::connect::{Effect, with_cluster};
 use crate::config::Settings;
 use crate::proto::etcdserverpb::cluster_client::ClusterClient;
 use crate::proto::etcdserverpb::{self, MemberListRequest};
@@ -41,7 +41,7 @@ pub(crate) async fn find(
     };
     let mut tries = 0;
     let answer = loop {
-        let asked = with_cluster(&remote, |channel| async move {
+        let asked = with_cluster(&remote, Effect::Read, |channel| async move {
             let request = MemberListRequest { linearizable: true };
             ClusterClient::new(channel).member_list(request).await
         });
