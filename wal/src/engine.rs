@@ -205,19 +205,25 @@ impl Engine {
         let Some(job) = job else {
             return (Written::Idle, None);
         };
+        let ticket = job.ticket;
+        let Some(job) = job.seal() else {
+            self.watermark
+                .poison("a frame would not end inside of its segment");
+            return (Written::Poisoned, None);
+        };
         if let Err(error) = writer.step(&job) {
             self.watermark.poison(format!("writing the log: {error}"));
             return (Written::Poisoned, None);
         }
         let prepare = {
             let mut state = self.state.lock();
-            state.complete(&job);
+            state.complete(job);
             !state.retired.is_empty() || state.ready.len() < crate::state::READY_SEGMENTS
         };
         if prepare {
             self.wish_prepare();
         }
-        (Written::Batches, Some(job.ticket))
+        (Written::Batches, Some(ticket))
     }
 
     /// Writes what waits; if nothing does, brings the watermark slot up to date.

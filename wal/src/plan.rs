@@ -13,7 +13,8 @@ use crate::index::Extent;
 use crate::segment::checkpoint::{Predecessor, put_group};
 use crate::segment::footer::{put_extents, put_successor};
 use crate::segment::format::{
-    FrameKind, Item, ItemKind, Place, SegmentId, Span, seal, section_seed, sum_sections,
+    FrameKind, Item, ItemKind, Place, SegmentId, Span, frame_bytes_max, seal, section_seed,
+    sum_sections,
 };
 use crate::sites::{SYNC_BATCH, SYNC_SEAL};
 use crate::state::{End, Segment, State};
@@ -43,6 +44,28 @@ impl fmt::Debug for Step {
     }
 }
 
+/// A frame of batches on its way: where it goes is settled, its bytes are made by
+/// [`Job::seal`], and the state learns of it when it is durable.
+#[derive(Debug)]
+struct Draft {
+    place: Place,
+    file: FileRef,
+    fill: Fill,
+    capacity: u64,
+    /// Where it ends, and what the next frame is chained to, once sealed.
+    end: u64,
+    chain: u32,
+}
+
+/// A file, for which there is nothing to print.
+struct FileRef(Arc<dyn VfsFile>);
+
+impl fmt::Debug for FileRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileRef")
+    }
+}
+
 /// What the writer does in one go. If all of it succeeds, everything up to `ticket` is durable.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -50,16 +73,46 @@ pub(crate) struct Job {
     pub(crate) ticket: Ticket,
     pub(crate) lsn: u64,
     pub(crate) groups: BTreeSet<GroupId>,
+    draft: Option<Draft>,
 }
 
 impl Job {
-    /// How much it writes, in bytes.
+    /// About how much it writes, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let len = |step: &Step| match step {
             Step::Write { bytes, .. } => bytes.len() as u64,
             Step::Sync { .. } => 0,
         };
-        self.steps.iter().map(len).sum()
+        let draft = self.draft.as_ref();
+        draft.map_or(0, |draft| draft.fill.body.len() as u64)
+            + self.steps.iter().map(len).sum::<u64>()
+    }
+
+    /// Makes what is still to be made: checksums and copies, for which nobody should wait. None
+    /// when a frame would not end inside of its segment.
+    pub(crate) fn seal(mut self) -> Option<Self> {
+        if let Some(draft) = &mut self.draft {
+            let Draft { place, fill, .. } = draft;
+            sum_sections(place, 0, &mut fill.items, &fill.body);
+            let (bytes, chain) = seal(FrameKind::Batch, place, &fill.items, &fill.body);
+            draft.end = place.offset + bytes.len() as u64;
+            draft.chain = chain;
+            if draft.end > draft.capacity {
+                return None;
+            }
+            self.steps = vec![
+                Step::Write {
+                    file: Arc::clone(&draft.file.0),
+                    offset: place.offset,
+                    bytes,
+                },
+                Step::Sync {
+                    file: Arc::clone(&draft.file.0),
+                    site: SYNC_BATCH,
+                },
+            ];
+        }
+        Some(self)
     }
 }
 
@@ -73,17 +126,23 @@ impl State {
         let fill = std::mem::replace(&mut self.fill, std::mem::take(&mut self.spare_fill));
         let ticket = fill.ticket;
         let groups = fill.items.iter().map(|item| item.group).collect();
-        let steps = match self.active_left(&fill).is_some() {
-            _ if fill.items.is_empty() => Vec::new(),
-            true => self.plan_batch(fill)?,
-            false => self.plan_rotation(fill)?,
-        };
-        Some(Job {
-            steps,
+        let mut job = Job {
+            steps: Vec::new(),
             ticket,
             lsn: self.end.lsn,
             groups,
-        })
+            draft: None,
+        };
+        if !fill.items.is_empty() {
+            if self.active_left(&fill).is_some() {
+                job.draft = Some(self.draft(fill)?);
+                job.lsn += 1;
+            } else {
+                job.steps = self.plan_rotation(fill)?;
+                job.lsn = self.end.lsn;
+            }
+        }
+        Some(job)
     }
 
     fn place(&self, segment: &Segment) -> Place {
@@ -98,26 +157,40 @@ impl State {
         }
     }
 
-    fn plan_batch(&mut self, mut fill: Fill) -> Option<Vec<Step>> {
+    fn draft(&mut self, fill: Fill) -> Option<Draft> {
         let place = self.place(self.segments.last_key_value()?.1);
-        sum_sections(&place, 0, &mut fill.items, &fill.body);
+        let items = fill.items.len() as u64;
+        let most = frame_bytes_max(place.page_bytes, items, fill.body.len() as u64);
+        // Until it is known what it takes, nobody else is promised what it may take.
+        let mut active = self.segments.last_entry()?;
+        active.get_mut().end += most;
+        self.sections += items;
+        Some(Draft {
+            place,
+            file: FileRef(Arc::clone(&active.get().file)),
+            fill,
+            capacity: active.get().header.capacity,
+            end: 0,
+            chain: 0,
+        })
+    }
+
+    /// Counts a draft in that is durable now.
+    fn settle(&mut self, draft: Draft) {
+        let Draft {
+            place, mut fill, ..
+        } = draft;
+        self.sections = self.sections.saturating_sub(fill.items.len() as u64);
+        if let Some(active) = self.segments.get_mut(&place.id.number) {
+            active.end = draft.end;
+        }
+        self.end = End {
+            lsn: place.lsn,
+            chain: draft.chain,
+        };
         self.apply(&place, &fill.items, &fill.effects);
-        let (bytes, chain) = seal(FrameKind::Batch, &place, &fill.items, &fill.body);
         fill.clear();
         self.spare_fill = fill;
-        let file = self.advance(&place, &bytes, chain)?;
-        let write = Step::Write {
-            file: Arc::clone(&file),
-            offset: place.offset,
-            bytes,
-        };
-        Some(vec![
-            write,
-            Step::Sync {
-                file,
-                site: SYNC_BATCH,
-            },
-        ])
     }
 
     /// Counts a frame in, and says to which file it goes. None when it would not end inside of its
@@ -316,7 +389,10 @@ impl State {
     }
 
     /// After a job: nothing of it can be lost any more.
-    pub(crate) fn complete(&mut self, job: &Job) {
+    pub(crate) fn complete(&mut self, mut job: Job) {
+        if let Some(draft) = job.draft.take() {
+            self.settle(draft);
+        }
         self.durable_lsn = job.lsn;
         self.in_flight = None;
         self.evict(job.ticket, &job.groups);
