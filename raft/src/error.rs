@@ -58,7 +58,17 @@ pub enum ProposeError {
         /// What is wrong.
         reason: &'static str,
     },
-    /// A configuration change that the group cannot make now.
+    /// An earlier configuration change may not be applied yet: retry once it is.
+    #[error(
+        "an earlier configuration change is not applied yet (it stands at {index} at most, applied is {applied})"
+    )]
+    ChangePending {
+        /// Where the earlier one stands at most.
+        index: LogIndex,
+        /// What is applied.
+        applied: LogIndex,
+    },
+    /// A configuration change that the group cannot make.
     #[error("configuration change refused: {reason}")]
     ConfChange {
         /// Why.

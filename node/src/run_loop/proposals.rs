@@ -94,7 +94,8 @@ pub(crate) struct Proposals {
     host: NodeId,
     limits: Limits,
     queued: VecDeque<Proposal>,
-    /// Refused by a peer or a leader that is handing over: tried again at the next tick.
+    /// Refused by a peer, or by a leader that is handing over or still changing the members:
+    /// tried again at the next tick.
     deferred: Vec<Proposal>,
     appended: BTreeMap<(LogIndex, Term), (Origin, EntryKind)>,
     appended_until: VecDeque<(u64, (LogIndex, Term))>,
@@ -302,7 +303,8 @@ impl Proposals {
     ) {
         use raftwerk_raft::ProposeError as Core;
         let result = match error {
-            Core::NoLeader | Core::Transferring => {
+            // One change of members at a time: the next waits until this one is applied.
+            Core::NoLeader | Core::Transferring | Core::ChangePending { .. } => {
                 for proposal in run {
                     self.hold(proposal, out);
                 }

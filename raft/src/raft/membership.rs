@@ -124,8 +124,13 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             config,
             reason,
         });
-        Err(ProposeError::ConfChange {
-            reason: reason.to_string(),
+        Err(match reason {
+            ConfChangeRefusal::Pending { index, applied } => {
+                ProposeError::ChangePending { index, applied }
+            }
+            reason => ProposeError::ConfChange {
+                reason: reason.to_string(),
+            },
         })
     }
 

@@ -66,7 +66,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             match self.check_conf_change(entry) {
                 Ok(()) => self.pending_conf_index = index,
                 // etcd lets an empty entry take the place of a change that it refuses.
-                Err(ProposeError::ConfChange { .. }) if self.config.etcd_quirks => {
+                Err(ProposeError::ConfChange { .. } | ProposeError::ChangePending { .. })
+                    if self.config.etcd_quirks =>
+                {
                     *entry = Entry::default();
                 }
                 Err(error) => return Err(error),

@@ -19,11 +19,15 @@ fn refused(result: Result<raftwerk_raft::Proposed, ProposeError>) -> bool {
     matches!(result, Err(ProposeError::ConfChange { .. }))
 }
 
+fn pending(result: Result<raftwerk_raft::Proposed, ProposeError>) -> bool {
+    matches!(result, Err(ProposeError::ChangePending { .. }))
+}
+
 #[test]
 fn a_new_leader_takes_no_change_before_what_it_found_is_applied() {
     let mut solo = setup().log(&[1, 1]).hard_state(1, 0, 0).start();
     solo.lead();
-    assert!(refused(solo.node.propose_conf_change(add(4))));
+    assert!(pending(solo.node.propose_conf_change(add(4))));
     solo.ack(2, 3);
     assert_eq!(solo.node.status().applied, LogIndex(3));
     assert!(solo.node.propose_conf_change(add(4)).is_ok());
@@ -36,7 +40,7 @@ fn changes_are_made_one_at_a_time() {
     solo.ack(2, 1);
     assert!(solo.node.propose_conf_change(add(4)).is_ok());
     solo.drain();
-    assert!(refused(solo.node.propose_conf_change(add(5))));
+    assert!(pending(solo.node.propose_conf_change(add(5))));
     solo.ack(2, 2);
     assert!(solo.node.propose_conf_change(add(5)).is_ok());
 }
