@@ -120,6 +120,9 @@ pub(crate) struct ServeArgs {
     /// Entries applied until a snapshot is taken and the log compacted [default: 100000]
     #[arg(long)]
     pub(crate) snapshot_entries: Option<u64>,
+    /// Entries before a snapshot that stay in the log for members a little behind [default: 10000]
+    #[arg(long)]
+    pub(crate) snapshot_keep: Option<u64>,
     /// Bytes of a log segment, in MiB; four to eight of them are on disk at least [default: 64]
     #[arg(long)]
     pub(crate) segment_mib: Option<u64>,
@@ -174,6 +177,7 @@ pub(crate) struct Settings {
     pub(crate) heartbeat: Duration,
     pub(crate) election_ticks: u32,
     pub(crate) snapshot_entries: u64,
+    pub(crate) snapshot_keep: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) disk_reserve_bytes: u64,
     pub(crate) end_with_stdin: bool,
@@ -281,6 +285,7 @@ impl ServeArgs {
             heartbeat_ms: self.heartbeat_ms.or(file.heartbeat_ms),
             election_ms: self.election_ms.or(file.election_ms),
             snapshot_entries: self.snapshot_entries.or(file.snapshot_entries),
+            snapshot_keep: self.snapshot_keep.or(file.snapshot_keep),
             segment_mib: self.segment_mib.or(file.segment_mib),
             disk_reserve_mib: self.disk_reserve_mib.or(file.disk_reserve_mib),
             end_with_stdin: self.end_with_stdin,
@@ -306,6 +311,8 @@ impl ServeArgs {
         let entries = self.snapshot_entries;
         let snapshot_entries =
             or_bounded("--snapshot-entries", entries, 100_000, 100..=100_000_000)?;
+        let keep = self.snapshot_keep;
+        let snapshot_keep = or_bounded("--snapshot-keep", keep, 10_000, 0..=100_000_000)?;
         let id = self.id.as_deref().map(parse_id).transpose()?;
         let token = self.initial_cluster_token.as_deref().unwrap_or("raftwerk");
         let start = match (self.initial_cluster, self.join) {
@@ -339,6 +346,7 @@ impl ServeArgs {
             heartbeat,
             election_ticks,
             snapshot_entries,
+            snapshot_keep,
             segment_bytes: MIB * or_bounded("--segment-mib", self.segment_mib, 64, 16..=1024)?,
             disk_reserve_bytes: MIB
                 * or_bounded("--disk-reserve-mib", self.disk_reserve_mib, 64, 0..=1 << 20)?,

@@ -295,6 +295,7 @@ async fn start(
     };
     group.snapshot = SnapshotPolicy {
         entries: settings.snapshot_entries,
+        trailing_entries: settings.snapshot_keep,
         ..SnapshotPolicy::default()
     };
     let ticks = |seconds: u128| {
