@@ -1,5 +1,13 @@
 //! Helpers for the tests that cross crates.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of tests fails as a test does"
+)]
+
+pub mod client;
+pub mod processes;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,203 @@
+//! Disks that are full, damaged, or somebody else's.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use raftwerk_tests::client::{Client, fill, key, leader, value};
+use raftwerk_tests::processes::{Cluster, PATIENCE, command, contents};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+const VALUE_BYTES: usize = 128 * 1024;
+
+/// A small file system in memory; gone when dropped.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// `None` where this process may not mount.
+    fn new(folder: &Path, mebibytes: u64) -> Option<Self> {
+        fs::create_dir_all(folder).unwrap();
+        let options = std::ffi::CString::new(format!("size={mebibytes}m,mode=0700")).unwrap();
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        match mount("tmpfs", folder, "tmpfs", flags, options.as_c_str()) {
+            Ok(()) => Some(Self(folder.to_owned())),
+            Err(error) => {
+                println!("SKIPPED: a tmpfs cannot be mounted here ({error}); run as root");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_writes_and_serves_again_once_there_is_space() {
+    let mut cluster = Cluster::new(1, &[]);
+    let Some(_disk) = Tmpfs::new(&cluster.members[0].folder, 384) else {
+        return;
+    };
+    cluster.start_member(0);
+    leader(&cluster).await;
+    // Goes when space is to be freed.
+    let ballast = cluster.members[0].folder.join("ballast");
+    fs::write(&ballast, vec![1; 160 << 20]).unwrap();
+    let mut client = Client::of_all(&cluster, 0);
+    let mut acknowledged = Vec::new();
+    let began = Instant::now();
+    let refused = loop {
+        assert!(began.elapsed() < 2 * PATIENCE, "the disk never gets full");
+        let number = acknowledged.len();
+        match client
+            .put_once(&key("key", number), &value(number, VALUE_BYTES))
+            .await
+        {
+            Ok(_) => acknowledged.push(number),
+            Err(status) => break status,
+        }
+    };
+    println!("{} writes of 128 KiB, then: {refused}", acknowledged.len());
+    assert!(refused.message().contains("space"), "{refused:?}");
+    for number in [0, acknowledged.len() / 2, acknowledged.len() - 1] {
+        let found = client.get(&key("key", number)).await;
+        assert!(
+            found == Some(value(number, VALUE_BYTES)),
+            "{number} while full"
+        );
+    }
+    assert!(cluster.members[0].runs());
+
+    fs::remove_file(&ballast).unwrap();
+    let until = Instant::now() + PATIENCE;
+    while let Err(status) = client.put_once("after", b"1").await {
+        assert!(Instant::now() < until, "{status}\n{}", cluster.outputs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    cluster.members[0].kill();
+    cluster.start_member(0);
+    for &number in &acknowledged {
+        let found = client.get(&key("key", number)).await;
+        assert!(
+            found == Some(value(number, VALUE_BYTES)),
+            "{number} after a restart"
+        );
+    }
+    assert_eq!(client.get("after").await.as_deref(), Some(b"1".as_slice()));
+}
+
+/// The file of the log that holds `bytes`, and where.
+fn place_in_log(folder: &Path, bytes: &[u8]) -> (PathBuf, usize) {
+    contents(folder)
+        .into_iter()
+        .filter(|(path, _)| path.extension().is_none_or(|end| end != "redb"))
+        .find_map(|(path, content)| {
+            let at = content
+                .windows(bytes.len())
+                .position(|window| window == bytes)?;
+            Some((path, at))
+        })
+        .expect("the value stands in the log")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_flipped_byte_in_the_log_is_named_and_nothing_is_cut() {
+    let mut cluster = Cluster::start(1, &[]);
+    leader(&cluster).await;
+    fill(&cluster, "key", 500, 100, 8).await;
+    let folder = cluster.members[0].folder.clone();
+    assert!(cluster.members[0].stop().success(), "{}", cluster.outputs());
+    let (segment, at) = place_in_log(&folder, &value(250, 100));
+    let whole = fs::read(&segment).unwrap();
+    let mut damaged = whole.clone();
+    damaged[at + 50] ^= 1;
+    fs::write(&segment, &damaged).unwrap();
+
+    let name = segment.file_stem().unwrap().to_string_lossy().into_owned();
+    let number = u64::from_str_radix(name.trim_start_matches("segment-"), 16).unwrap();
+    let place = format!("segment {number} at byte ");
+    let names_it = |words: &str| {
+        let byte = words.split(&place).nth(1).and_then(|w| w.split(':').next());
+        let byte: usize = byte
+            .and_then(|b| b.parse().ok())
+            .unwrap_or_else(|| panic!("{words}"));
+        assert!((at - 4096..at + 100).contains(&byte), "byte {at}: {words}");
+        assert!(words.contains("entries "), "{words}");
+    };
+    let verified = command(&["log", "verify", &folder.display().to_string()]);
+    assert_eq!(verified.code, Some(3), "{verified:?}");
+    names_it(&verified.out);
+
+    cluster.start_member(0);
+    let status = cluster.members[0].wait();
+    let said = cluster.members[0].output();
+    println!("{said}");
+    assert_eq!(status.code(), Some(3), "{said}");
+    names_it(&said);
+    let after = fs::read(&segment).unwrap();
+    assert!(after == damaged, "the damaged segment was touched");
+
+    // With the byte as it was, everything is there.
+    fs::write(&segment, &whole).unwrap();
+    cluster.start_member(0);
+    leader(&cluster).await;
+    let mut client = Client::of_all(&cluster, 0);
+    assert_eq!(client.count("key").await, 500);
+    assert_eq!(client.get(&key("key", 250)).await, Some(value(250, 100)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_in_use_is_refused_and_left_alone() {
+    let mut cluster = Cluster::start(1, &[]);
+    leader(&cluster).await;
+    Client::of_all(&cluster, 0).put("a", b"1").await;
+    let second = cluster.add_member(&[]);
+    cluster.members[second].folder = cluster.members[0].folder.clone();
+    cluster.members[second].name = cluster.members[0].name.clone();
+    cluster.start_with(second, &[]);
+    let status = cluster.members[second].wait();
+    let said = cluster.members[second].output();
+    assert!(!status.success(), "{said}");
+    assert!(
+        said.contains("in use") || said.contains("held by"),
+        "{said}"
+    );
+    Client::of(&cluster.members[0]).put("b", b"2").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_another_cluster_is_refused_and_left_alone() {
+    let mut cluster = Cluster::start(1, &[]);
+    leader(&cluster).await;
+    Client::of_all(&cluster, 0).put("a", b"1").await;
+    assert!(cluster.members[0].stop().success(), "{}", cluster.outputs());
+    let before = contents(&cluster.members[0].folder);
+    let initial = cluster.initial(1);
+    cluster.start_with(
+        0,
+        &[
+            "--initial-cluster",
+            &initial,
+            "--initial-cluster-token",
+            "other",
+        ],
+    );
+    let status = cluster.members[0].wait();
+    let said = cluster.members[0].output();
+    assert!(!status.success(), "{said}");
+    assert!(said.contains("cluster"), "{said}");
+    assert!(
+        contents(&cluster.members[0].folder) == before,
+        "the folder was touched: {said}"
+    );
+}

@@ -1,0 +1,122 @@
+//! Members leave, are lost, and come back as new ones.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use raftwerk_tests::client::{Client, agreed_hash, await_known, fill, leader, number, report};
+use raftwerk_tests::processes::{Cluster, command, succeed};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_member_is_refused_and_comes_back_as_a_new_one() {
+    let mut cluster = Cluster::start(3, &[]);
+    let at = leader(&cluster).await;
+    fill(&cluster, "key", 20, 10, 4).await;
+    agreed_hash(&cluster).await;
+    let (lost, stays) = ((at + 1) % 3, at);
+    cluster.members[lost].kill();
+    std::fs::remove_dir_all(&cluster.members[lost].folder).unwrap();
+    cluster.start_member(lost);
+    let status = cluster.members[lost].wait();
+    assert_eq!(status.code(), Some(3), "{}", cluster.members[lost].output());
+    let said = cluster.members[lost].output();
+    assert!(said.contains("add it again as a new member"), "{said}");
+    Client::of_all(&cluster, stays).put("meanwhile", b"1").await;
+
+    // Out with the old one, in with a new one at the same address.
+    let endpoint = cluster.members[stays].endpoint();
+    let name = cluster.members[lost].name.clone();
+    let _ = succeed(&["member", "remove", &name, "--endpoints", &endpoint]);
+    let peer = format!("http://127.0.0.1:{}", cluster.members[lost].peer_port);
+    let said = succeed(&["member", "add", &peer, "--endpoints", &endpoint]);
+    let id = said
+        .split("added member ")
+        .nth(1)
+        .and_then(|rest| rest.split(';').next());
+    let id = id.unwrap_or_else(|| panic!("no id in: {said}")).to_owned();
+    std::fs::remove_dir_all(&cluster.members[lost].folder).unwrap();
+    cluster.start_with(lost, &["--id", &id, "--join", &endpoint]);
+    agreed_hash(&cluster).await;
+    assert_eq!(Client::of(&cluster.members[lost]).count("key").await, 20);
+    // It counts: without one of the others, its vote is needed.
+    cluster.members[stays].kill();
+    Client::of_all(&cluster, lost).put("after", b"2").await;
+    // And it is known after a restart without being told anything.
+    assert!(
+        cluster.members[lost].stop().success(),
+        "{}",
+        cluster.outputs()
+    );
+    cluster.start_with(lost, &["--id", &id, "--join", &endpoint]);
+    let mut client = Client::of_all(&cluster, lost);
+    assert_eq!(client.get("after").await.as_deref(), Some(b"2".as_slice()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_told_to_leave_hands_over_and_ends_in_good_order() {
+    let mut cluster = Cluster::start(3, &[]);
+    let at = leader(&cluster).await;
+    fill(&cluster, "key", 20, 10, 4).await;
+    let endpoint = cluster.members[at].endpoint();
+    let said = succeed(&["member", "leave", "--endpoints", &endpoint]);
+    assert!(said.contains("has left"), "{said}");
+    let began = std::time::Instant::now();
+    let mut client = Client::of_all(&cluster, at + 1);
+    client.put("after", b"1").await;
+    println!(
+        "the next write was acknowledged after {:?}",
+        began.elapsed()
+    );
+    let status = cluster.members[at].wait();
+    assert!(
+        status.success(),
+        "{status}: {}",
+        cluster.members[at].output()
+    );
+    let other = cluster.members[(at + 1) % 3].endpoint();
+    let list = succeed(&["member", "list", "--endpoints", &other]);
+    let gone = format!(":{}", cluster.members[at].peer_port);
+    assert!(!list.contains(&gone), "{list}");
+    assert_eq!(client.count("key").await, 20);
+    agreed_hash(&cluster).await;
+    // It is not a member any more, and says so when it is started again.
+    cluster.start_member(at);
+    let status = cluster.members[at].wait();
+    assert_eq!(status.code(), Some(3), "{}", cluster.members[at].output());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_taken_by_hand_is_told_and_survives_a_crash() {
+    let mut cluster = Cluster::start(3, &[]);
+    leader(&cluster).await;
+    fill(&cluster, "key", 100, 10, 8).await;
+    let (revision, hash) = agreed_hash(&cluster).await;
+    await_known(&cluster);
+    let said = succeed(&["snapshot", "take", "--endpoints", &cluster.endpoints()]);
+    assert_eq!(said.lines().count(), 3, "{said}");
+    assert!(
+        said.lines().all(|line| line.contains("snapshot at index")),
+        "{said}"
+    );
+    for member in &cluster.members {
+        let report = report(member);
+        assert!(number(&report, "snapshot_index") >= 100, "{report}");
+    }
+    cluster.members.iter_mut().for_each(|member| member.kill());
+    (0..3).for_each(|index| cluster.start_member(index));
+    leader(&cluster).await;
+    assert_eq!(agreed_hash(&cluster).await, (revision, hash));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_nobody_knows_is_not_removed() {
+    let cluster = Cluster::start(1, &[]);
+    leader(&cluster).await;
+    let endpoint = cluster.members[0].endpoint();
+    let said = command(&["member", "remove", "beef", "--endpoints", &endpoint]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("no member beef"), "{said:?}");
+}
