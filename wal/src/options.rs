@@ -17,6 +17,17 @@ pub enum AmbiguousTail {
     KeepPrefix,
 }
 
+/// What to do with damage that lost something of some groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDamage {
+    /// Open, and say of each group what it lost: the others are not concerned.
+    #[default]
+    Confine,
+    /// Do not open, and leave the log as it was found. Right where the only group is the whole
+    /// store.
+    Refuse,
+}
+
 /// Who does the writing that nobody waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Background {
@@ -49,6 +60,8 @@ pub struct Options {
     pub stall_after: Duration,
     /// What to do with a doubtful end.
     pub ambiguous_tail: AmbiguousTail,
+    /// What to do when groups lost something.
+    pub on_damage: OnDamage,
     /// Who writes in the background.
     pub background: Background,
 }
@@ -63,6 +76,7 @@ impl Default for Options {
             group_tail_bytes_max: 4 * 1024 * 1024,
             stall_after: Duration::from_secs(10),
             ambiguous_tail: AmbiguousTail::default(),
+            on_damage: OnDamage::default(),
             background: Background::default(),
         }
     }

@@ -200,16 +200,7 @@ fn report_text(report: &Report) -> String {
         text.push_str(&format!("\n{damage}"));
     }
     for group in &report.damaged_groups {
-        let group_id = group.group;
-        for range in &group.faulty {
-            let (first, last) = (range.start, range.end.prev());
-            text.push_str(&format!(
-                "\ngroup {group_id}: entries {first} to {last} are lost here"
-            ));
-        }
-        if group.vote_unknown {
-            text.push_str(&format!("\ngroup {group_id}: a vote may be lost"));
-        }
+        text.push_str(&format!("\n{group}"));
     }
     if report.strangers_unknown {
         text.push_str("\na batch of unknown groups is lost");

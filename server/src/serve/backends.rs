@@ -53,28 +53,18 @@ fn open_wal(settings: &Settings, dir: &Path) -> Result<(Arc<dyn Storage>, Incarn
             AmbiguousTail::Refuse => raftwerk_wal::AmbiguousTail::Refuse,
             AmbiguousTail::KeepPrefix => raftwerk_wal::AmbiguousTail::KeepPrefix,
         },
+        // With one group, what is lost is this member's: its promises cannot be kept.
+        on_damage: raftwerk_wal::OnDamage::Refuse,
         ..raftwerk_wal::Options::default()
     };
     let wal = Wal::open(disk(), dir, options).map_err(|error| match error {
         // What opening cannot get past, a restart cannot either.
-        StorageError::Corrupt { .. } => CliError::refused(format!("log: {error}")),
+        StorageError::Corrupt { .. } => CliError::refused(format!(
+            "log: {error}\nif the disk cannot be mended: remove this member from the cluster, \
+             delete its folder and add it again as a new member; the others hold what is missing"
+        )),
         error => named(error),
     })?;
-    let report = wal.report();
-    // With one group, what is lost is this member's: its promises cannot be kept.
-    if !report.damaged_groups.is_empty() || report.strangers_unknown {
-        let lost: String = report
-            .damage
-            .iter()
-            .map(|damage| format!("\n  {damage}"))
-            .collect();
-        return Err(CliError::refused(format!(
-            "log: {} is damaged, and what was acknowledged is lost there:{lost}\nremove this \
-             member from the cluster, delete its folder and add it again as a new member; the \
-             others hold what is missing",
-            dir.display()
-        )));
-    }
     let uuid = Folder::peek(disk().as_ref(), dir).map_err(named)?.uuid;
     Ok((Arc::new(wal), Incarnation(u128::from_be_bytes(uuid.0))))
 }

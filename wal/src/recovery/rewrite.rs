@@ -14,7 +14,7 @@ use super::Recovered;
 use super::scan::Scan;
 use super::verdict::{Report, TailEnd};
 use crate::batch::Fill;
-use crate::options::{AmbiguousTail, Options};
+use crate::options::{AmbiguousTail, OnDamage, Options};
 use crate::preparer::{Preparer, is_spare};
 use crate::reader::read_raw;
 use crate::rules::{Rule, holds};
@@ -45,6 +45,7 @@ pub(crate) fn begin(
     let slot_file = open_slot(vfs, dir)?;
     let mut found = super::examine(vfs, dir, uuid, OpenMode::Write, options.page_bytes)?;
     refuse_ambiguous(dir, &found, options)?;
+    refuse_damage(dir, &found, options)?;
     if matches!(found.report.tail, TailEnd::Ambiguous { .. }) {
         found.doubt_everybody();
     }
@@ -76,6 +77,29 @@ pub(crate) fn begin(
         writer,
         preparer,
         report,
+    })
+}
+
+/// Before anything is written: a refused log is found again as it was.
+fn refuse_damage(dir: &Path, found: &Recovered, options: &Options) -> Result<(), StorageError> {
+    let report = &found.report;
+    // A group without a vote is what keeping the prefix of a doubtful log means.
+    let vote_counts = options.ambiguous_tail == AmbiguousTail::Refuse;
+    let is_lost = |group: &GroupDamage| !group.faulty.is_empty() || vote_counts;
+    let lost = report.damaged_groups.iter().any(is_lost) || report.strangers_unknown;
+    if options.on_damage == OnDamage::Confine || !lost {
+        return Ok(());
+    }
+    let (path, offset) = report.damage.first().map_or((dir.to_owned(), 0), |first| {
+        (dir.join(file_name(first.segment)), first.offset)
+    });
+    let places: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+    let groups = report.damaged_groups.iter().map(ToString::to_string);
+    let all: Vec<String> = places.into_iter().chain(groups).collect();
+    Err(StorageError::Corrupt {
+        path: path.display().to_string(),
+        offset,
+        reason: format!("what was acknowledged is lost: {}", all.join("; ")),
     })
 }
 

@@ -123,6 +123,22 @@ pub struct GroupDamage {
     pub vote_unknown: bool,
 }
 
+impl fmt::Display for GroupDamage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "group {}:", self.group)?;
+        let mut between = "";
+        for range in &self.faulty {
+            let (first, last) = (range.start, range.end.prev());
+            write!(f, "{between} entries {first} to {last} are lost here")?;
+            between = ",";
+        }
+        if self.vote_unknown {
+            write!(f, "{between} a vote may be lost")?;
+        }
+        Ok(())
+    }
+}
+
 /// What an examination found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
