@@ -1,4 +1,4 @@
-//! Disks that are full, damaged, or somebody else's.
+//! Folders that are damaged, in use, or another cluster's.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
@@ -9,92 +9,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use raftwerk_tests::client::{Client, fill, key, leader, value};
-use raftwerk_tests::processes::{Cluster, PATIENCE, command, contents};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-
-const VALUE_BYTES: usize = 128 * 1024;
-
-/// A small file system in memory; gone when dropped.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    /// `None` where this process may not mount.
-    fn new(folder: &Path, mebibytes: u64) -> Option<Self> {
-        fs::create_dir_all(folder).unwrap();
-        let options = std::ffi::CString::new(format!("size={mebibytes}m,mode=0700")).unwrap();
-        let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        match mount("tmpfs", folder, "tmpfs", flags, options.as_c_str()) {
-            Ok(()) => Some(Self(folder.to_owned())),
-            Err(error) => {
-                println!("SKIPPED: a tmpfs cannot be mounted here ({error}); run as root");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = unmount(&self.0, UnmountFlags::DETACH);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_refuses_writes_and_serves_again_once_there_is_space() {
-    let mut cluster = Cluster::new(1, &[]);
-    let Some(_disk) = Tmpfs::new(&cluster.members[0].folder, 384) else {
-        return;
-    };
-    cluster.start_member(0);
-    leader(&cluster).await;
-    // Goes when space is to be freed.
-    let ballast = cluster.members[0].folder.join("ballast");
-    fs::write(&ballast, vec![1; 160 << 20]).unwrap();
-    let mut client = Client::of_all(&cluster, 0);
-    let mut acknowledged = Vec::new();
-    let began = Instant::now();
-    let refused = loop {
-        assert!(began.elapsed() < 2 * PATIENCE, "the disk never gets full");
-        let number = acknowledged.len();
-        match client
-            .put_once(&key("key", number), &value(number, VALUE_BYTES))
-            .await
-        {
-            Ok(_) => acknowledged.push(number),
-            Err(status) => break status,
-        }
-    };
-    println!("{} writes of 128 KiB, then: {refused}", acknowledged.len());
-    assert!(refused.message().contains("space"), "{refused:?}");
-    for number in [0, acknowledged.len() / 2, acknowledged.len() - 1] {
-        let found = client.get(&key("key", number)).await;
-        assert!(
-            found == Some(value(number, VALUE_BYTES)),
-            "{number} while full"
-        );
-    }
-    assert!(cluster.members[0].runs());
-
-    fs::remove_file(&ballast).unwrap();
-    let until = Instant::now() + PATIENCE;
-    while let Err(status) = client.put_once("after", b"1").await {
-        assert!(Instant::now() < until, "{status}\n{}", cluster.outputs());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    cluster.members[0].kill();
-    cluster.start_member(0);
-    for &number in &acknowledged {
-        let found = client.get(&key("key", number)).await;
-        assert!(
-            found == Some(value(number, VALUE_BYTES)),
-            "{number} after a restart"
-        );
-    }
-    assert_eq!(client.get("after").await.as_deref(), Some(b"1".as_slice()));
-}
+use raftwerk_tests::processes::{Cluster, command, contents};
 
 /// The file of the log that holds `bytes`, and where.
 fn place_in_log(folder: &Path, bytes: &[u8]) -> (PathBuf, usize) {

@@ -59,9 +59,7 @@ pub enum ProposeError {
         reason: &'static str,
     },
     /// An earlier configuration change may not be applied yet: retry once it is.
-    #[error(
-        "an earlier configuration change is not applied yet (it stands at {index} at most, applied is {applied})"
-    )]
+    #[error("a configuration change up to {index} is not applied yet (applied is {applied})")]
     ChangePending {
         /// Where the earlier one stands at most.
         index: LogIndex,
