@@ -12,7 +12,7 @@ use raftwerk_storage::vfs::{OpenMode, Vfs, VfsFile};
 
 use super::Recovered;
 use super::scan::Scan;
-use super::verdict::{Report, TailEnd};
+use super::verdict::{GroupDamage, Report, TailEnd};
 use crate::batch::Fill;
 use crate::options::{AmbiguousTail, OnDamage, Options};
 use crate::preparer::{Preparer, is_spare};
