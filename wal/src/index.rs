@@ -204,14 +204,14 @@ impl Extents {
         }
     }
 
-    /// The extents that serve `range`, from its start on without a gap.
-    pub(crate) fn cover(&self, range: &Range<LogIndex>) -> Vec<Extent> {
+    /// The extents that serve `range`, from its start on without a gap, at most `count_max`.
+    pub(crate) fn cover(&self, range: &Range<LogIndex>, count_max: usize) -> Vec<Extent> {
         let skip = self
             .list
             .partition_point(|extent| extent.end() <= range.start);
         let mut next = range.start;
         let mut out = Vec::new();
-        for extent in self.list.range(skip..) {
+        for extent in self.list.range(skip..).take(count_max) {
             let Some(part) = extent.clip(range).filter(|part| part.first == next) else {
                 break;
             };

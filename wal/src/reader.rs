@@ -64,12 +64,7 @@ impl GroupLog {
         let range = range.start..end;
         let mut bytes = 0u64;
         let mut sections = Vec::new();
-        for extent in group
-            .extents
-            .cover(&range)
-            .into_iter()
-            .take(SECTIONS_AT_ONCE)
-        {
+        for extent in group.extents.cover(&range, SECTIONS_AT_ONCE) {
             let Some(segment) = state.segments.get(&extent.segment) else {
                 break;
             };

@@ -191,7 +191,9 @@ impl Replay {
     fn count(&mut self, id: GroupId, step: u64, begins: bool) {
         let group = self.groups.entry(id).or_default();
         self.suspects.remove(&id);
-        let lost = step != group.step + 1 && !(begins && step == 1);
+        // A destroyed group is forgotten, and counts anew whatever comes.
+        let anew = begins || (group.generation == 0 && group.image.is_blank());
+        let lost = step != group.step + 1 && !(anew && step == 1);
         group.step = step;
         if lost {
             self.vote_lost.insert(id);
