@@ -201,6 +201,20 @@ fn health_and_metrics_are_served_on_a_port_of_their_own() {
     assert!(text.contains("\nraftwerk_is_leader 1\n"), "{text}");
     assert!(text.contains("\nraftwerk_revision 2\n"), "{text}");
     assert!(page("/else").starts_with("HTTP/1.1 404 "));
+
+    // All is well once the member has told the cluster of itself.
+    member.ask_patiently(&["status"]);
+    // Output that nobody reads ends a command without a panic.
+    for args in [&["get", "a"][..], &["member", "list"], &["status"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = raftwerk();
+        command
+            .args(args)
+            .args(["--endpoints", &member.client])
+            .stdout(writer);
+        assert_eq!(command.status().unwrap().code(), Some(0), "{args:?}");
+    }
 }
 
 #[test]

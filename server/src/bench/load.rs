@@ -12,6 +12,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use crate::bench::Op;
+use crate::cli::words::complain;
 use crate::cli::{CliError, Consistency};
 use crate::proto::etcdserverpb::kv_client::KvClient;
 use crate::proto::etcdserverpb::{PutRequest, RangeRequest};
@@ -178,9 +179,10 @@ pub(crate) async fn fill(plan: &Plan, channels: &[Channel], show: bool) -> Resul
         return Ok(());
     }
     if show {
-        eprintln!(
+        complain!(
             "filling {} keys of {} bytes first",
-            plan.keys, plan.value_bytes
+            plan.keys,
+            plan.value_bytes
         );
     }
     let next = Arc::new(AtomicU64::new(0));

@@ -13,6 +13,7 @@ use clap::Args;
 use hdrhistogram::Histogram;
 use tonic::transport::Channel;
 
+use crate::cli::words::{complain, progress, say};
 use crate::cli::{CliError, Consistency, Signals};
 use crate::client::connect::connect;
 use load::{Plan, Shared};
@@ -110,7 +111,7 @@ pub(crate) async fn run(args: BenchArgs, op: Op) -> Result<ExitCode, CliError> {
         latencies: &merged,
         errors,
     };
-    println!(
+    say!(
         "{}",
         if args.json {
             report.json()
@@ -119,7 +120,7 @@ pub(crate) async fn run(args: BenchArgs, op: Op) -> Result<ExitCode, CliError> {
         }
     );
     if errors > 0 {
-        eprintln!(
+        complain!(
             "{errors} requests failed, the first with: {}",
             first_error.unwrap_or_default()
         );
@@ -182,16 +183,16 @@ async fn observe(shared: &Shared, warmup: Duration, measured: Duration, show: bo
             let now = (shared.done.load(Ordering::Relaxed), Instant::now());
             let rate = report::per_second(now.0 - before.0, now.1 - before.1);
             before = now;
-            eprint!(
-                "\r\x1b[K{:>4} s  {:>9.0} ops/s  {} errors",
+            progress(&format!(
+                "{:>4} s  {:>9.0} ops/s  {} errors",
                 began.elapsed().as_secs(),
                 rate,
                 shared.errors.load(Ordering::Relaxed)
-            );
+            ));
         }
     }
     if show {
-        eprint!("\r\x1b[K");
+        progress("");
     }
     shared.measured()
 }

@@ -11,6 +11,7 @@ use raftwerk_wal::inspect::{self, Record};
 use raftwerk_wal::{Report, TailEnd, Verdict};
 
 use crate::cli::CliError;
+use crate::cli::words::say;
 use crate::client::json::{Object, list};
 
 /// The log within a member's folder.
@@ -161,7 +162,7 @@ fn object(record: &Record) -> String {
 /// is what a crash leaves and counts as intact.
 pub(crate) fn verify(dir: &Path, json: bool) -> Result<ExitCode, CliError> {
     let report = inspect::verify(&RealVfs, &log_dir(dir)).map_err(failed)?;
-    println!(
+    say!(
         "{}",
         if json {
             report_object(&report)

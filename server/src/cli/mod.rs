@@ -3,6 +3,7 @@
 mod error;
 mod local;
 mod signal;
+pub(crate) mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub(crate) use signal::{Signal, Signals};
 use crate::bench::BenchArgs;
 use crate::config::ServeArgs;
 use crate::up::UpArgs;
+use words::complain;
 
 /// Where clients look for a cluster that `raftwerk up` started.
 const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379,127.0.0.1:2380,127.0.0.1:2381";
@@ -219,7 +221,7 @@ pub fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("raftwerk: {error}");
+            complain!("raftwerk: {error}");
             ExitCode::from(error.code())
         }
     }

@@ -1,12 +1,13 @@
 //! put, get, del.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
 use bytes::Bytes;
 
+use crate::cli::words::{complain, say};
 use crate::cli::{CliError, Consistency, RangeArgs, RemoteArgs};
 use crate::client::connect::{ANSWER_BYTES_MAX, Effect, with_cluster};
 use crate::proto::etcdserverpb::kv_client::KvClient;
@@ -32,7 +33,7 @@ pub(crate) async fn put(
         .into_inner()
         .header
         .map_or(0, |header| header.revision);
-    println!("ok (revision {revision})");
+    say!("ok (revision {revision})");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -78,11 +79,13 @@ pub(crate) async fn get(
         out.write_all(&kv.value)?;
         out.write_all(b"\n")
     });
-    written
-        .and_then(|()| out.flush())
-        .map_err(|error| CliError::failed(error.to_string()))?;
+    match written.and_then(|()| out.flush()) {
+        // Whoever read the beginning has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        result => result.map_err(|error| CliError::failed(error.to_string()))?,
+    }
     if answer.more {
-        eprintln!("({} of {} keys)", answer.kvs.len(), answer.count);
+        complain!("({} of {} keys)", answer.kvs.len(), answer.count);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -106,7 +109,7 @@ pub(crate) async fn del(
     .await?
     .into_inner();
     let plural = if answer.deleted == 1 { "key" } else { "keys" };
-    println!("deleted {} {plural}", answer.deleted);
+    say!("deleted {} {plural}", answer.deleted);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use tonic::transport::Channel;
 
+use crate::cli::words::{complain, say};
 use crate::cli::{CliError, RemoteArgs};
 use crate::client::connect::{Effect, connect, failed, with_cluster};
 use crate::client::table::{bytes, table};
@@ -46,7 +47,7 @@ pub(crate) async fn list(remote: &RemoteArgs) -> Result<ExitCode, CliError> {
             ]
         })
         .collect();
-    println!(
+    say!(
         "{}",
         table(["id", "name", "kind", "client", "peer"], [false; 5], &rows)
     );
@@ -79,8 +80,8 @@ pub(crate) async fn add(
     .await?
     .into_inner();
     let id = answer.member.map_or(0, |member| member.id);
-    println!("added member {id:x}; start it with an empty folder:");
-    println!(
+    say!("added member {id:x}; start it with an empty folder:");
+    say!(
         "  raftwerk serve --id {id:x} --join {} --listen-peer {} --listen-client 127.0.0.1:PORT \
          --data FOLDER",
         remote.endpoints.join(","),
@@ -109,7 +110,7 @@ pub(crate) async fn remove(remote: &RemoteArgs, wanted: &str) -> Result<ExitCode
         ClusterClient::new(channel).member_remove(request).await
     })
     .await?;
-    println!("removed member {:x} ({})", member.id, or_dash(&member.name));
+    say!("removed member {:x} ({})", member.id, or_dash(&member.name));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -139,7 +140,7 @@ pub(crate) async fn leave(remote: &RemoteArgs, wanted: Option<&str>) -> Result<E
         .leave(LeaveRequest {})
         .await
         .map_err(|status| failed(&endpoint, &status))?;
-    println!(
+    say!(
         "member {:x} has left the cluster",
         answer.into_inner().member_id
     );
@@ -159,9 +160,9 @@ pub(crate) async fn take_snapshot(
     let mut code = ExitCode::SUCCESS;
     for member in chosen {
         match take_one(member).await {
-            Ok(line) => println!("{line}"),
+            Ok(line) => say!("{line}"),
             Err(error) => {
-                eprintln!("raftwerk: {error}");
+                complain!("raftwerk: {error}");
                 code = ExitCode::FAILURE;
             }
         }

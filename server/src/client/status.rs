@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tonic::Code;
 
+use crate::cli::words::say;
 use crate::cli::{CliError, RemoteArgs};
 use crate::client::connect::connect;
 use crate::client::json::{Object, list};
@@ -50,9 +51,9 @@ pub(crate) async fn status(remote: &RemoteArgs, json: bool) -> Result<ExitCode, 
         .max();
     let newest = newest.unwrap_or(0);
     if json {
-        println!("{}", list(seen.iter().map(|seen| object(seen, newest))));
+        say!("{}", list(seen.iter().map(|seen| object(seen, newest))));
     } else {
-        println!("{}", draw(&seen, newest));
+        say!("{}", draw(&seen, newest));
     }
     let well = seen
         .iter()

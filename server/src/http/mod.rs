@@ -2,6 +2,7 @@
 
 mod metrics;
 
+use crate::cli::words::complain;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ where
     let listener = match listener {
         Ok(listener) => listener,
         Err(error) => {
-            eprintln!("/health and /metrics are not served: {error}");
+            complain!("/health and /metrics are not served: {error}");
             return;
         }
     };

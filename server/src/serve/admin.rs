@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use super::folder::Stored;
 use super::member::Member;
 use super::{End, report};
+use crate::cli::words::complain;
 use crate::proto::admin::admin_server::Admin;
 use crate::proto::admin::{
     LeaveRequest, LeaveResponse, StatusRequest, StatusResponse, TakeSnapshotRequest,
@@ -66,7 +67,7 @@ impl Admin for AdminService {
         });
         if let Err(error) = marked {
             // It has left all the same: the others will refuse it.
-            eprintln!("{error}");
+            complain!("{error}");
         }
         // A full channel means that the member is ending already.
         let _ = self.ending.try_send(End::Left);

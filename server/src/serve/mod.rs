@@ -19,6 +19,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::api::lenient;
+use crate::cli::words::{complain, say};
 use crate::cli::{CliError, Signals};
 use crate::config::{ServeArgs, Settings};
 use crate::http;
@@ -69,7 +70,7 @@ async fn serve(settings: Settings) -> Result<ExitCode, CliError> {
         }));
     }
     let publishing = tokio::spawn(publish::publish(Arc::clone(&member)));
-    println!(
+    say!(
         "member {} ({:x}) of cluster {}: clients http://{}, peers http://{}, folder {}",
         member.record.name,
         member.record.id.0,
@@ -93,7 +94,7 @@ async fn serve(settings: Settings) -> Result<ExitCode, CliError> {
     match end {
         None => Ok(ExitCode::SUCCESS),
         Some(End::Left) => {
-            println!("has left the cluster; its folder is of no use any more");
+            say!("has left the cluster; its folder is of no use any more");
             Ok(ExitCode::SUCCESS)
         }
         Some(End::Refused(reason)) => Err(CliError::refused(reason)),
@@ -127,7 +128,7 @@ fn clients(
         };
         let incoming = lenient(incoming);
         if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
-            eprintln!("clients are served no more: {error}");
+            complain!("clients are served no more: {error}");
         }
     }))
 }

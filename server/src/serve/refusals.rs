@@ -1,5 +1,6 @@
 //! When the words of the others mean that this member must end.
 
+use crate::cli::words::complain;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -74,7 +75,7 @@ impl Refusals {
         let said = state.said.entry((peer, refusal.to_string())).or_insert(now);
         if *said == now || now.saturating_duration_since(*said) >= SAID_EVERY {
             *said = now;
-            eprintln!(
+            complain!(
                 "member {peer:x} and this one do not speak: {refusal}",
                 peer = peer.0
             );

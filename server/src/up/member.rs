@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 
 use super::cluster::{Cluster, Planned};
 use crate::cli::CliError;
+use crate::cli::words::{complain, say};
 
 /// Where a member's words go.
 const LOG_FILE: &str = "member.log";
@@ -169,7 +170,7 @@ impl Member {
         let name = &self.planned.name;
         if let Some(ended) = self.ended.take() {
             if ended.is_final() {
-                println!(
+                say!(
                     "{name} {}; it is not started again{}",
                     ended.words(),
                     self.last_words()
@@ -177,7 +178,7 @@ impl Member {
                 return;
             }
             let seconds = self.wait.as_secs_f64();
-            println!(
+            say!(
                 "{name} {}; starting it again in {seconds:.1} s",
                 ended.words()
             );
@@ -186,13 +187,13 @@ impl Member {
             return;
         }
         match self.spawn() {
-            Ok(()) => println!(
+            Ok(()) => say!(
                 "{} runs again, pid {}",
                 self.planned.name,
                 self.process_id()
             ),
             Err(error) => {
-                println!("{error}");
+                say!("{error}");
                 self.state = State::Waiting(Instant::now() + self.wait);
             }
         }
@@ -246,7 +247,7 @@ impl Member {
             }
             Err(_) => {
                 let seconds = END_MAX.as_secs();
-                eprintln!("{} does not end within {seconds} s", self.planned.name);
+                complain!("{} does not end within {seconds} s", self.planned.name);
                 self.kill().await;
                 false
             }

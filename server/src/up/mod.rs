@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use crate::cli::words::{complain, say};
 use crate::cli::{CliError, Signal, Signals};
 use crate::client::connect::connect;
 use crate::config::{LogBackend, StoreBackend};
@@ -84,7 +85,7 @@ async fn supervise(cluster: Cluster) -> Result<ExitCode, CliError> {
     };
     announce(&cluster, &members, &leader);
     watch(&mut members, &mut signals).await;
-    println!("\nending {} members ...", members.len());
+    say!("\nending {} members ...", members.len());
     Ok(end(&mut members, &mut signals).await)
 }
 
@@ -143,10 +144,10 @@ async fn known_leader(member: &mut Member) -> Option<u64> {
 
 fn announce(cluster: &Cluster, members: &[Member], leader: &str) {
     for planned in cluster.members.iter().filter(|planned| planned.left) {
-        println!("{} has left the cluster and is not started", planned.name);
+        say!("{} has left the cluster and is not started", planned.name);
     }
     for member in members.iter().filter(|member| !member.is_over()) {
-        println!(
+        say!(
             "{}  id {:016x}  clients http://{}  peers http://{}  pid {}  {}",
             member.planned.name,
             member.id,
@@ -157,7 +158,7 @@ fn announce(cluster: &Cluster, members: &[Member], leader: &str) {
         );
     }
     let (log, store) = (cluster.log.word(), cluster.store.word());
-    println!("{leader} leads; log {log}, store {store}; Ctrl-C ends the cluster");
+    say!("{leader} leads; log {log}, store {store}; Ctrl-C ends the cluster");
     let first = members
         .first()
         .map(|member| member.planned.client.clone())
@@ -166,9 +167,9 @@ fn announce(cluster: &Cluster, members: &[Member], leader: &str) {
         "127.0.0.1:2379" => String::new(),
         other => format!(" --endpoints {other}"),
     };
-    println!("try: raftwerk put hello world{endpoints}");
-    println!("     raftwerk status{endpoints}");
-    println!("     ETCDCTL_API=3 etcdctl --endpoints {first} get hello");
+    say!("try: raftwerk put hello world{endpoints}");
+    say!("     raftwerk status{endpoints}");
+    say!("     ETCDCTL_API=3 etcdctl --endpoints {first} get hello");
 }
 
 /// Until a signal: says when a member ends by itself, and starts it again after a growing wait,
@@ -210,7 +211,7 @@ async fn end(members: &mut [Member], signals: &mut Signals) -> ExitCode {
         signal = signals.next() => signal == Signal::Interrupt || signal == Signal::Terminate,
     };
     if insisted {
-        eprintln!("killing what still runs");
+        complain!("killing what still runs");
         for member in members.iter_mut() {
             member.kill().await;
         }
