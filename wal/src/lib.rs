@@ -53,6 +53,8 @@ mod segment;
 mod sites;
 mod slot;
 mod state;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod wal;
 mod writer;

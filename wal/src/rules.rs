@@ -18,7 +18,46 @@ pub(crate) enum Rule {
     SealOrder,
 }
 
+#[cfg(test)]
+impl Rule {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Watermark,
+        Self::FullScan,
+        Self::Chain,
+        Self::DirectoryChecksum,
+        Self::RewriteAtOpen,
+        Self::SealOrder,
+    ];
+}
+
 /// Whether `rule` is kept: always, but in a test that breaks it.
+#[cfg(not(test))]
 pub(crate) const fn holds(_rule: Rule) -> bool {
     true
+}
+
+#[cfg(test)]
+pub(crate) use breaking::{broken, holds};
+
+#[cfg(test)]
+mod breaking {
+    use std::cell::Cell;
+
+    use super::Rule;
+
+    thread_local! {
+        static BROKEN: Cell<Option<Rule>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn holds(rule: Rule) -> bool {
+        BROKEN.get() != Some(rule)
+    }
+
+    /// Runs `test` on this thread with one rule broken (or none).
+    pub(crate) fn broken<T>(rule: Option<Rule>, test: impl FnOnce() -> T) -> T {
+        BROKEN.set(rule);
+        let outcome = test();
+        BROKEN.set(None);
+        outcome
+    }
 }

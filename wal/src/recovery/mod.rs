@@ -82,6 +82,7 @@ pub(crate) fn examine(
     }
     let walk = TailWalk::new(uuid, &files, &parts, base, &evidence);
     let mut found = walk.run(files.clone(), slot, &evidence);
+    let base = found.forget_unneeded(base);
     found.resolve_older(uuid, base);
     found.replay.conclude();
     found.summarize();
@@ -398,6 +399,19 @@ impl<'a> TailWalk<'a> {
 }
 
 impl Recovered {
+    /// Segments older than any that is named may be on their way to be reused: they are not the
+    /// log's any more. Returns where the base is now.
+    fn forget_unneeded(&mut self, base: usize) -> usize {
+        let groups = self.replay.groups.values();
+        let named = groups.flat_map(|group| group.extents.iter().map(|extent| extent.segment));
+        let oldest = named.min().unwrap_or(u64::MAX);
+        // The newest one's predecessor stays: its checkpoint may be needed once more.
+        let most = self.parts.len().saturating_sub(2).min(base);
+        let count = self.parts.iter().take(most).take_while(|part| part.number < oldest).count();
+        self.parts.drain(..count);
+        base - count
+    }
+
     /// Finds the sections of the older segments that checkpoints only name, verifying all.
     fn resolve_older(&mut self, uuid: StoreUuid, base: usize) {
         let first = self.parts.get(base).map_or(0, |part| part.number);

@@ -1,0 +1,9 @@
+//! What the log promises, tried on disks that forget, fail and rot. Everything here runs without
+//! threads, so that one seed is one history.
+
+mod crash;
+mod damage;
+mod faults;
+mod rules;
+mod sites;
+mod workload;
