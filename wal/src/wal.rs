@@ -100,6 +100,21 @@ impl Wal {
     }
 }
 
+#[cfg(test)]
+impl Wal {
+    /// How many segments the log has.
+    pub(crate) fn engine_segments(&self) -> usize {
+        self.engine.state.lock().segments.len()
+    }
+
+    /// The active segment, and where the next frame goes.
+    pub(crate) fn engine_end(&self) -> (u64, u64) {
+        let state = self.engine.state.lock();
+        let (number, active) = state.segments.last_key_value().unwrap();
+        (*number, active.end)
+    }
+}
+
 impl Drop for Wal {
     fn drop(&mut self) {
         drop(self.threads.take());
