@@ -143,10 +143,16 @@ pub(crate) struct Part {
     pub(crate) end: Option<u64>,
 }
 
-/// The log, oldest segment first: what the newest first frame leads back to.
+/// The log, oldest segment first: what the newest whole first frame leads back to. One that is
+/// not whole may be a write that was cut short: it cuts nothing off the segment before it.
 pub(crate) fn chain(files: &Files) -> Vec<Part> {
-    let newest = files.iter().rev().find(|(_, file)| file.link.is_some());
-    let Some((head, _)) = newest else {
+    let newest = |whole: bool| {
+        files.iter().rev().find(|(_, file)| {
+            let mut link = file.link.iter();
+            link.any(|link| link.whole || !whole)
+        })
+    };
+    let Some((head, _)) = newest(true).or_else(|| newest(false)) else {
         return Vec::new();
     };
     let mut parts = vec![Part {

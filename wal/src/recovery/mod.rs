@@ -72,8 +72,14 @@ pub(crate) fn examine(
     let evidence = Evidence::gather(&files, &parts, base, uuid, slot);
     // A segment whose first frame is damaged is the log's if the log is longer than what is found.
     let head = parts.last().map_or(0, |part| part.number);
-    for (number, _) in files.range(head + 1..) {
+    for (number, file) in files.range(head + 1..) {
         if evidence.durable > evidence.reached && evidence.with_frames.contains_key(number) {
+            let before = file.link.as_ref().and_then(|link| link.predecessor);
+            if let (Some(before), Some(last)) = (before, parts.last_mut())
+                && before.segment == last.number
+            {
+                last.end = Some(before.end);
+            }
             parts.push(Part {
                 number: *number,
                 end: None,
@@ -407,7 +413,12 @@ impl Recovered {
         let oldest = named.min().unwrap_or(u64::MAX);
         // The newest one's predecessor stays: its checkpoint may be needed once more.
         let most = self.parts.len().saturating_sub(2).min(base);
-        let count = self.parts.iter().take(most).take_while(|part| part.number < oldest).count();
+        let count = self
+            .parts
+            .iter()
+            .take(most)
+            .take_while(|part| part.number < oldest)
+            .count();
         self.parts.drain(..count);
         base - count
     }

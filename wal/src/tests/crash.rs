@@ -35,14 +35,25 @@ fn enumerate(seed: u64, count: usize, options: &CrashOptions) -> CrashReport {
 }
 
 fn plans(seed: u64) -> PlanLimits {
-    PlanLimits { subsets_max: 3, random: 4, prefixes_max: 6, tear_at: &[], seed }
+    PlanLimits {
+        subsets_max: 3,
+        random: 4,
+        prefixes_max: 6,
+        tear_at: &[],
+        seed,
+    }
 }
 
 #[test]
 fn acknowledged_survives_every_crash_and_nothing_else_appears() {
     let options = CrashOptions {
         plans: plans(1),
-        recovery_plans: Some(PlanLimits { subsets_max: 1, random: 1, prefixes_max: 2, ..plans(2) }),
+        recovery_plans: Some(PlanLimits {
+            subsets_max: 1,
+            random: 1,
+            prefixes_max: 2,
+            ..plans(2)
+        }),
         stride: 3,
         recovery_stride: 29,
     };
@@ -54,7 +65,10 @@ fn acknowledged_survives_every_crash_and_nothing_else_appears() {
 #[test]
 fn sectors_torn_in_the_middle_are_torn_writes_too() {
     let options = CrashOptions {
-        plans: PlanLimits { tear_at: &[8, 100, 256, 500], ..plans(3) },
+        plans: PlanLimits {
+            tear_at: &[8, 100, 256, 500],
+            ..plans(3)
+        },
         recovery_plans: None,
         stride: 5,
         recovery_stride: 1,
@@ -69,7 +83,12 @@ fn sectors_torn_in_the_middle_are_torn_writes_too() {
 fn acknowledged_survives_every_crash_of_two_thousand_batches() {
     let options = CrashOptions {
         plans: plans(4),
-        recovery_plans: Some(PlanLimits { subsets_max: 2, random: 2, prefixes_max: 3, ..plans(5) }),
+        recovery_plans: Some(PlanLimits {
+            subsets_max: 2,
+            random: 2,
+            prefixes_max: 3,
+            ..plans(5)
+        }),
         stride: 1,
         recovery_stride: 401,
     };

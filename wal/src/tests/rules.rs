@@ -77,7 +77,12 @@ fn clones_do_not_mix() -> Result<(), String> {
     let bytes = other.read_file(&path_of(mine)).unwrap();
     let frames = frames(&bytes);
     let place = frames[frames.len() - 2];
-    one.poke(&path_of(mine), place, &bytes[place as usize..place as usize + 512]).unwrap();
+    one.poke(
+        &path_of(mine),
+        place,
+        &bytes[place as usize..place as usize + 512],
+    )
+    .unwrap();
     let wal = open_with(&one.crash(&CrashPlan::Kill), keep_prefix())?;
     match wal.report().verdict() {
         Verdict::Corrupt => Ok(()),
@@ -119,7 +124,9 @@ fn directory_is_not_believed_without_its_checksum() -> Result<(), String> {
     let image = vfs.crash(&CrashPlan::LOSE_UNSYNCED).image();
     for bit in 0..512 * 8 {
         let after = image.after(&CrashPlan::Kill);
-        after.flip_bit(&path_of(number), offset + bit / 8, (bit % 8) as u8).unwrap();
+        after
+            .flip_bit(&path_of(number), offset + bit / 8, (bit % 8) as u8)
+            .unwrap();
         let wal = open(&after)?;
         let groups = wal.groups().unwrap();
         if groups != [GROUP] {
@@ -144,7 +151,11 @@ fn open_makes_durable_what_it_shows() -> Result<(), String> {
     let shown = open(&second)?.open_group(GROUP).unwrap().state.hard_state;
     let third = second.crash(&CrashPlan::LOSE_UNSYNCED);
     let kept = open(&third)?.open_group(GROUP).unwrap().state.hard_state;
-    if shown == kept { Ok(()) } else { Err(format!("{shown:?} shown, {kept:?} kept")) }
+    if shown == kept {
+        Ok(())
+    } else {
+        Err(format!("{shown:?} shown, {kept:?} kept"))
+    }
 }
 
 /// A successor with a frame proves its predecessor whole, footer included.
@@ -162,14 +173,20 @@ fn footer_is_durable_before_the_successor_begins() -> Result<(), String> {
                     append: vec![entry(1, index, 2000)],
                     ..raftwerk_raft::GroupWrite::default()
                 };
-                let batch = raftwerk_raft::WriteBatch { groups: vec![write], ..Default::default() };
+                let batch = raftwerk_raft::WriteBatch {
+                    groups: vec![write],
+                    ..Default::default()
+                };
                 let Ok(ticket) = wal.submit(batch) else { break };
                 finished = wal.wait(ticket).is_ok();
                 if !finished {
                     break;
                 }
             }
-            let plan = CrashPlan::PowerLoss { data, names: Keep::All };
+            let plan = CrashPlan::PowerLoss {
+                data,
+                names: Keep::All,
+            };
             let wal = open(&vfs.crash(&plan))?;
             if wal.report().verdict() == Verdict::Corrupt {
                 return Err(format!("call {call}, {data:?}: {:?}", wal.report()));
@@ -198,7 +215,10 @@ fn scenario(rule: Rule) -> Scenario {
 fn matters(rule: Rule) {
     let scenario = scenario(rule);
     broken(None, scenario).unwrap();
-    assert!(broken(Some(rule), scenario).is_err(), "nobody noticed that {rule:?} is broken");
+    assert!(
+        broken(Some(rule), scenario).is_err(),
+        "nobody noticed that {rule:?} is broken"
+    );
 }
 
 #[test]
@@ -235,6 +255,9 @@ fn footer_comes_before_the_successor() {
 fn every_rule_has_its_test() {
     let source = include_str!("rules.rs");
     for rule in Rule::ALL {
-        assert!(source.contains(&format!("    matters(Rule::{rule:?});")), "{rule:?}");
+        assert!(
+            source.contains(&format!("    matters(Rule::{rule:?});")),
+            "{rule:?}"
+        );
     }
 }

@@ -39,7 +39,10 @@ pub(super) fn open_with(vfs: &FaultVfs, options: Options) -> Result<Arc<Wal>, St
 }
 
 pub(super) fn keep_prefix() -> Options {
-    Options { ambiguous_tail: AmbiguousTail::KeepPrefix, ..options() }
+    Options {
+        ambiguous_tail: AmbiguousTail::KeepPrefix,
+        ..options()
+    }
 }
 
 /// How far a history has come: counts of batches.
@@ -58,7 +61,10 @@ pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
     pub(super) fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % below
     }
 
@@ -69,12 +75,18 @@ impl Dice {
 
 fn write(dice: &mut Dice, model: &LogModel, id: GroupId) -> GroupWrite {
     let group = model.group(id);
-    let mut write = GroupWrite { group: id, ..GroupWrite::default() };
+    let mut write = GroupWrite {
+        group: id,
+        ..GroupWrite::default()
+    };
     if dice.one_in(40) {
         write.destroy = true;
         return write;
     }
-    let covered = group.snapshot.as_ref().map_or(LogIndex::ZERO, |meta| meta.last.index);
+    let covered = group
+        .snapshot
+        .as_ref()
+        .map_or(LogIndex::ZERO, |meta| meta.last.index);
     let last = group.last();
     if dice.one_in(30) {
         let last = LogId::new(last.term.max(Term(1)), last.index.plus(1 + dice.next(5)));
@@ -82,7 +94,9 @@ fn write(dice: &mut Dice, model: &LogModel, id: GroupId) -> GroupWrite {
         return write;
     }
     let back = if dice.one_in(5) { dice.next(4) } else { 0 };
-    let first = LogIndex(last.index.0.saturating_sub(back)).max(covered).next();
+    let first = LogIndex(last.index.0.saturating_sub(back))
+        .max(covered)
+        .next();
     let before = group.id_at(first.prev()).unwrap_or(last);
     let mut term = before.term.max(Term(1));
     if back > 0 || dice.one_in(8) {
@@ -99,7 +113,11 @@ fn write(dice: &mut Dice, model: &LogModel, id: GroupId) -> GroupWrite {
         let same = term == group.hard_state.term;
         let vote = if same { group.hard_state.vote } else { None };
         let vote = vote.or_else(|| dice.one_in(2).then(|| NodeId(1 + dice.next(3))));
-        write.hard_state = Some(HardState { term, vote, commit: covered });
+        write.hard_state = Some(HardState {
+            term,
+            vote,
+            commit: covered,
+        });
     }
     if dice.one_in(4) && last.index > covered && write.append.is_empty() {
         let index = covered.plus(1 + dice.next(last.index.since(covered)));
@@ -117,8 +135,15 @@ fn write(dice: &mut Dice, model: &LogModel, id: GroupId) -> GroupWrite {
 }
 
 fn meta(last: LogId) -> SnapshotMeta {
-    let conf_state = ConfState { voters: vec![NodeId(1), NodeId(2)], ..ConfState::default() };
-    SnapshotMeta { last, conf_state, context: Bytes::from_static(b"members") }
+    let conf_state = ConfState {
+        voters: vec![NodeId(1), NodeId(2)],
+        ..ConfState::default()
+    };
+    SnapshotMeta {
+        last,
+        conf_state,
+        context: Bytes::from_static(b"members"),
+    }
 }
 
 pub(super) fn batch(dice: &mut Dice, model: &LogModel) -> (WriteBatch, LogModel) {
@@ -130,7 +155,11 @@ pub(super) fn batch(dice: &mut Dice, model: &LogModel) -> (WriteBatch, LogModel)
             }
         }
         let lazy = dice.one_in(6);
-        let durability = if lazy { Durability::Lazy } else { Durability::Sync };
+        let durability = if lazy {
+            Durability::Lazy
+        } else {
+            Durability::Sync
+        };
         let batch = WriteBatch { groups, durability };
         if let Ok(after) = model.after(&batch) {
             return (batch, after);
@@ -187,7 +216,9 @@ pub(super) fn run_on(
         let (batch, after) = batch(&mut dice, &before);
         models.lock().push(after);
         progress.update(|known| known.submitted += 1);
-        let Some(ticket) = submit(wal, batch, last) else { return };
+        let Some(ticket) = submit(wal, batch, last) else {
+            return;
+        };
         last = ticket;
         if dice.next(10) < 7 {
             if wal.wait(ticket).is_err() {
@@ -213,13 +244,19 @@ pub(super) fn check(models: &Models, known: &Known, wal: &Wal) -> Result<(), Str
     let models = models.lock();
     let mut reasons = Vec::new();
     for number in (known.acknowledged..=known.submitted).rev() {
-        let Some(model) = models.get(number) else { continue };
+        let Some(model) = models.get(number) else {
+            continue;
+        };
         match model.compare(wal) {
             Ok(()) => return Ok(()),
             Err(reason) => reasons.push(format!("not as after batch {number}: {reason}")),
         }
     }
-    Err(format!("{known:?}: {} ({:?})", reasons.join("; "), wal.report()))
+    Err(format!(
+        "{known:?}: {} ({:?})",
+        reasons.join("; "),
+        wal.report()
+    ))
 }
 
 /// A log that was opened takes and keeps a batch.
@@ -227,13 +264,26 @@ pub(super) fn goes_on(vfs: &FaultVfs, wal: Arc<Wal>) -> Result<(), String> {
     prepare(&wal);
     let id = LogId::new(Term(9), LogIndex(1));
     let append = vec![Entry::normal(id, Bytes::from_static(b"goes on"))];
-    let write = GroupWrite { group: GroupId(99), append, ..GroupWrite::default() };
-    let batch = WriteBatch { groups: vec![write], durability: Durability::Sync };
+    let write = GroupWrite {
+        group: GroupId(99),
+        append,
+        ..GroupWrite::default()
+    };
+    let batch = WriteBatch {
+        groups: vec![write],
+        durability: Durability::Sync,
+    };
     let ticket = submit(&wal, batch, Ticket(0)).ok_or("refused after recovery")?;
     wal.wait(ticket).map_err(|error| error.to_string())?;
     drop(wal);
     let after = vfs.crash(&raftwerk_testkit::fault_vfs::CrashPlan::LOSE_UNSYNCED);
     let wal = open(&after)?;
-    let group = wal.open_group(GroupId(99)).map_err(|error| error.to_string())?;
-    if group.log.last() == id { Ok(()) } else { Err("lost after recovery".to_owned()) }
+    let group = wal
+        .open_group(GroupId(99))
+        .map_err(|error| error.to_string())?;
+    if group.log.last() == id {
+        Ok(())
+    } else {
+        Err("lost after recovery".to_owned())
+    }
 }
