@@ -79,6 +79,20 @@ impl Extent {
     }
 }
 
+impl Extent {
+    /// The part that is of the term the log has there. A log's terms never fall, so it is one.
+    pub(crate) fn agreeing(&self, term: impl Fn(LogIndex) -> Option<Term>) -> Option<Self> {
+        let (mut first, mut end) = (self.first, self.end());
+        while first < end && term(first) != Some(self.term) {
+            first = first.next();
+        }
+        while first < end && term(end.prev()) != Some(self.term) {
+            end = end.prev();
+        }
+        self.clip(&(first..end))
+    }
+}
+
 /// How many extents each segment still serves.
 pub(crate) type Live = BTreeMap<u64, u64>;
 
@@ -253,8 +267,15 @@ impl Extents {
         out
     }
 
-    /// Replaces the extents that recovery has yet to find in `segment` by those found there.
-    pub(crate) fn resolve(&mut self, segment: u64, found: &Self, live: &mut Live) {
+    /// Replaces the extents that recovery has yet to find in `segment` by those found there, as
+    /// far as they are of the term that the log has: what a lost frame replaced does not count.
+    pub(crate) fn resolve(
+        &mut self,
+        segment: u64,
+        found: &Self,
+        term: impl Fn(LogIndex) -> Option<Term>,
+        live: &mut Live,
+    ) {
         let old = std::mem::take(&mut self.list);
         for extent in old {
             if extent.segment != segment || extent.bytes > 0 {
@@ -264,6 +285,9 @@ impl Extents {
             release(live, segment);
             let range = extent.first..extent.end();
             for part in found.list.iter().filter_map(|other| other.clip(&range)) {
+                let Some(part) = part.agreeing(&term) else {
+                    continue;
+                };
                 *live.entry(segment).or_default() += 1;
                 self.list.push_back(part);
             }

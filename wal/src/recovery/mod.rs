@@ -16,6 +16,7 @@ use raftwerk_storage::folder::StoreUuid;
 use raftwerk_storage::vfs::{OpenMode, Vfs};
 
 use crate::index::{Extents, Live};
+use crate::record::{DESTROY, RESET};
 use crate::rules::{Rule, holds};
 use crate::segment::format::ItemKind;
 use crate::segment::header::file_name;
@@ -454,9 +455,10 @@ impl Recovered {
             let none = Extents::default();
             for (id, group) in &mut self.replay.groups {
                 let found = walk.groups.get(id).unwrap_or(&none);
+                let term = |index| group.image.term(index).ok();
                 group
                     .extents
-                    .resolve(part.number, found, &mut self.replay.live);
+                    .resolve(part.number, found, term, &mut self.replay.live);
             }
         }
         self.drop_unresolved();
@@ -482,7 +484,8 @@ impl Recovered {
                 .map(|extent| extent.segment)
                 .collect();
             for segment in missing {
-                group.extents.resolve(segment, &none, &mut self.replay.live);
+                let live = &mut self.replay.live;
+                group.extents.resolve(segment, &none, |_| None, live);
             }
         }
     }
@@ -571,7 +574,12 @@ impl Older {
             let (span, append) = match section.item.kind {
                 ItemKind::Entries(span) => (span, true),
                 ItemKind::Relocated { span, .. } => (span, false),
-                _ => {
+                other => {
+                    let ends = |bits| bits & (DESTROY | RESET) != 0;
+                    if matches!(other, ItemKind::State(bits) if ends(bits)) {
+                        let extents = self.groups.entry(group).or_default();
+                        extents.clear(&mut self.live);
+                    }
                     if section.bytes.is_none() {
                         let what = Lost::State { group };
                         let offset = section.offset;

@@ -342,8 +342,8 @@ fn relocate(group: &mut Group, generation: u64, extent: Extent, live: &mut Live)
     let Some(extent) = extent.clip(&log) else {
         return;
     };
-    let agrees = |index| group.image.term(index) == Ok(extent.term);
-    if generation == group.generation && agrees(extent.first) && agrees(extent.end().prev()) {
+    let extent = extent.agreeing(|index| group.image.term(index).ok());
+    if let Some(extent) = extent.filter(|_| generation == group.generation) {
         group.extents.relocate(extent, live);
     }
 }
@@ -361,7 +361,11 @@ fn place_range(
     let known = known
         .iter()
         .filter(|extent| extent.segment == segment && extent.bytes > 0);
-    for extent in known.filter_map(|extent| extent.clip(range)) {
+    let agreeing = |extent: Extent| extent.agreeing(|index| image.term(index).ok());
+    for extent in known
+        .filter_map(|extent| extent.clip(range))
+        .filter_map(agreeing)
+    {
         extents.append(extent, live);
     }
     for hole in extents.missing(range) {
