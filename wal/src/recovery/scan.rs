@@ -240,8 +240,10 @@ impl<'a> Scan<'a> {
         let content = self.window.get(header.offset, header.content_bytes());
         let body_end = FRAME_HEADER_BYTES + header.body_bytes as usize;
         let directory = content.get(body_end..).unwrap_or_default();
+        // A frame ends with bytes that are not zero: without them, its end was never written.
+        let cut = !zeroed || content.last().is_none_or(|byte| *byte == 0);
         let Ok(items) = read_directory(&header, uuid, directory) else {
-            let torn = !zeroed || is_torn(content, &(body_end..content.len()));
+            let torn = cut || is_torn(content, &(body_end..content.len()));
             return Look::Nothing { blank: false, torn };
         };
         let seed = header.seed(uuid);
@@ -256,7 +258,7 @@ impl<'a> Scan<'a> {
             let sound = section
                 .is_some_and(|bytes| section_crc(section_seed(seed, offset), bytes) == item.crc);
             bad.push(!sound);
-            torn |= !sound && (!zeroed || is_torn(content, &range));
+            torn |= !sound && (cut || is_torn(content, &range));
         }
         let body = content
             .get(FRAME_HEADER_BYTES..body_end)

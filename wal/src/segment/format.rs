@@ -25,6 +25,8 @@ const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"RWf1");
 /// The last bytes of a header, none of them zero: a write that was cut short lacks them, and one
 /// flipped bit does not make it look so.
 const HEADER_END: [u8; 4] = *b"fend";
+/// The last bytes of a directory, and so of a frame: to the same end.
+const DIRECTORY_END: [u8; 4] = *b"dend";
 
 /// One life of one file as a segment of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -413,6 +415,7 @@ pub(crate) fn seal(kind: FrameKind, place: &Place, items: &[Item], body: &[u8]) 
     for item in items {
         item.put(&mut directory);
     }
+    directory.extend_from_slice(&DIRECTORY_END);
     let mut header = place.header(kind);
     header.items = items.len() as u32;
     header.body_bytes = body.len() as u32;
@@ -430,7 +433,8 @@ pub(crate) fn seal(kind: FrameKind, place: &Place, items: &[Item], body: &[u8]) 
 
 /// An upper bound for the frame that `items` items with a body of `body_bytes` make, in bytes.
 pub(crate) const fn frame_bytes_max(page_bytes: u32, items: u64, body_bytes: u64) -> u64 {
-    let content = FRAME_HEADER_BYTES as u64 + items * ITEM_BYTES_MAX as u64 + body_bytes;
+    let ends = FRAME_HEADER_BYTES as u64 + DIRECTORY_END.len() as u64;
+    let content = ends + items * ITEM_BYTES_MAX as u64 + body_bytes;
     content.next_multiple_of(page_bytes as u64)
 }
 
@@ -449,7 +453,10 @@ pub(crate) fn read_directory(
             reason: "checksum of a frame's directory",
         });
     }
-    let mut reader = Reader::new(Bytes::copy_from_slice(directory));
+    let lines = directory
+        .strip_suffix(&DIRECTORY_END)
+        .ok_or(DecodeError::Truncated)?;
+    let mut reader = Reader::new(Bytes::copy_from_slice(lines));
     let mut items = Vec::with_capacity((header.items as usize).min(directory.len() / 8));
     let mut bytes = 0u64;
     for _ in 0..header.items {

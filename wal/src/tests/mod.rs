@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod faults;
+mod fixture;
 mod rules;
 mod sites;
 mod workload;
