@@ -7,6 +7,7 @@
 )]
 
 pub mod client;
+pub mod golden;
 pub mod processes;
 
 use std::path::{Path, PathBuf};

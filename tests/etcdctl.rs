@@ -1,0 +1,230 @@
+//! etcdctl, unchanged, against our members: line by line what a real etcd answered.
+//!
+//! `RAFTWERK_ETCDCTLS` names the programs, separated by colons; without it the `etcdctl` of the
+//! path is used. With `RAFTWERK_RECORD_ETCD` naming a real etcd, its answers are recorded instead.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+#![allow(missing_docs)]
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use raftwerk_tests::golden::{
+    Case, Etcdctl, Target, TargetMember, case_files, difference, leader_first, parse_cases,
+    transcript,
+};
+use raftwerk_tests::processes::{Cluster, await_some, free_port};
+use raftwerk_tests::workspace;
+use tempfile::TempDir;
+
+fn golden() -> PathBuf {
+    workspace().join("server/tests/golden")
+}
+
+/// Past the test runner, which keeps what passing tests print to itself.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// The etcdctl programs there are; says so loudly when there are none.
+fn programs() -> Vec<Etcdctl> {
+    let paths = std::env::var("RAFTWERK_ETCDCTLS").unwrap_or_else(|_| "etcdctl".to_owned());
+    let found: Vec<_> = paths.split(':').filter_map(Etcdctl::find).collect();
+    if found.is_empty() {
+        say(&format!(
+            "SKIPPED: no etcdctl at {paths}: install etcd-client or set RAFTWERK_ETCDCTLS"
+        ));
+    }
+    found
+}
+
+/// Waits until the first member knows a leader, then puts the leader in front.
+fn ready(etcdctl: &Etcdctl, target: Target) -> Target {
+    let health = parse_cases("$ endpoint health --cluster").remove(0);
+    await_some("a healthy cluster", || {
+        let answer = etcdctl.run(&target, &health);
+        let healthy =
+            answer.out.matches("is healthy").count() + answer.err.matches("is healthy").count();
+        (healthy == target.members.len()).then_some(())
+    });
+    leader_first(etcdctl, target)
+}
+
+fn ours(cluster: &Cluster) -> Target {
+    let members = cluster.members.iter().map(|member| TargetMember {
+        name: member.name.clone(),
+        client_url: member.endpoint(),
+        peer_url: format!("http://127.0.0.1:{}", member.peer_port),
+    });
+    Target {
+        members: members.collect(),
+    }
+}
+
+#[test]
+fn etcdctl_shows_what_it_shows_of_a_real_etcd() {
+    if std::env::var_os("RAFTWERK_RECORD_ETCD").is_some() {
+        return record();
+    }
+    let mut differences = String::new();
+    for etcdctl in programs() {
+        let folder = golden().join(&etcdctl.version);
+        if !folder.is_dir() {
+            eprintln!(
+                "SKIPPED: nothing was recorded with etcdctl {}",
+                etcdctl.version
+            );
+            continue;
+        }
+        let cluster = Cluster::start(3, &[]);
+        let target = ready(&etcdctl, ours(&cluster));
+        for (name, cases) in case_files(&golden().join("cases")) {
+            let expected = std::fs::read_to_string(folder.join(&name)).expect("recorded");
+            let found = transcript(&etcdctl, &target, &cases, false);
+            if let Some(difference) = difference(&expected, &found) {
+                differences += &format!("--- {}/{name}\n{difference}", etcdctl.version);
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{differences}");
+}
+
+#[test]
+fn what_is_not_served_fails_and_says_so() {
+    for etcdctl in programs() {
+        let cluster = Cluster::start(1, &[]);
+        let target = ready(&etcdctl, ours(&cluster));
+        let commands = "$ watch key\n$ lease grant 60\n$ lease list\n$ compact 1\n$ defrag\n\
+                        $ auth enable\n$ user list\n$ role list\n$ snapshot save /dev/null\n";
+        for case in parse_cases(commands) {
+            let answer = etcdctl.run(&target, &case);
+            let said = format!("{}{}", answer.out, answer.err);
+            assert!(said.contains("not served"), "{}: {said}", case.line);
+            assert_ne!(answer.code, 0, "{}: {said}", case.line);
+        }
+    }
+}
+
+/// Three members of a real etcd.
+struct RealEtcd {
+    processes: Vec<Child>,
+    target: Target,
+    _folder: TempDir,
+}
+
+impl RealEtcd {
+    fn start(program: &str) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let url = || format!("http://127.0.0.1:{}", free_port());
+        let members: Vec<_> = (1..=3)
+            .map(|number| TargetMember {
+                name: format!("m{number}"),
+                client_url: url(),
+                peer_url: url(),
+            })
+            .collect();
+        let initial: Vec<_> = members
+            .iter()
+            .map(|member| format!("{}={}", member.name, member.peer_url))
+            .collect();
+        let start = |member: &TargetMember| {
+            Command::new(program)
+                .args([
+                    "--name",
+                    &member.name,
+                    "--logger",
+                    "zap",
+                    "--log-level",
+                    "error",
+                ])
+                .arg("--data-dir")
+                .arg(folder.path().join(&member.name))
+                .args(["--listen-client-urls", &member.client_url])
+                .args(["--advertise-client-urls", &member.client_url])
+                .args(["--listen-peer-urls", &member.peer_url])
+                .args(["--initial-advertise-peer-urls", &member.peer_url])
+                .args(["--initial-cluster", &initial.join(",")])
+                .stdin(Stdio::null())
+                .spawn()
+                .expect("etcd")
+        };
+        let processes = members.iter().map(start).collect();
+        Self {
+            processes,
+            target: Target { members },
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for RealEtcd {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// Writes the transcripts anew, from a real etcd.
+fn record() {
+    let program = std::env::var("RAFTWERK_RECORD_ETCD").expect("path of etcd");
+    for etcdctl in programs() {
+        let folder = golden().join(&etcdctl.version);
+        std::fs::create_dir_all(&folder).expect("folder");
+        let etcd = RealEtcd::start(&program);
+        let target = ready(&etcdctl, etcd.target.clone());
+        for (name, cases) in case_files(&golden().join("cases")) {
+            let recorded = transcript(&etcdctl, &target, &cases, true);
+            std::fs::write(folder.join(&name), recorded).expect("transcript");
+            say(&format!("recorded {}/{name}", etcdctl.version));
+        }
+    }
+}
+
+#[test]
+fn case_files_are_read_as_a_shell_would() {
+    let cases = parse_cases("# about\n$~ get \"\" --prefix\n< a b\n<\n! compact 3\n");
+    let expected = Case {
+        line: "$~ get \"\" --prefix".to_owned(),
+        args: ["get", "", "--prefix"].map(str::to_owned).to_vec(),
+        input: "a b\n\n".to_owned(),
+        sorted: true,
+        setup: false,
+    };
+    assert_eq!(cases.first(), Some(&expected));
+    assert!(cases.len() == 2 && cases.last().is_some_and(|case| case.setup));
+}
+
+#[test]
+fn transcripts_differ_when_one_line_or_the_number_of_masks_does() {
+    assert_eq!(
+        difference("$ a\n  1\nmasks: 0\n", "$ a\n  1\nmasks: 0\n"),
+        None
+    );
+    assert!(difference("$ a\n  1\nmasks: 0\n", "$ a\n  1\nmasks: 1\n").is_some());
+    assert!(difference("$ a\n  1\n", "$ a\n").is_some());
+    assert!(difference("", "").is_some(), "nothing matches nothing");
+}
+
+#[test]
+fn recorded_transcripts_hold_every_case() {
+    for version in ["3.4", "3.5"] {
+        for (name, cases) in case_files(&golden().join("cases")) {
+            let text =
+                std::fs::read_to_string(golden().join(version).join(&name)).expect("recorded");
+            let recorded: Vec<_> = text.lines().filter(|line| line.starts_with('$')).collect();
+            let wanted: Vec<_> = cases
+                .iter()
+                .filter(|case| !case.setup)
+                .map(|case| case.line.as_str())
+                .collect();
+            assert_eq!(recorded, wanted, "{version}/{name}: record it again");
+        }
+    }
+}
