@@ -95,8 +95,7 @@ impl Member {
     }
 
     fn end(mut self) -> Option<i32> {
-        let id = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(id, Signal::TERM).unwrap();
+        signal(i32::try_from(self.child.id()).unwrap(), Signal::TERM);
         self.child.wait().unwrap().code()
     }
 }
@@ -286,4 +285,116 @@ fn a_member_ends_with_its_supervisor() {
         .unwrap();
     drop(child.stdin.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// `count` ports in a row whose peers, a hundred above, are free as well.
+fn ports_in_a_row(count: u16) -> u16 {
+    let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let fits = |first: &u16| (0..count).all(|n| free(first + n) && free(first + 100 + n));
+    let begin = 20_000 + (std::process::id() % 10_000) as u16;
+    (begin..begin + 5000).find(fits).unwrap()
+}
+
+/// `up`, ended when dropped, and its members with it.
+struct Up {
+    child: Child,
+    said: BufReader<std::process::ChildStdout>,
+}
+
+impl Up {
+    fn start(data: &Path, port: u16) -> Self {
+        let mut child = raftwerk()
+            .args([
+                "up",
+                "--store",
+                "mem",
+                "--client-port",
+                &port.to_string(),
+                "--data",
+            ])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        Self { child, said }
+    }
+
+    /// The next line with `what` in it.
+    fn line_with(&mut self, what: &str) -> String {
+        let mut line = String::new();
+        while !line.contains(what) {
+            line.clear();
+            assert_ne!(
+                self.said.read_line(&mut line).unwrap(),
+                0,
+                "ended before {what:?}"
+            );
+        }
+        line
+    }
+
+    fn interrupt(mut self) -> Option<i32> {
+        signal(i32::try_from(self.child.id()).unwrap(), Signal::INT);
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn signal(id: i32, signal: Signal) {
+    kill_process(Pid::from_raw(id).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn a_cluster_comes_up_serves_brings_the_dead_back_and_ends_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let port = ports_in_a_row(3);
+    let mut up = Up::start(&data, port);
+    let m1 = up.line_with("m1  id ");
+    let id = m1.split(" pid ").nth(1).unwrap().split(' ').next().unwrap();
+    up.line_with(" leads; log wal, store mem");
+    let endpoints = format!("127.0.0.1:{},127.0.0.1:{}", port + 1, port + 2);
+    let put = run(&[
+        "put",
+        "a",
+        "b",
+        "--timeout",
+        "30",
+        "--endpoints",
+        &endpoints,
+    ]);
+    assert!(put.status.success(), "{}", said(&put));
+
+    signal(id.parse().unwrap(), Signal::KILL);
+    up.line_with("m1 was killed by signal 9; starting it again");
+    up.line_with("m1 runs again");
+    let began = Instant::now();
+    let m1 = format!("127.0.0.1:{port}");
+    while !run(&["get", "a", "--consistency", "s", "--endpoints", &m1])
+        .status
+        .success()
+    {
+        assert!(began.elapsed() < PATIENCE);
+    }
+    let other = ports_in_a_row(3).to_string();
+    let second = run(&[
+        "up",
+        "--client-port",
+        &other,
+        "--data",
+        data.to_str().unwrap(),
+    ]);
+    assert_eq!(second.status.code(), Some(1), "{}", said(&second));
+
+    assert_eq!(up.interrupt(), Some(0));
+    for n in 0..3 {
+        TcpListener::bind(("127.0.0.1", port + n)).unwrap();
+    }
 }
