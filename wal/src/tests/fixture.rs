@@ -41,9 +41,9 @@ fn write() -> FaultVfs {
             ..WriteBatch::default()
         };
         begun.state.submit(batch).unwrap();
-        let job = begun.state.plan().unwrap();
+        let job = begun.state.plan().unwrap().seal().unwrap();
         begun.writer.step(&job).unwrap();
-        begun.state.complete(&job);
+        begun.state.complete(job);
     }
     vfs
 }
