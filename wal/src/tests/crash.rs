@@ -77,9 +77,9 @@ fn sectors_torn_in_the_middle_are_torn_writes_too() {
     assert!(report.images > 300, "{report:?}");
 }
 
-/// The long form: `cargo test --profile ci -p raftwerk-wal -- --ignored`.
+/// The long form: `cargo test --profile ci -p raftwerk-wal --features long-tests`.
+#[cfg(feature = "long-tests")]
 #[test]
-#[ignore = "two thousand batches: for the ci profile"]
 fn acknowledged_survives_every_crash_of_two_thousand_batches() {
     let options = CrashOptions {
         plans: plans(4),

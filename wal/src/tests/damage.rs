@@ -117,9 +117,9 @@ fn flipped_bits_are_named_or_harmless() {
     attack(22, 100, &options);
 }
 
-/// The long form: `cargo test --profile ci -p raftwerk-wal --lib -- --ignored`.
+/// The long form: `cargo test --profile ci -p raftwerk-wal --features long-tests`.
+#[cfg(feature = "long-tests")]
 #[test]
-#[ignore = "many bits of a log: for the ci profile"]
 fn every_eleventh_flipped_bit_is_named_or_harmless() {
     let options = DamageOptions {
         bit_stride: 11,
