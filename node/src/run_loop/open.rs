@@ -64,10 +64,7 @@ pub(crate) fn open(
     let state = begin(group, &config.start, storage, state, machine.applied())?;
     let applied = restored(&opening, machine.as_mut(), &state)?;
     check_applied(log.as_ref(), applied, &state)?;
-    let newest = state
-        .snapshot
-        .as_ref()
-        .map_or(LogId::ZERO, |meta| meta.last);
+    let newest = state.snapshot.as_ref().map_or(LogId::ZERO, |m| m.last);
     let members = members(group, &state, log.as_ref(), applied.index)?;
     let mut restart = Restart::recover(&state, log.as_ref(), applied.index)?;
     // The commit index is a hint that may be behind; what was applied was committed.
