@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod faults;
 mod fixture;
+mod inspect;
 mod rules;
 mod sites;
 mod workload;
