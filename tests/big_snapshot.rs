@@ -30,6 +30,7 @@ async fn half_a_gigabyte_installs_in_little_memory_and_holds_nobody_up() {
     leader(&cluster).await;
     fill(&cluster, "early", 100, 100, 8).await;
     agreed_hash(&cluster).await;
+    await_known(&cluster);
     assert!(cluster.members[2].stop().success(), "{}", cluster.outputs());
     let last = {
         let began = Instant::now();
@@ -52,7 +53,6 @@ async fn half_a_gigabyte_installs_in_little_memory_and_holds_nobody_up() {
     }
     (0..2).for_each(|index| cluster.start_member(index));
     leader(&cluster).await;
-    await_known(&cluster);
     let endpoints = cluster.endpoints();
     let began = Instant::now();
     for index in 0..2 {
