@@ -1,6 +1,7 @@
 //! One store under test, through its lives.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raftwerk_raft::{
@@ -10,6 +11,34 @@ use raftwerk_raft::{
 
 use super::home::{Ability, HeldSyncs, LogFactory, LogHome};
 use super::model::LogModel;
+
+/// How long a full store may take until its watermark moves.
+const ROOM_MAX: Duration = Duration::from_secs(10);
+
+/// Submits as the contract asks of a caller (C7): a store that is full is asked again when its
+/// watermark moves, and not in between.
+fn submit_when_there_is_room(
+    store: &dyn Storage,
+    batch: WriteBatch,
+) -> Result<Ticket, SubmitError> {
+    let mut batch = match store.submit(batch) {
+        Err(SubmitError::Full(batch)) => batch,
+        taken => return taken,
+    };
+    let (moved, movement) = std::sync::mpsc::sync_channel(1);
+    let _subscription = store.on_durable(Box::new(move |_| {
+        let _ = moved.try_send(());
+    }));
+    loop {
+        batch = match store.submit(batch) {
+            Err(SubmitError::Full(batch)) => batch,
+            taken => return taken,
+        };
+        if movement.recv_timeout(ROOM_MAX).is_err() {
+            return Err(SubmitError::Full(batch));
+        }
+    }
+}
 
 /// The store, its home, and what it should hold.
 pub(super) struct Session {
@@ -64,8 +93,8 @@ impl Session {
             .model()
             .after(&batch)
             .expect("the suite makes valid batches");
-        let ticket = self.store().submit(batch);
-        let ticket = ticket.map_err(|error| format!("a valid batch was refused: {error}"))?;
+        let ticket = submit_when_there_is_room(self.store().as_ref(), batch)
+            .map_err(|error| format!("a valid batch was refused: {error}"))?;
         let before = self.tickets.last().copied().unwrap_or_default();
         if ticket <= before {
             return Err(format!("{ticket:?} was given after {before:?}"));
