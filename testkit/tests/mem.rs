@@ -103,7 +103,8 @@ impl StateHome for MemStateHome {
     }
 
     fn fail_next_sync(&mut self) -> Ability {
-        Ability::Unsupported("memory has no syncs that fail")
+        self.0.fail_next_sync("the disk said no");
+        Ability::Done
     }
 }
 
