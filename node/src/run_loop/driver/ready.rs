@@ -1,0 +1,184 @@
+//! What the core wants: a `Ready` becomes effects and one step to write.
+
+use std::sync::Arc;
+
+use raftwerk_raft::codec::decode_conf_change;
+use raftwerk_raft::{
+    ApplyAck, Body, Entry, EntryKind, GroupWrite, HardState, Message, Persist, Ready, Role,
+    SnapshotMeta, SnapshotStatus, SoftState,
+};
+
+use super::{Commit, Driver, Transfer};
+use crate::apply::Job;
+use crate::envelope::{Envelope, EnvelopeBody};
+use crate::run_loop::Effect;
+use crate::run_loop::membership::is_member;
+use crate::run_loop::submit::Step;
+use crate::status::GroupEvent;
+
+impl Driver {
+    pub(super) fn take(
+        &mut self,
+        ready: Ready,
+        write: &mut GroupWrite,
+        step: &mut Step,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(soft_state) = ready.soft_state {
+            self.soft_state_changed(soft_state);
+        }
+        for message in ready.messages {
+            self.send(message, out);
+        }
+        for state in &ready.read_states {
+            self.reads.state(state);
+        }
+        if let (Some(ack), false) = (ready.apply_ack, ready.committed.is_empty()) {
+            self.commit(ready.committed, ack, out);
+        }
+        self.answer_reads();
+        for read in ready.reads {
+            out.push(Effect::Read {
+                group: self.group,
+                log: Arc::clone(&self.log),
+                read,
+            });
+        }
+        if ready.snapshot_wanted {
+            self.snapshots.want();
+        }
+        if let Some(persist) = ready.persist {
+            self.persist(persist, write, step);
+        }
+    }
+
+    fn persist(&mut self, persist: Persist, write: &mut GroupWrite, step: &mut Step) {
+        let Persist {
+            hard_state,
+            snapshot,
+            entries,
+            must_sync,
+            messages,
+            ack,
+        } = persist;
+        if let Some(hard_state) = hard_state {
+            if hard_state.term != self.hard_state.term {
+                self.tell_leadership(hard_state);
+            }
+            self.hard_state = hard_state;
+        }
+        if let Some(meta) = &snapshot {
+            // The record and the commit index that covers it become durable together.
+            self.hard_state.commit = self.hard_state.commit.max(meta.last.index);
+            self.install(meta);
+        }
+        if snapshot.is_some() || (hard_state.is_some() && must_sync) {
+            write.hard_state = Some(self.hard_state);
+            self.commit = Commit::Written;
+        } else if hard_state.is_some() && self.commit == Commit::Written {
+            self.commit = Commit::Moved;
+        }
+        write.reset_to = snapshot.clone();
+        write.append = entries;
+        step.needs_sync = must_sync;
+        step.messages = messages;
+        step.ack = ack;
+        step.install = snapshot;
+    }
+
+    fn install(&mut self, meta: &SnapshotMeta) {
+        self.installing = true;
+        self.snapshots.installing(meta.last);
+        self.membership.install(meta);
+    }
+
+    fn soft_state_changed(&mut self, soft_state: SoftState) {
+        let before = std::mem::replace(&mut self.soft_state, soft_state);
+        if before.leader != soft_state.leader {
+            self.proposals.leader_changed(self.now, self.election_ticks);
+            self.reads.leader_changed();
+            self.led_anew = soft_state.leader.is_some();
+        }
+        let SoftState { leader, role } = soft_state;
+        self.tells_peers |= role == Role::Leader;
+        self.shared.update(|status| {
+            status.leader = leader;
+            status.role = role;
+            status.term = self.node.term();
+        });
+        self.tell_leadership(HardState {
+            term: self.node.term(),
+            ..self.hard_state
+        });
+        let arrived = |transfer: &mut Transfer| leader == Some(transfer.to);
+        if let Some(transfer) = self.transfer.take_if(arrived) {
+            transfer.answer.complete(Ok(()));
+        }
+    }
+
+    fn tell_leadership(&self, hard_state: HardState) {
+        let SoftState { leader, role } = self.soft_state;
+        self.shared.tell(&GroupEvent::Leadership {
+            leader,
+            role,
+            term: hard_state.term,
+        });
+    }
+
+    pub(super) fn send(&mut self, message: Message, out: &mut Vec<Effect>) {
+        let to = message.to;
+        if let Body::Snapshot { meta } = &message.body {
+            if !is_member(&meta.conf_state, to) {
+                // Older than its receiver's membership, which would refuse it: take a newer one.
+                self.snapshots.want();
+                return self.node.report_snapshot(to, SnapshotStatus::Failed);
+            }
+            let meta = meta.clone();
+            return out.push(Effect::SendSnapshot {
+                group: self.group,
+                message,
+                meta,
+            });
+        }
+        let envelope = Envelope {
+            group: self.group,
+            body: EnvelopeBody::Raft(message),
+        };
+        out.push(Effect::Send { to, envelope });
+    }
+
+    fn commit(&mut self, entries: Vec<Entry>, ack: ApplyAck, out: &mut Vec<Effect>) {
+        let mut changes = entries
+            .iter()
+            .filter(|entry| entry.kind != EntryKind::Normal)
+            .peekable();
+        if changes.peek().is_some() {
+            changes.for_each(|entry| self.reconfigure(entry));
+            self.publish(out);
+        }
+        let bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
+        self.snapshots.applying(entries.len() as u64, bytes);
+        let waiters = self.proposals.committed(&entries, out);
+        let job = Job::Apply {
+            entries,
+            waiters,
+            ack,
+        };
+        out.push(Effect::Apply {
+            actor: Arc::clone(&self.actor),
+            job,
+        });
+    }
+
+    /// Every member comes to the same verdict on a change that cannot be read or made: it has no
+    /// effect.
+    fn reconfigure(&mut self, entry: &Entry) {
+        let Ok(change) = decode_conf_change(entry.data.clone()) else {
+            return;
+        };
+        let Ok(conf_state) = self.node.apply_conf_change(&change) else {
+            return;
+        };
+        self.membership.change(entry.index(), &change, conf_state);
+    }
+}
