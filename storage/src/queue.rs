@@ -22,7 +22,7 @@ use raftwerk_raft::{
 
 use crate::image::{GroupImage, check_batch};
 use crate::panics::panic_text;
-use crate::size::batch_bytes;
+use crate::size::{batch_bytes, entry_bytes_max};
 use crate::tail::Tail;
 use crate::watermark::Watermark;
 
@@ -491,6 +491,10 @@ impl<E: Engine> Storage for TicketQueue<E> {
             stalled: sync_age_ms > self.shared.options.stall_ms_max,
             pinning_groups: Vec::new(),
         }
+    }
+
+    fn entry_bytes_max(&self) -> Option<u64> {
+        Some(entry_bytes_max(self.shared.options.batch_bytes_max))
     }
 
     fn scrub(&self, budget: ByteBudget) -> Result<ScrubReport, StorageError> {
