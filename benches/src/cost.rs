@@ -10,6 +10,8 @@ pub struct Cost {
     pub cpu: Duration,
     /// Bytes given to write calls.
     pub written_bytes: u64,
+    /// Bytes that the kernel took for the disk: pages that became dirty, and direct writes.
+    pub disk_bytes: u64,
     /// Read and write system calls. Syncs are counted by the subject.
     pub io_calls: u64,
 }
@@ -31,6 +33,7 @@ impl Cost {
                 u32::try_from(cpu.tv_nsec).unwrap_or(0),
             ),
             written_bytes: field("wchar"),
+            disk_bytes: field("write_bytes"),
             io_calls: field("syscr").saturating_add(field("syscw")),
         }
     }
@@ -41,6 +44,7 @@ impl Cost {
         Self {
             cpu: self.cpu.saturating_sub(earlier.cpu),
             written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
+            disk_bytes: self.disk_bytes.saturating_sub(earlier.disk_bytes),
             io_calls: self.io_calls.saturating_sub(earlier.io_calls),
         }
     }
@@ -51,6 +55,7 @@ impl Cost {
         Self {
             cpu: self.cpu.saturating_add(other.cpu),
             written_bytes: self.written_bytes.saturating_add(other.written_bytes),
+            disk_bytes: self.disk_bytes.saturating_add(other.disk_bytes),
             io_calls: self.io_calls.saturating_add(other.io_calls),
         }
     }

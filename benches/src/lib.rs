@@ -5,16 +5,31 @@
 //! reported are the median and the quartiles of those ratios. Beside the clock stand the figures
 //! that do not wobble: syncs, bytes, system calls and CPU time per operation.
 //!
-//! A bench target builds a [`Bench`] per load, hands them to [`run`], and that prints the table and
-//! writes `target/bench/summary.json`.
+//! A bench target is a function over a [`Report`], run by [`bench_main`]: it hands a [`Bench`] for
+//! each load to [`Report::measure`], and what is not measured in turns to [`Report::say`]. The
+//! logs and stores that are measured stand in [`log::logs`] and [`state::states`], one line each.
 #![forbid(unsafe_code)]
 
+pub mod child;
 mod cost;
+mod latency;
+pub mod log;
+mod machine;
+mod page;
+mod place;
+mod plan;
+mod random;
+mod report;
 mod run;
+pub mod state;
 mod stats;
-mod summary;
 
 pub use cost::Cost;
-pub use run::{Bench, Plan, Slice, Subject, run};
+pub use latency::{Latencies, PERCENTILES};
+pub use machine::Machine;
+pub use place::{allocated_bytes, bench_folder, scratch, target_folder};
+pub use plan::{Mode, Plan};
+pub use random::{Payloads, Random};
+pub use report::{Curve, Report, Row, bench_main};
+pub use run::{Bench, Slice, Subject, repeat};
 pub use stats::Quartiles;
-pub use summary::{Row, summary_path};

@@ -3,70 +3,71 @@
 use std::time::{Duration, Instant};
 
 use crate::cost::Cost;
+use crate::latency::Latencies;
+use crate::plan::Plan;
+use crate::report::{Curve, Report};
 use crate::stats::Quartiles;
-use crate::summary::{self, Row, summary_path};
 
 /// What one subject did in one slice.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Slice {
     /// Operations completed (entries made durable, say).
     pub operations: u64,
-    /// Syncs that the disk was asked for.
-    pub syncs: u64,
+    /// Syncs that the disk was asked for; `None` where that cannot be counted.
+    pub syncs: Option<u64>,
+    /// How long it worked: what it prepared before does not count.
+    pub elapsed: Duration,
+    /// How long the single steps took.
+    pub latencies: Latencies,
 }
 
 /// Something measured. The first subject of a bench is what the others are compared with.
 pub trait Subject {
-    /// Its name in the table: `raftwerk-wal`, `raw-device`.
-    fn name(&self) -> &'static str;
+    /// Its name in the table: `wal`, `raw device`.
+    fn name(&self) -> &str;
 
-    /// Works until `end` and says what it did. A failure is told and ends the bench.
+    /// Works for `length` and says what it did. A failure is told and ends the bench.
     ///
     /// # Errors
     /// Whatever went wrong, in words.
-    fn slice(&mut self, end: Instant) -> Result<Slice, String>;
+    fn slice(&mut self, length: Duration) -> Result<Slice, String>;
+
+    /// What has to be done between slices and does not count.
+    ///
+    /// # Errors
+    /// Whatever went wrong, in words.
+    fn upkeep(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Does `step` until `length` has passed; it says how many operations it made.
+///
+/// # Errors
+/// What `step` says.
+pub fn repeat(
+    length: Duration,
+    mut step: impl FnMut() -> Result<u64, String>,
+) -> Result<Slice, String> {
+    let mut slice = Slice::default();
+    let start = Instant::now();
+    let mut before = start;
+    while before.duration_since(start) < length {
+        slice.operations += step()?;
+        let now = Instant::now();
+        slice.latencies.record(now.duration_since(before));
+        before = now;
+    }
+    slice.elapsed = before.duration_since(start);
+    Ok(slice)
 }
 
 /// Subjects under one load.
-pub struct Bench {
+pub struct Bench<'a> {
     /// The load's name, the second half of the row's `bench`.
     pub load: String,
     /// Who takes turns.
-    pub subjects: Vec<Box<dyn Subject>>,
-}
-
-/// How long to measure, from the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// Turns of each subject that count.
-    pub rounds: u32,
-    /// How long one turn lasts.
-    pub slice: Duration,
-}
-
-impl Plan {
-    /// Half a second and 20 rounds; `--quick` makes the slices 50 ms long; `--test` runs a single
-    /// short round to see that it works.
-    #[must_use]
-    pub fn from_args(args: impl Iterator<Item = String>) -> Self {
-        let mut plan = Self {
-            rounds: 20,
-            slice: Duration::from_millis(250),
-        };
-        for arg in args {
-            match arg.as_str() {
-                "--quick" => plan.slice = Duration::from_millis(50),
-                "--test" => {
-                    plan = Self {
-                        rounds: 1,
-                        slice: Duration::from_millis(5),
-                    }
-                }
-                _ => {}
-            }
-        }
-        plan
-    }
+    pub subjects: Vec<Box<dyn Subject + 'a>>,
 }
 
 #[derive(Default)]
@@ -74,57 +75,58 @@ struct Total {
     rates: Vec<f64>,
     ratios: Vec<f64>,
     operations: u64,
-    syncs: u64,
+    syncs: Option<u64>,
     cost: Cost,
+    latencies: Latencies,
 }
 
-/// Runs `benches` after another, prints a table each and writes the summary.
-///
-/// # Errors
-/// What a subject or the file system said, in words.
-pub fn run(target: &str, plan: Plan, benches: Vec<Bench>) -> Result<(), String> {
-    let mut rows = Vec::new();
-    for mut bench in benches {
-        let totals = measure(&mut bench, plan)?;
-        print_table(target, &bench, &totals, plan);
-        let name = format!("{target}/{}", bench.load);
-        for (subject, total) in bench.subjects.iter().zip(&totals) {
-            rows.extend(figures(total).into_iter().map(|(unit, value)| Row {
-                bench: name.clone(),
+impl Report {
+    /// Runs a bench, prints its table and keeps its figures.
+    ///
+    /// # Errors
+    /// What a subject said, in words.
+    pub fn measure(&mut self, mut bench: Bench<'_>) -> Result<(), String> {
+        let totals = turns(&mut bench, self.plan())?;
+        let found: Vec<_> = totals.iter().map(figures).collect();
+        print_table(self.target(), &bench, &found, self.plan());
+        for ((subject, total), figures) in bench.subjects.iter().zip(&totals).zip(found) {
+            for (unit, value) in figures {
+                self.row(&bench.load, subject.name(), unit, value);
+            }
+            self.curve(Curve {
+                bench: bench.load.clone(),
                 subject: subject.name().to_owned(),
-                value,
-                unit: unit.to_owned(),
-            }));
+                points: total.latencies.curve(),
+            });
         }
+        Ok(())
     }
-    let path = summary_path();
-    summary::write(&path, target, &rows).map_err(|e| format!("{}: {e}", path.display()))?;
-    println!("written: {}", path.display());
-    Ok(())
 }
 
-fn measure(bench: &mut Bench, plan: Plan) -> Result<Vec<Total>, String> {
+fn turns(bench: &mut Bench<'_>, plan: Plan) -> Result<Vec<Total>, String> {
     let mut totals: Vec<Total> = bench.subjects.iter().map(|_| Total::default()).collect();
     // The first round warms up and does not count.
     for round in 0..=plan.rounds {
         let mut first_rate = None;
         for (subject, total) in bench.subjects.iter_mut().zip(&mut totals) {
             let before = Cost::now();
-            let start = Instant::now();
-            let slice = subject
-                .slice(start + plan.slice)
-                .map_err(|error| format!("{}: {}: {error}", bench.load, subject.name()))?;
-            let elapsed = start.elapsed();
+            let worked = subject.slice(plan.slice);
             let cost = Cost::now().since(before);
+            let slice = worked
+                .and_then(|slice| subject.upkeep().map(|()| slice))
+                .map_err(|error| format!("{}: {}: {error}", bench.load, subject.name()))?;
             if round == 0 {
                 continue;
             }
-            let rate = slice.operations as f64 / elapsed.as_secs_f64();
+            let rate = slice.operations as f64 / slice.elapsed.as_secs_f64();
             total.rates.push(rate);
             total.ratios.push(rate / *first_rate.get_or_insert(rate));
             total.operations += slice.operations;
-            total.syncs += slice.syncs;
+            if let Some(syncs) = slice.syncs {
+                total.syncs = Some(total.syncs.unwrap_or(0) + syncs);
+            }
             total.cost = total.cost.plus(cost);
+            total.latencies.add(&slice.latencies);
         }
     }
     Ok(totals)
@@ -133,15 +135,28 @@ fn measure(bench: &mut Bench, plan: Plan) -> Result<Vec<Total>, String> {
 /// The figures of one subject, by unit.
 fn figures(total: &Total) -> Vec<(&'static str, f64)> {
     let per = |amount: f64| amount / total.operations.max(1) as f64;
-    let mut found = vec![
-        ("syncs/op", per(total.syncs as f64)),
+    let mut found = Vec::new();
+    if let Some(rate) = Quartiles::of(&total.rates) {
+        found.extend([
+            ("ops/s", rate.median),
+            ("ops/s, lower quartile", rate.lower),
+            ("ops/s, upper quartile", rate.upper),
+        ]);
+    }
+    for (unit, percent) in [("p50 ms", 50.0), ("p99 ms", 99.0), ("p99.9 ms", 99.9)] {
+        if let Some(ms) = total.latencies.percentile_ms(percent) {
+            found.push((unit, ms));
+        }
+    }
+    if let Some(syncs) = total.syncs {
+        found.push(("syncs/op", per(syncs as f64)));
+    }
+    found.extend([
         ("bytes/op", per(total.cost.written_bytes as f64)),
+        ("disk bytes/op", per(total.cost.disk_bytes as f64)),
         ("io calls/op", per(total.cost.io_calls as f64)),
         ("cpu us/op", per(total.cost.cpu.as_secs_f64() * 1e6)),
-    ];
-    if let Some(rate) = Quartiles::of(&total.rates) {
-        found.insert(0, ("ops/s", rate.median));
-    }
+    ]);
     if let Some(ratio) = Quartiles::of(&total.ratios) {
         found.extend([
             ("ratio to first, lower quartile", ratio.lower),
@@ -152,38 +167,58 @@ fn figures(total: &Total) -> Vec<(&'static str, f64)> {
     found
 }
 
-fn print_table(target: &str, bench: &Bench, totals: &[Total], plan: Plan) {
+/// The table's columns: what stands above, the unit, the digits behind the point.
+const COLUMNS: [(&str, &str, usize); 7] = [
+    ("p50 ms", "p50 ms", 3),
+    ("p99 ms", "p99 ms", 3),
+    ("syncs/op", "syncs/op", 3),
+    ("bytes/op", "bytes/op", 0),
+    ("disk B/op", "disk bytes/op", 0),
+    ("calls/op", "io calls/op", 2),
+    ("cpu us/op", "cpu us/op", 1),
+];
+
+fn print_table(target: &str, bench: &Bench<'_>, found: &[Vec<(&'static str, f64)>], plan: Plan) {
     println!(
         "\n{target}/{}  ({} rounds of {:?})",
         bench.load, plan.rounds, plan.slice
     );
+    let heads: String = COLUMNS
+        .iter()
+        .map(|(head, _, _)| format!("{head:>10}"))
+        .collect();
     println!(
-        "{:<22}{:>12}{:>24}{:>10}{:>10}{:>10}{:>10}",
-        "subject", "ops/s", "ratio (quartiles)", "syncs/op", "bytes/op", "calls/op", "cpu us/op"
+        "{:<14}{:>11}{:>22}{heads}",
+        "subject", "ops/s", "ratio (quartiles)"
     );
-    for (subject, total) in bench.subjects.iter().zip(totals) {
-        let found = figures(total);
-        let value = |unit: &str| {
-            found
+    for (subject, figures) in bench.subjects.iter().zip(found) {
+        let value = |wanted: &str| {
+            figures
                 .iter()
-                .find(|(u, _)| *u == unit)
-                .map_or(f64::NAN, |(_, value)| *value)
+                .find(|(unit, _)| *unit == wanted)
+                .map(|(_, value)| *value)
         };
-        let ratio = format!(
-            "{:.2} ({:.2} .. {:.2})",
-            value("ratio to first, median"),
-            value("ratio to first, lower quartile"),
-            value("ratio to first, upper quartile")
+        let ratio = |which: &str| {
+            value(&format!("ratio to first, {which}"))
+                .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+        };
+        let ratios = format!(
+            "{} ({} .. {})",
+            ratio("median"),
+            ratio("lower quartile"),
+            ratio("upper quartile")
         );
+        let cells: String = COLUMNS
+            .iter()
+            .map(|(_, unit, digits)| match value(unit) {
+                Some(value) => format!("{value:>10.digits$}"),
+                None => format!("{:>10}", "-"),
+            })
+            .collect();
         println!(
-            "{:<22}{:>12.0}{:>24}{:>10.3}{:>10.0}{:>10.2}{:>10.1}",
+            "{:<14}{:>11.0}{ratios:>22}{cells}",
             subject.name(),
-            value("ops/s"),
-            ratio,
-            value("syncs/op"),
-            value("bytes/op"),
-            value("io calls/op"),
-            value("cpu us/op")
+            value("ops/s").unwrap_or(0.0)
         );
     }
 }
@@ -191,20 +226,27 @@ fn print_table(target: &str, bench: &Bench, totals: &[Total], plan: Plan) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Mode;
 
-    struct Fixed(&'static str, u64, Vec<&'static str>);
+    struct Fixed(&'static str, u64, u32);
 
     impl Subject for Fixed {
-        fn name(&self) -> &'static str {
+        fn name(&self) -> &str {
             self.0
         }
 
-        fn slice(&mut self, _end: Instant) -> Result<Slice, String> {
-            self.2.push(self.0);
+        fn slice(&mut self, _length: Duration) -> Result<Slice, String> {
             Ok(Slice {
                 operations: self.1,
-                syncs: self.1 / 2,
+                syncs: Some(self.1 / 2),
+                elapsed: Duration::from_secs(1),
+                ..Slice::default()
             })
+        }
+
+        fn upkeep(&mut self) -> Result<(), String> {
+            self.2 += 1;
+            Ok(())
         }
     }
 
@@ -212,32 +254,28 @@ mod tests {
     fn every_subject_gets_every_round_and_the_warm_up_does_not_count() {
         let mut bench = Bench {
             load: "x".into(),
-            subjects: vec![
-                Box::new(Fixed("a", 10, Vec::new())),
-                Box::new(Fixed("b", 20, Vec::new())),
-            ],
+            subjects: vec![Box::new(Fixed("a", 10, 0)), Box::new(Fixed("b", 20, 0))],
         };
         let plan = Plan {
             rounds: 3,
-            slice: Duration::from_millis(1),
+            ..Plan::new(Mode::Test)
         };
-        let totals = measure(&mut bench, plan).unwrap();
+        let totals = turns(&mut bench, plan).unwrap();
         assert_eq!(
             totals.iter().map(|t| t.operations).collect::<Vec<_>>(),
             [30, 60]
         );
-        assert_eq!(totals[1].rates.len(), 3);
-        assert!(totals[0].ratios.iter().all(|ratio| *ratio == 1.0));
+        assert_eq!(totals[1].rates, [20.0, 20.0, 20.0]);
+        assert_eq!(totals[1].ratios, [2.0, 2.0, 2.0]);
         let found = figures(&totals[1]);
         assert!(found.contains(&("syncs/op", 0.5)), "{found:?}");
     }
 
     #[test]
-    fn the_command_line_shortens_the_plan() {
-        let full = Plan::from_args(std::iter::empty());
-        assert!(full.rounds >= 20 && full.slice <= Duration::from_millis(500));
-        let quick = Plan::from_args(["--bench".to_owned(), "--quick".to_owned()].into_iter());
-        assert!(quick.slice < full.slice && quick.rounds == full.rounds);
-        assert_eq!(Plan::from_args(["--test".to_owned()].into_iter()).rounds, 1);
+    fn a_step_is_repeated_until_the_time_has_passed() {
+        let slice = repeat(Duration::from_millis(2), || Ok(3)).unwrap();
+        assert!(slice.operations >= 3 && slice.operations.is_multiple_of(3));
+        assert!(slice.elapsed >= Duration::from_millis(2));
+        assert!(slice.latencies.percentile_ms(50.0).is_some());
     }
 }

@@ -1,0 +1,53 @@
+//! What one writer gets out of a log: steps of several sizes, durable and lazy.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use raftwerk_benches::log::{Feed, Shape, logs};
+use raftwerk_benches::{Bench, Mode, Report, Subject, bench_main};
+
+fn main() -> ExitCode {
+    bench_main("append", run)
+}
+
+/// The largest step measured: what is above is too large for some logs to take at once.
+const STEP_BYTES_MAX: u64 = 8 << 20;
+
+fn run(report: &mut Report) -> Result<(), String> {
+    let batches: &[u64] = match report.plan().mode {
+        Mode::Full => &[1, 16, 256],
+        Mode::Quick | Mode::Test => &[1, 16],
+    };
+    for (entry_bytes, size) in [(128, "128 B"), (1024, "1 KiB"), (65_536, "64 KiB")] {
+        for &batch in batches {
+            if batch * entry_bytes as u64 > STEP_BYTES_MAX {
+                report.note(format!(
+                    "{batch} x {size} is left out: more than a log has to take in one batch"
+                ));
+                continue;
+            }
+            let shape = Shape {
+                batch,
+                ..Shape::durable(1, entry_bytes)
+            };
+            measure(report, format!("{batch} x {size}"), shape)?;
+        }
+    }
+    for &batch in batches {
+        let shape = Shape {
+            batch,
+            durable: false,
+            ..Shape::durable(1, 128)
+        };
+        measure(report, format!("lazy, {batch} x 128 B"), shape)?;
+    }
+    Ok(())
+}
+
+fn measure(report: &mut Report, load: String, shape: Shape) -> Result<(), String> {
+    let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
+    for kind in logs() {
+        subjects.push(Box::new(Feed::new(&kind, shape)?));
+    }
+    report.measure(Bench { load, subjects })
+}

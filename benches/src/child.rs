@@ -1,0 +1,83 @@
+//! A measurement in a process of its own, which says what it found line by line.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Tells the child what to do, as words separated by tabs.
+const TASK: &str = "RAFTWERK_BENCH_TASK";
+
+/// The words that this process was started with, if it is a child.
+#[must_use]
+pub fn task() -> Option<Vec<String>> {
+    let task = std::env::var(TASK).ok()?;
+    Some(task.split('\t').map(str::to_owned).collect())
+}
+
+/// Starts this program again with `words` and returns the figures that it told.
+///
+/// # Errors
+/// When it cannot be started or fails.
+pub fn run_child(words: &[&str]) -> Result<Vec<(String, f64)>, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new(program)
+        .env(TASK, words.join("\t"))
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", words.join(" "), output.status));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .map(|line| {
+            let (unit, value) = line.split_once('\t')?;
+            Some((unit.to_owned(), value.parse().ok()?))
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(|| format!("cannot understand: {text}"))
+}
+
+/// Tells the parent a figure.
+pub fn tell(unit: &str, value: f64) {
+    println!("{unit}\t{value}");
+}
+
+/// What this process has in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Now, in bytes.
+    pub resident: u64,
+    /// At most so far, in bytes.
+    pub peak: u64,
+}
+
+impl Memory {
+    /// As the kernel says; zeros where it does not.
+    #[must_use]
+    pub fn now() -> Self {
+        let status = fs::read_to_string(Path::new("/proc/self/status")).unwrap_or_default();
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+                .map_or(0, |kib| kib << 10)
+        };
+        Self {
+            resident: field("VmRSS:"),
+            peak: field("VmHWM:"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_knows_its_memory() {
+        let memory = Memory::now();
+        assert!(memory.resident > 0 && memory.peak >= memory.resident);
+    }
+}

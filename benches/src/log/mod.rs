@@ -1,0 +1,182 @@
+//! Logs under one interface: Raftwerk's backends, the bare engines beneath them, peers, the disk.
+
+mod bare_redb;
+#[cfg(feature = "rocksdb")]
+mod bare_rocksdb;
+mod feed;
+#[cfg(feature = "peers")]
+mod raft_engine;
+mod raw_device;
+mod storage;
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use bytes::Bytes;
+use raftwerk_raft::{Entry, LogId, LogIndex, Term};
+
+pub use feed::{Feed, Shape};
+
+/// What one group's step gives to a log: entries, and the hard state that moves with them.
+#[derive(Clone, Debug, Default)]
+pub struct Append {
+    /// Whose.
+    pub group: u64,
+    /// The index of the first payload.
+    pub first: u64,
+    /// One for each entry.
+    pub payloads: Vec<Bytes>,
+    /// Entries that may go: the oldest that are there.
+    pub removed: Option<RangeInclusive<u64>>,
+}
+
+impl Append {
+    /// The last index.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        (self.first + self.payloads.len() as u64).saturating_sub(1)
+    }
+
+    /// The last index of those that may go.
+    #[must_use]
+    pub fn compact_to(&self) -> Option<u64> {
+        self.removed.as_ref().map(|removed| *removed.end())
+    }
+
+    /// The entries, all of the first term.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        (self.first..)
+            .zip(&self.payloads)
+            .map(|(index, payload)| Entry::normal(log_id(index), payload.clone()))
+    }
+}
+
+/// The first term's entry at `index`.
+#[must_use]
+pub const fn log_id(index: u64) -> LogId {
+    LogId::new(Term(1), LogIndex(index))
+}
+
+/// A log that can be fed.
+pub trait LogTarget: Send + Sync {
+    /// Takes the steps, atomically if it can. `durable`: they are when this returns; else they
+    /// are some time, at the latest after [`LogTarget::settle`].
+    ///
+    /// # Errors
+    /// What the log says, in words.
+    fn append(&self, steps: &[Append], durable: bool) -> Result<(), String>;
+
+    /// Makes durable what was appended before.
+    ///
+    /// # Errors
+    /// What the log says, in words.
+    fn settle(&self) -> Result<(), String>;
+
+    /// Reads the entries from `first` to `last` and returns the bytes of their payloads.
+    ///
+    /// # Errors
+    /// What the log says, in words.
+    fn read(&self, group: u64, first: u64, last: u64) -> Result<u64, String>;
+
+    /// How many syncs it has asked for so far, if that is known.
+    fn syncs(&self) -> Option<u64>;
+
+    /// It wants all writers' steps in one call, from one thread: what merges them is what a
+    /// backend does around a bare engine.
+    fn fed_by_one(&self) -> bool;
+
+    /// What has to be done from time to time.
+    ///
+    /// # Errors
+    /// What the log says, in words.
+    fn upkeep(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What a subject is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The yardstick.
+    Device,
+    /// A backend of Raftwerk's.
+    Ours,
+    /// An engine without Raftwerk around it.
+    Bare,
+    /// Somebody else's log.
+    Peer,
+}
+
+/// Opens a log in a folder.
+pub type OpenLog = fn(&Path) -> Result<Box<dyn LogTarget>, String>;
+
+/// A log that can be measured.
+#[derive(Clone, Copy)]
+pub struct LogKind {
+    /// Its name on the page.
+    pub name: &'static str,
+    /// What it is.
+    pub role: Role,
+    /// It keeps something on the disk.
+    pub durable: bool,
+    /// Opens or makes one.
+    pub open: OpenLog,
+}
+
+/// Every log that this build knows, the yardstick first.
+#[must_use]
+pub fn logs() -> Vec<LogKind> {
+    let kind = |name, role, open: OpenLog| LogKind {
+        name,
+        role,
+        durable: true,
+        open,
+    };
+    vec![
+        kind("raw device", Role::Device, raw_device::open),
+        kind("wal", Role::Ours, storage::open_wal),
+        LogKind {
+            durable: false,
+            ..kind("mem", Role::Ours, storage::open_mem)
+        },
+        kind("bare redb", Role::Bare, bare_redb::open),
+        #[cfg(feature = "rocksdb")]
+        kind("bare rocksdb", Role::Bare, bare_rocksdb::open),
+        #[cfg(feature = "peers")]
+        kind("raft-engine", Role::Peer, raft_engine::open),
+    ]
+}
+
+/// Words for any error.
+pub(crate) fn words(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(first: u64, removed: Option<RangeInclusive<u64>>) -> Append {
+        Append {
+            group: 7,
+            first,
+            payloads: vec![Bytes::from(vec![1; 100]); 4],
+            removed,
+        }
+    }
+
+    #[test]
+    fn every_log_takes_steps_and_gives_them_back() {
+        for kind in logs() {
+            let folder = tempfile::tempdir().unwrap();
+            let log = (kind.open)(folder.path()).unwrap();
+            log.append(&[step(1, None)], true).unwrap();
+            log.append(&[step(5, Some(1..=2))], false).unwrap();
+            log.settle().unwrap();
+            log.upkeep().unwrap();
+            if kind.role != Role::Device {
+                assert_eq!(log.read(7, 3, 8), Ok(600), "{}", kind.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Raftwerk's own backends, all behind `dyn Storage`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use raftwerk_raft::{
+    Durability, GroupId, GroupWrite, HardState, LogError, LogIndex, LogReader, SnapshotMeta,
+    Storage, SubmitError, Subscription, Term, Ticket, WriteBatch,
+};
+use raftwerk_storage::vfs::{CountingVfs, RealVfs};
+use raftwerk_storage_mem::{MemLog, MemLogOptions};
+use raftwerk_wal::{Options, Wal};
+
+use super::{Append, LogTarget, log_id, words};
+
+/// The write-ahead log.
+pub(super) fn open_wal(folder: &Path) -> Result<Box<dyn LogTarget>, String> {
+    let vfs = CountingVfs::new(Arc::new(RealVfs));
+    let wal = Wal::open(
+        Arc::new(vfs.clone()),
+        folder.join("log"),
+        Options::default(),
+    )
+    .map_err(words)?;
+    Ok(Box::new(StorageLog::new(Arc::new(wal), Some(vfs))))
+}
+
+/// The log in memory.
+pub(super) fn open_mem(_folder: &Path) -> Result<Box<dyn LogTarget>, String> {
+    let log = MemLog::new(MemLogOptions::default()).map_err(words)?;
+    Ok(Box::new(StorageLog::new(Arc::new(log), None)))
+}
+
+/// Any [`Storage`].
+struct StorageLog {
+    readers: RwLock<BTreeMap<u64, Arc<dyn LogReader>>>,
+    last: AtomicU64,
+    // Before the log: it ends first.
+    // Locked only because it cannot be shared.
+    _subscription: Mutex<Subscription>,
+    log: Arc<dyn Storage>,
+    /// Counts syncs where the backend writes through it.
+    vfs: Option<CountingVfs>,
+    /// Counts moves of the watermark, at most one a sync, where it does not.
+    moves: Arc<AtomicU64>,
+}
+
+impl StorageLog {
+    fn new(log: Arc<dyn Storage>, vfs: Option<CountingVfs>) -> Self {
+        let moves = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&moves);
+        let subscription = log.on_durable(Box::new(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }));
+        Self {
+            readers: RwLock::default(),
+            last: AtomicU64::new(0),
+            _subscription: Mutex::new(subscription),
+            log,
+            vfs,
+            moves,
+        }
+    }
+
+    /// Submits, and tries again when there is room while the log has none.
+    fn submit(&self, mut batch: WriteBatch) -> Result<Ticket, String> {
+        loop {
+            match self.log.submit(batch) {
+                Ok(ticket) => return Ok(ticket),
+                Err(SubmitError::Full(back)) => {
+                    batch = back;
+                    let durable = self.log.durable().map_err(words)?;
+                    let last = Ticket(self.last.load(Ordering::Acquire));
+                    if durable < last {
+                        self.log.wait(Ticket(durable.0 + 1)).map_err(words)?;
+                    } else {
+                        std::thread::yield_now();
+                    }
+                }
+                Err(error) => return Err(words(error)),
+            }
+        }
+    }
+
+    fn reader(&self, group: u64) -> Result<Arc<dyn LogReader>, String> {
+        if let Some(reader) = self.readers.read().get(&group) {
+            return Ok(Arc::clone(reader));
+        }
+        let opened = self.log.open_group(GroupId(group)).map_err(words)?;
+        self.readers.write().insert(group, Arc::clone(&opened.log));
+        Ok(opened.log)
+    }
+}
+
+fn write_of(step: &Append) -> GroupWrite {
+    GroupWrite {
+        group: GroupId(step.group),
+        append: step.entries().collect(),
+        hard_state: Some(HardState {
+            term: Term(1),
+            vote: None,
+            commit: LogIndex(step.last()),
+        }),
+        snapshot: step.compact_to().map(|index| SnapshotMeta {
+            last: log_id(index),
+            ..SnapshotMeta::default()
+        }),
+        compact_to: step.compact_to().map(LogIndex),
+        ..GroupWrite::default()
+    }
+}
+
+impl LogTarget for StorageLog {
+    fn append(&self, steps: &[Append], durable: bool) -> Result<(), String> {
+        let ticket = self.submit(WriteBatch {
+            groups: steps.iter().map(write_of).collect(),
+            durability: if durable {
+                Durability::Sync
+            } else {
+                Durability::Lazy
+            },
+        })?;
+        self.last.fetch_max(ticket.0, Ordering::AcqRel);
+        if durable {
+            self.log.wait(ticket).map_err(words)?;
+        }
+        Ok(())
+    }
+
+    fn settle(&self) -> Result<(), String> {
+        let last = Ticket(self.last.load(Ordering::Acquire));
+        self.log.wait(last).map_err(words)
+    }
+
+    fn read(&self, group: u64, first: u64, last: u64) -> Result<u64, String> {
+        let reader = self.reader(group)?;
+        let mut bytes = 0;
+        let mut next = LogIndex(first);
+        let end = LogIndex(last + 1);
+        while next < end {
+            let mut found = Vec::new();
+            match reader.entries(next..end, u64::MAX, &mut found) {
+                Err(LogError::Cold) => {
+                    found = reader.read(next..end, u64::MAX).map_err(words)?;
+                }
+                other => other.map_err(words)?,
+            }
+            let stopped = found.last().ok_or("a read without an entry")?;
+            next = stopped.index().next();
+            bytes += found.iter().map(|e| e.data.len() as u64).sum::<u64>();
+        }
+        Ok(bytes)
+    }
+
+    fn syncs(&self) -> Option<u64> {
+        Some(self.vfs.as_ref().map_or_else(
+            || self.moves.load(Ordering::Relaxed),
+            |vfs| vfs.counts().syncs_total(),
+        ))
+    }
+
+    fn fed_by_one(&self) -> bool {
+        false
+    }
+}
