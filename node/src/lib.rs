@@ -53,6 +53,8 @@ pub use raftwerk_raft::codec::DecodeError;
 pub use raftwerk_storage::vfs;
 #[cfg(feature = "mem")]
 pub use raftwerk_storage_mem as mem;
+#[cfg(feature = "rocksdb")]
+pub use raftwerk_storage_rocksdb as rocksdb;
 #[cfg(feature = "wal")]
 pub use raftwerk_wal as wal;
 
@@ -62,12 +64,13 @@ pub use transport::{
     SnapshotHeader, SnapshotRefused, SnapshotSink, Transport, TransportError,
 };
 
-/// Opens the log in `dir` with this build's backend: the write-ahead log with the feature `wal`,
-/// else the log in memory, which forgets everything with the process.
+/// Opens the log in `dir` with this build's backend, the first of these whose feature is on: the
+/// write-ahead log (`wal`), RocksDB (`rocksdb`), and the log in memory (`mem`), which forgets
+/// everything with the process.
 ///
 /// # Errors
 /// [`raft::StorageError`] when the log cannot be opened.
-#[cfg(any(feature = "wal", feature = "mem"))]
+#[cfg(any(feature = "wal", feature = "rocksdb", feature = "mem"))]
 pub fn open_log(
     dir: &std::path::Path,
 ) -> Result<std::sync::Arc<dyn raft::Storage>, raft::StorageError> {
@@ -76,7 +79,9 @@ pub fn open_log(
         let disk = std::sync::Arc::new(vfs::RealVfs);
         wal::Wal::open(disk, dir, wal::Options::default())?
     };
-    #[cfg(not(feature = "wal"))]
+    #[cfg(all(feature = "rocksdb", not(feature = "wal")))]
+    let log = rocksdb::RocksLog::open(&rocksdb::RocksLogOptions::new(dir))?;
+    #[cfg(not(any(feature = "wal", feature = "rocksdb")))]
     let (log, _) = (mem::MemLog::new(mem::MemLogOptions::default())?, dir);
     Ok(std::sync::Arc::new(log))
 }

@@ -27,6 +27,8 @@ pub(crate) enum LogBackend {
     /// The write-ahead log: durable.
     #[default]
     Wal,
+    /// RocksDB, where it is built in: durable.
+    Rocksdb,
     /// Memory: gone with the process.
     Mem,
 }
@@ -38,6 +40,8 @@ pub(crate) enum StoreBackend {
     /// A redb file.
     #[default]
     Redb,
+    /// RocksDB, where it is built in.
+    Rocksdb,
     /// Memory: built anew from log and snapshot at each start.
     Mem,
 }
@@ -64,8 +68,23 @@ macro_rules! word {
         }
     };
 }
-word!(LogBackend { Wal => "wal", Mem => "mem" });
-word!(StoreBackend { Redb => "redb", Mem => "mem" });
+word!(LogBackend { Wal => "wal", Rocksdb => "rocksdb", Mem => "mem" });
+word!(StoreBackend { Redb => "redb", Rocksdb => "rocksdb", Mem => "mem" });
+
+/// Whether this program was built with these backends.
+///
+/// # Errors
+/// How to build it with them.
+pub(crate) fn built_in(log: LogBackend, store: StoreBackend) -> Result<(), CliError> {
+    let asked = log == LogBackend::Rocksdb || store == StoreBackend::Rocksdb;
+    if asked && !cfg!(feature = "rocksdb") {
+        return Err(CliError::usage(
+            "this raftwerk was built without RocksDB: build it with --features rocksdb (which \
+             needs libclang and a C++ compiler; on Debian: apt-get install libclang-dev g++)",
+        ));
+    }
+    Ok(())
+}
 
 /// The flags of `raftwerk serve`, which are also the keys of its file (with `_` for `-`).
 #[derive(Clone, Debug, Default, Args, Deserialize)]
@@ -331,6 +350,8 @@ impl ServeArgs {
                 initial(&alone, false, token, &name, id)?
             }
         };
+        let (log, store) = (self.log.unwrap_or_default(), self.store.unwrap_or_default());
+        built_in(log, store)?;
         Ok(Settings {
             data: self
                 .data
@@ -339,8 +360,8 @@ impl ServeArgs {
             listen_client,
             listen_peer,
             start,
-            log: self.log.unwrap_or_default(),
-            store: self.store.unwrap_or_default(),
+            log,
+            store,
             metrics,
             ambiguous_tail: self.ambiguous_tail.unwrap_or_default(),
             heartbeat,

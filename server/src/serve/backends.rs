@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use raftwerk::Incarnation;
 use raftwerk_raft::{StateStore, Storage, StorageError};
-use raftwerk_storage::folder::Folder;
+use raftwerk_storage::folder::{Folder, StoreUuid};
 use raftwerk_storage::vfs::{RealVfs, Vfs};
 use raftwerk_storage_mem::{MemLog, MemLogOptions, MemStore};
 use raftwerk_storage_redb::{RedbOptions, RedbStore};
@@ -42,11 +42,31 @@ pub(crate) fn open_log(
             Ok((Arc::new(log), random()))
         }
         LogBackend::Wal => open_wal(settings, &folder.join(LOG_DIR)),
+        LogBackend::Rocksdb => open_rocksdb(&folder.join(LOG_DIR)),
     }
 }
 
+#[cfg(feature = "rocksdb")]
+fn open_rocksdb(dir: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
+    use raftwerk_storage_rocksdb::{RocksLog, RocksLogOptions};
+
+    let log = RocksLog::open(&RocksLogOptions::new(dir)).map_err(refuse_log)?;
+    let incarnation = incarnation(log.folder().uuid());
+    Ok((Arc::new(log), incarnation))
+}
+
+#[cfg(not(feature = "rocksdb"))]
+fn open_rocksdb(_: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
+    Err(not_built_in())
+}
+
+/// The flags were checked before: only a member's file can ask for it.
+#[cfg(not(feature = "rocksdb"))]
+fn not_built_in() -> CliError {
+    CliError::failed("this raftwerk was built without RocksDB")
+}
+
 fn open_wal(settings: &Settings, dir: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
-    let named = |error: StorageError| CliError::failed(format!("log: {error}"));
     let options = raftwerk_wal::Options {
         segment_bytes: settings.segment_bytes,
         ambiguous_tail: match settings.ambiguous_tail {
@@ -57,16 +77,25 @@ fn open_wal(settings: &Settings, dir: &Path) -> Result<(Arc<dyn Storage>, Incarn
         on_damage: raftwerk_wal::OnDamage::Refuse,
         ..raftwerk_wal::Options::default()
     };
-    let wal = Wal::open(disk(), dir, options).map_err(|error| match error {
+    let wal = Wal::open(disk(), dir, options).map_err(refuse_log)?;
+    let identity = Folder::peek(disk().as_ref(), dir).map_err(refuse_log)?;
+    Ok((Arc::new(wal), incarnation(identity.uuid)))
+}
+
+/// Says why the log does not open, and what to do.
+fn refuse_log(error: StorageError) -> CliError {
+    match error {
         // What opening cannot get past, a restart cannot either.
         StorageError::Corrupt { .. } => CliError::refused(format!(
             "log: {error}\nif the disk cannot be mended: remove this member from the cluster, \
              delete its folder and add it again as a new member; the others hold what is missing"
         )),
-        error => named(error),
-    })?;
-    let uuid = Folder::peek(disk().as_ref(), dir).map_err(named)?.uuid;
-    Ok((Arc::new(wal), Incarnation(u128::from_be_bytes(uuid.0))))
+        error => CliError::failed(format!("log: {error}")),
+    }
+}
+
+fn incarnation(uuid: StoreUuid) -> Incarnation {
+    Incarnation(u128::from_be_bytes(uuid.0))
 }
 
 /// A log in memory is another store at each start.
@@ -91,16 +120,34 @@ pub(crate) fn open_store(
                 .map_err(|error| CliError::failed(format!("state store: {error}")))?;
             Ok(Arc::new(store))
         }
+        StoreBackend::Rocksdb => open_rocksdb_store(&folder.join(STATE_DIR)),
     }
 }
 
-/// Bytes of the files right in `folder`; zero where there is none.
+#[cfg(feature = "rocksdb")]
+fn open_rocksdb_store(dir: &Path) -> Result<Arc<dyn StateStore>, CliError> {
+    use raftwerk_storage_rocksdb::{RocksStore, RocksStoreOptions};
+
+    let store = RocksStore::open(&RocksStoreOptions::new(dir))
+        .map_err(|error| CliError::failed(format!("state store: {error}")))?;
+    Ok(Arc::new(store))
+}
+
+#[cfg(not(feature = "rocksdb"))]
+fn open_rocksdb_store(_: &Path) -> Result<Arc<dyn StateStore>, CliError> {
+    Err(not_built_in())
+}
+
+/// Bytes of the files in `folder` and below; zero where there is none.
 pub(crate) fn folder_bytes(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return 0;
     };
-    entries
-        .flatten()
-        .filter_map(|entry| Some(entry.metadata().ok()?.len()))
-        .sum()
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => folder_bytes(&entry.path()),
+        Ok(found) => found.len(),
+        // It went meanwhile.
+        Err(_) => 0,
+    };
+    entries.flatten().map(bytes).sum()
 }

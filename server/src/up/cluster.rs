@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::UpArgs;
 use super::ports::check_free;
 use crate::cli::CliError;
-use crate::config::{LogBackend, StoreBackend};
+use crate::config::{LogBackend, StoreBackend, built_in};
 use crate::serve::folder::{Stored as Member, lock, write_whole};
 
 /// The cluster's own file.
@@ -111,6 +111,7 @@ impl Cluster {
             check_free(*port, &what, advice)?;
         }
         let (log, store) = (stored.log, stored.store);
+        built_in(log, store)?;
         Ok(Self {
             folder,
             log,

@@ -1,0 +1,237 @@
+//! This very program as another process that writes batches and says so, line by line: `ready N`
+//! (it found the first N), `began N`, `acked N` (up to N is durable), `poisoned`.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use raftwerk_raft::{SnapshotReader, SnapshotSource, StateStore, Storage, SubmitError};
+
+use crate::history::{
+    applied, batch, check_log, check_store, log_after, open_log, open_store, ops,
+};
+
+const JOB: &str = "RAFTWERK_ROCKSDB_CHILD";
+/// Batches that a life has at most.
+const BATCHES_MAX: u64 = 400;
+
+/// Which store a child writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Log,
+    State,
+}
+
+/// Writes, if this process is a child.
+pub(crate) fn did_a_childs_job() -> bool {
+    let Some(job) = env::var_os(JOB) else {
+        return false;
+    };
+    let path = PathBuf::from(env::args_os().nth(1).unwrap());
+    let done = if job == "log" {
+        write_log(&path)
+    } else {
+        write_state(&path)
+    };
+    if let Err(reason) = done {
+        say(&format!("failed {reason}"));
+    }
+    true
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody listens any more: the parent has seen enough.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+fn write_log(path: &Path) -> Result<(), String> {
+    let log = open_log(path)?;
+    let mut number = check_log(&log)?;
+    let mut model = log_after(number);
+    say(&format!("ready {number}"));
+    for round in 0..BATCHES_MAX {
+        // Some together, so that a commit carries more than one.
+        let mut last = None;
+        for _ in 0..1 + round % 3 {
+            number += 1;
+            let batch = batch(&model, number);
+            model = model.after(&batch).unwrap();
+            say(&format!("began {number}"));
+            last = Some(log.submit(batch).map_err(|error| error.to_string())?);
+        }
+        let Some(ticket) = last else { continue };
+        match log.wait(ticket) {
+            Ok(()) => say(&format!("acked {number}")),
+            Err(poison) => {
+                let again = log.submit(batch(&model, number + 1));
+                let refused = matches!(&again, Err(SubmitError::Poisoned(same)) if *same == poison);
+                if !refused || log.durable() != Err(poison.clone()) || log.wait(ticket).is_ok() {
+                    return Err(format!("poisoned, and yet: {again:?}"));
+                }
+                // Reads stay open.
+                model.compare(&log)?;
+                say("poisoned");
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Hands a checkpoint over as it is read.
+struct Stream(Box<dyn SnapshotSource>);
+
+impl SnapshotReader for Stream {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(out)
+    }
+}
+
+fn write_state(path: &Path) -> Result<(), String> {
+    let store = open_store(path)?;
+    let mut number = check_store(&store)?;
+    say(&format!("ready {number}"));
+    for _ in 0..BATCHES_MAX {
+        number += 1;
+        say(&format!("began {number}"));
+        store
+            .write(&ops(number), applied(number))
+            .map_err(|error| error.to_string())?;
+        let durable = match number % 30 {
+            20 => {
+                let source = store.checkpoint().map_err(|error| error.to_string())?;
+                store.restore(&mut Stream(source))
+            }
+            0 | 7 | 14 => store.persist(),
+            _ => continue,
+        };
+        match durable {
+            Ok(durable) => {
+                assert_eq!(durable, applied(number));
+                say(&format!("acked {number}"));
+            }
+            Err(_) if store.write(&ops(number + 1), applied(number + 1)).is_err() => {
+                assert!(store.persist().is_err(), "a second sync proves nothing");
+                say("poisoned");
+                return Ok(());
+            }
+            Err(error) => return Err(format!("after {error} it went on")),
+        }
+    }
+    Ok(())
+}
+
+/// What a child did until it was gone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Life {
+    /// How many batches it found; nothing if it never came so far.
+    pub(crate) found: Option<u64>,
+    pub(crate) began: u64,
+    pub(crate) acked: u64,
+    pub(crate) acks: u64,
+    pub(crate) poisoned: bool,
+    /// Why it gave up.
+    pub(crate) failed: Option<String>,
+}
+
+/// A child at work.
+pub(crate) struct Writer {
+    process: Child,
+    lines: BufReader<ChildStdout>,
+    pub(crate) life: Life,
+}
+
+impl Writer {
+    /// Starts one on the store in `path`, below `strace` with these arguments if there are any.
+    pub(crate) fn start(what: What, path: &Path, strace: &[&str]) -> Self {
+        let program = env::current_exe().unwrap();
+        let mut command = match strace {
+            [] => Command::new(program),
+            arguments => {
+                let mut command = Command::new("strace");
+                command.args(["-f", "-qq", "-o", "/dev/null"]);
+                command.args(arguments).arg(program);
+                command
+            }
+        };
+        let job = match what {
+            What::Log => "log",
+            What::State => "state",
+        };
+        let mut process = command
+            .arg(path)
+            .env(JOB, job)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap());
+        Self {
+            process,
+            lines,
+            life: Life::default(),
+        }
+    }
+
+    /// Listens until `enough`, or until the child ends: false.
+    pub(crate) fn listen(&mut self, enough: impl Fn(&Life) -> bool) -> bool {
+        while !enough(&self.life) {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line).unwrap() == 0 || !line.ends_with('\n') {
+                return false;
+            }
+            self.hear(line.trim_end());
+        }
+        true
+    }
+
+    fn hear(&mut self, line: &str) {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let number = || rest.parse::<u64>().unwrap();
+        match word {
+            "ready" => {
+                self.life.found = Some(number());
+                self.life.began = number();
+                self.life.acked = number();
+            }
+            "began" => self.life.began = number(),
+            "acked" => {
+                self.life.acked = number();
+                self.life.acks += 1;
+            }
+            "poisoned" => self.life.poisoned = true,
+            "failed" => self.life.failed = Some(rest.to_owned()),
+            _ => panic!("the child says: {line}"),
+        }
+    }
+
+    /// SIGKILL, unless it is gone already.
+    pub(crate) fn kill(mut self) -> Life {
+        let _ = self.process.kill();
+        self.end()
+    }
+
+    /// Waits for its end, and listens to everything that it still said.
+    pub(crate) fn end(mut self) -> Life {
+        self.listen(|_| false);
+        self.process.wait().unwrap();
+        self.life
+    }
+}
+
+/// Opens what a child left: all that it was told to be durable is there, whole batches only, and
+/// nothing that was never written. Says after which batch it stands.
+pub(crate) fn check(what: What, path: &Path, life: &Life) -> u64 {
+    let found = match what {
+        What::Log => open_log(path).and_then(|log| check_log(&log)),
+        What::State => open_store(path).and_then(|store| check_store(&store)),
+    };
+    let number = found.unwrap_or_else(|reason| panic!("{what:?} after {life:?}: {reason}"));
+    assert!(
+        number >= life.acked && number <= life.began.max(life.acked),
+        "{what:?} stands after batch {number}: {life:?}"
+    );
+    number
+}

@@ -1,0 +1,132 @@
+//! A process that dies while it writes leaves everything it acknowledged, whole batches and no gap.
+//! It is killed at its k-th acknowledgement, at its k-th write, its k-th sync, and sees a sync fail.
+//!
+//! A program of its own and not a list of tests: it calls itself as the process that dies.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
+mod child;
+mod history;
+
+use std::process::{Command, Stdio};
+
+use child::{Life, What, Writer, check, did_a_childs_job};
+use tempfile::TempDir;
+
+fn main() {
+    if did_a_childs_job() {
+        return;
+    }
+    run(
+        "killed_at_an_acknowledgement_it_keeps_what_it_acknowledged",
+        killed_at_an_ack,
+    );
+    let strace = Command::new("strace")
+        .arg("-V")
+        .stdout(Stdio::null())
+        .status();
+    if strace.is_err() {
+        println!("SKIPPED: kills at single calls and failing syncs: there is no strace");
+        return;
+    }
+    run(
+        "killed_at_a_call_it_keeps_what_it_acknowledged",
+        killed_at_a_call,
+    );
+    run(
+        "failed_sync_poisons_and_the_next_life_has_the_rest",
+        failed_sync,
+    );
+}
+
+fn run(name: &str, test: fn()) {
+    print!("{name} ... ");
+    test();
+    println!("ok");
+}
+
+/// Lives of one store, one after the other: each begins with what the one before left.
+struct Lives {
+    root: TempDir,
+    what: What,
+    stands: u64,
+}
+
+impl Lives {
+    fn begin(what: What) -> Self {
+        Self {
+            root: TempDir::new().unwrap(),
+            what,
+            stands: 0,
+        }
+    }
+
+    fn next(&self, strace: &[&str]) -> Writer {
+        Writer::start(self.what, &self.root.path().join("store"), strace)
+    }
+
+    fn settle(&mut self, mut life: Life) {
+        if let Some(found) = life.found {
+            assert_eq!(found, self.stands, "a life began elsewhere");
+        }
+        // One that died while it opened the store changed nothing.
+        life.acked = life.acked.max(self.stands);
+        life.began = life.began.max(self.stands);
+        self.stands = check(self.what, &self.root.path().join("store"), &life);
+    }
+}
+
+fn killed_at_an_ack() {
+    for what in [What::Log, What::State] {
+        let mut lives = Lives::begin(what);
+        for acks in [1, 2, 3, 5, 8, 13, 1, 21, 4, 34] {
+            let mut writer = lives.next(&[]);
+            assert!(writer.listen(|life| life.acks >= acks), "it ended early");
+            let life = writer.kill();
+            assert_eq!(life.failed, None);
+            lives.settle(life);
+        }
+        assert!(lives.stands > 90);
+    }
+}
+
+fn killed_at_a_call() {
+    for what in [What::Log, What::State] {
+        let mut killed = 0;
+        for call in ["write", "fdatasync", "fsync", "rename", "unlink", "link"] {
+            let mut lives = Lives::begin(what);
+            for at in [1, 2, 3, 5, 9, 17, 30, 47, 80, 130] {
+                let inject = format!("inject={call}:signal=SIGKILL:when={at}");
+                let life = lives.next(&["-e", "trace=none", "-e", &inject]).end();
+                assert_eq!(life.failed, None);
+                killed += u32::from(life.acks < 100);
+                lives.settle(life);
+            }
+        }
+        assert!(killed > 30, "only {killed} of 60 died");
+    }
+}
+
+fn failed_sync() {
+    for what in [What::Log, What::State] {
+        let mut poisoned = 0;
+        for at in [8, 15, 23, 40] {
+            for call in ["fdatasync", "fsync"] {
+                let mut lives = Lives::begin(what);
+                let writer = lives.next(&[]);
+                lives.settle(stop_after(writer, 3));
+                let inject = format!("inject={call}:error=EIO:when={at}");
+                let life = lives.next(&["-e", "trace=none", "-e", &inject]).end();
+                poisoned += u32::from(life.poisoned);
+                lives.settle(life);
+                lives.settle(stop_after(lives.next(&[]), 2));
+            }
+        }
+        assert!(poisoned > 0, "no sync of {what:?} failed");
+    }
+}
+
+fn stop_after(mut writer: Writer, acks: u64) -> Life {
+    assert!(writer.listen(|life| life.acks >= acks), "it ended early");
+    writer.kill()
+}

@@ -1,0 +1,117 @@
+//! A machine that loses power while it writes has everything it acknowledged, whole batches and no
+//! gap. The power of an ext4 image is cut: whatever was not synced is gone.
+//!
+//! Wants root, a loop device and ext4; says so where it cannot run. A program of its own and not a
+//! list of tests: it calls itself as the process that writes.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
+
+mod child;
+mod history;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use child::{What, Writer, check, did_a_childs_job};
+use tempfile::TempDir;
+
+const IMAGE_BYTES: u64 = 256 << 20;
+const CUTS: u64 = 25;
+/// EXT4_IOC_SHUTDOWN without a last flush of the journal.
+const CUT: &str = "import fcntl, os, struct, sys\n\
+     fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+
+fn main() {
+    if did_a_childs_job() {
+        return;
+    }
+    for what in [What::Log, What::State] {
+        match Disk::make() {
+            Ok(mut disk) => {
+                power_cuts(what, &mut disk);
+                println!("acknowledged_batches_survive_a_power_cut of {what:?} ... ok");
+            }
+            Err(reason) => println!("SKIPPED: power cuts of {what:?}: {reason}"),
+        }
+    }
+}
+
+fn power_cuts(what: What, disk: &mut Disk) {
+    let path = disk.mounted.join("store");
+    let mut stands = 0;
+    for cut in 0..CUTS {
+        let mut writer = Writer::start(what, &path, &[]);
+        assert!(
+            writer.listen(|life| life.acks > cut % 7),
+            "it ended early: {:?}",
+            writer.life
+        );
+        disk.cut_power();
+        let mut life = writer.kill();
+        disk.power_on();
+        // What it said after the cut it cannot have synced, and must not have acknowledged.
+        assert_eq!(life.found, Some(stands), "a life began elsewhere");
+        life.began = life.began.max(life.acked);
+        stands = check(what, &path, &life);
+    }
+    assert!(stands > CUTS, "{stands}");
+}
+
+/// An ext4 file system in a file.
+struct Disk {
+    root: TempDir,
+    mounted: PathBuf,
+}
+
+impl Disk {
+    fn make() -> Result<Self, String> {
+        let root = TempDir::new().unwrap();
+        let mounted = root.path().join("mounted");
+        std::fs::create_dir(&mounted).unwrap();
+        let disk = Self { root, mounted };
+        File::create(disk.image())
+            .and_then(|file| file.set_len(IMAGE_BYTES))
+            .unwrap();
+        call("mkfs.ext4", &["-q", "-F"], &[&disk.image()])?;
+        disk.mount()?;
+        call("python3", &["-c", "import fcntl"], &[])?;
+        Ok(disk)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.root.path().join("image")
+    }
+
+    fn mount(&self) -> Result<(), String> {
+        call("mount", &["-o", "loop"], &[&self.image(), &self.mounted])
+    }
+
+    fn cut_power(&self) {
+        call("python3", &["-c", CUT], &[&self.mounted]).expect("the power can be cut");
+    }
+
+    fn power_on(&mut self) {
+        call("umount", &[], &[&self.mounted]).expect("nobody uses it any more");
+        self.mount().expect("it was mounted before");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = call("umount", &["-q"], &[&self.mounted]);
+    }
+}
+
+fn call(program: &str, arguments: &[&str], paths: &[&Path]) -> Result<(), String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .args(paths)
+        .output()
+        .map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{program}: {}", said.trim()))
+}
