@@ -15,7 +15,6 @@ mod group;
 mod log;
 mod options;
 mod store;
-mod tree;
 
 pub use log::{HeldSyncs, MemDisk, MemLog};
 pub use options::{MemLogOptions, SyncMode};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -10,8 +11,7 @@ use raftwerk_raft::{
     StateStats, StateStore, View,
 };
 use raftwerk_storage::checkpoint::{CheckpointReader, ViewStream};
-
-use crate::tree::Tree;
+use raftwerk_storage::tree::Tree;
 
 /// A state store in memory. A view is a clone of the root: it costs nothing to take and to keep,
 /// never waits for a writer and is never waited for. What is written while views live copies the
@@ -56,7 +56,7 @@ impl Failing {
 
 #[derive(Clone, Default)]
 struct Moment {
-    tree: Tree,
+    tree: Tree<Bytes>,
     applied: LogId,
 }
 
@@ -187,8 +187,11 @@ impl View for Moment {
         order: ScanOrder,
         visit: ScanVisitor<'_>,
     ) -> Result<(), StateError> {
-        // Whether the visitor broke off or the range ended is the visitor's to know.
-        let _ = self.tree.scan(range, order, visit);
+        for (key, value) in self.tree.range(range, order) {
+            if visit(key, value) == ControlFlow::Break(()) {
+                break;
+            }
+        }
         Ok(())
     }
 }

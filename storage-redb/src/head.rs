@@ -1,7 +1,7 @@
 //! The record that stands beside the data: applied `LogId` and live bytes.
 
 use raftwerk_raft::{LogId, LogIndex, StateError, Term};
-use redb::{ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::error::{corrupt, failed};
 
@@ -25,9 +25,16 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    pub(crate) fn read(
-        meta: &impl ReadableTable<&'static str, &'static [u8]>,
-    ) -> Result<Self, StateError> {
+    /// The head of the newest commit.
+    pub(crate) fn stored(db: &Database) -> Result<Self, StateError> {
+        let transaction = db.begin_read().map_err(failed("begin to read"))?;
+        let meta = transaction
+            .open_table(META)
+            .map_err(failed("open the records"))?;
+        Self::read(&meta)
+    }
+
+    fn read(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Self, StateError> {
         let Some(stored) = meta.get(HEAD).map_err(failed("read the applied index"))? else {
             return Ok(Self::default());
         };

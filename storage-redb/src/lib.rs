@@ -9,7 +9,9 @@
 mod backend;
 mod error;
 mod head;
+mod layers;
 mod restore;
+mod role;
 mod store;
 mod view;
 

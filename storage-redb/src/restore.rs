@@ -11,12 +11,8 @@ use crate::head::{DATA, Head, INCOMING, META};
 const CHUNK_BYTES: usize = 4 << 20;
 
 /// Fills the incoming table from `source`, then puts it in the data's place. Each chunk is a
-/// durable transaction, because what is not durable stays in memory. `commit` numbers the last one.
-pub(crate) fn restore(
-    db: &Database,
-    source: &mut dyn SnapshotReader,
-    commit: impl FnOnce() -> u64,
-) -> Result<(Head, u64), StateError> {
+/// durable transaction, because what is not durable stays in memory.
+pub(crate) fn restore(db: &Database, source: &mut dyn SnapshotReader) -> Result<Head, StateError> {
     forget_incoming(db)?;
     let mut reader = CheckpointReader::new(source)?;
     let mut head = Head {
@@ -25,7 +21,6 @@ pub(crate) fn restore(
     };
     while fill(db, &mut reader, &mut head)? {}
     let transaction = begin(db)?;
-    let commit = commit();
     {
         let mut meta = transaction
             .open_table(META)
@@ -41,7 +36,7 @@ pub(crate) fn restore(
     transaction
         .commit()
         .map_err(failed("commit the new state"))?;
-    Ok((head, commit))
+    Ok(head)
 }
 
 /// Drops what a broken restore left.

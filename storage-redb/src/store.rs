@@ -2,24 +2,29 @@
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use raftwerk_raft::{
-    LogId, SnapshotReader, SnapshotSource, StateError, StateOp, StateStats, StateStore, View,
+    LogId, ScanOrder, SnapshotReader, SnapshotSource, StateError, StateOp, StateStats, StateStore,
+    View,
 };
 use raftwerk_storage::checkpoint::ViewStream;
 use raftwerk_storage::folder::{Folder, FolderMode, Kind, io_error};
+use raftwerk_storage::tree::Tree;
 use raftwerk_storage::vfs::{OpenMode, SyncSite, Vfs, VfsFile};
-use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
+use redb::{Database, Durability, WriteTransaction};
 
 use crate::backend::FileBackend;
-use crate::error::failed;
+use crate::error::{corrupt, failed};
 use crate::head::{DATA, Head, META};
+use crate::layers::{Change, Layers};
 use crate::restore::{forget_incoming, restore};
-use crate::view::RedbView;
+use crate::role::Role;
+use crate::view::{Base, RedbView};
 
 /// What the folder's identity says.
 pub const KIND: Kind = Kind {
@@ -41,50 +46,52 @@ pub struct RedbOptions {
     pub mode: FolderMode,
     /// What redb may keep in memory, in bytes, pages that are not yet written included.
     pub cache_bytes: usize,
+    /// Bytes of keys and values that gather before they go into the B-tree, and the most that one
+    /// commit takes unless a single batch is larger. About three times as much is kept in memory.
+    pub write_buffer_bytes: u64,
 }
 
 impl RedbOptions {
-    /// A store in `path`, made if missing, with 32 MiB of cache.
+    /// A store in `path`, made if missing, with 32 MiB of cache and a write buffer of 8 MiB.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             mode: FolderMode::CreateIfMissing,
             cache_bytes: 32 << 20,
+            write_buffer_bytes: 8 << 20,
         }
     }
 }
 
 /// A state store in one redb file.
+///
+/// What is written goes into a table in memory, which views lay over the B-tree. A table that is
+/// full is frozen and goes into the B-tree in order of its keys, a piece with each later write, so
+/// that neighbours share a page's copy, what was overwritten is never stored, and no write pays for
+/// all of it. The B-tree is of one moment only when all of a frozen table is in it: until then
+/// nothing makes it durable.
 pub struct RedbStore {
-    // Before the folder: the file is let go before its lock.
-    db: Database,
+    // Before the folder: the file is let go before its lock. Absent only while dropped.
+    db: Option<Database>,
     file: Arc<dyn VfsFile>,
-    commits: AtomicU64,
-    marks: Mutex<Marks>,
+    write_buffer_bytes: u64,
+    role: Role,
+    state: Mutex<State>,
     folder: Folder,
 }
 
-/// What is written, and what of it is durable.
-#[derive(Clone, Copy, Debug, Default)]
-struct Marks {
-    written: Mark,
-    durable: Mark,
-}
-
-/// A commit in the order of redb's single writer, whoever comes to the lock first.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mark {
-    commit: u64,
-    head: Head,
-}
-
-impl Mark {
-    fn advance(&mut self, to: Self) {
-        if to.commit >= self.commit {
-            *self = to;
-        }
-    }
+/// What views are made of, and what is known of it.
+struct State {
+    layers: Layers,
+    base: Arc<Base>,
+    /// Of all that is written.
+    written: Head,
+    /// Of the frozen table and what is older: stored with the last piece of it.
+    frozen: Head,
+    /// The B-tree has the frozen table up to this key.
+    moved_to: Option<Bytes>,
+    durable: LogId,
 }
 
 impl fmt::Debug for RedbStore {
@@ -119,22 +126,21 @@ impl RedbStore {
             .create_with_backend(FileBackend(Arc::clone(&file)))
             .map_err(failed("open the state file"))?;
         forget_incoming(&db)?;
-        let transaction = db.begin_read().map_err(failed("begin to read"))?;
-        let head = Head::read(
-            &transaction
-                .open_table(META)
-                .map_err(failed("open the records"))?,
-        )?;
-        let mark = Mark { commit: 0, head };
-        let marks = Mutex::new(Marks {
-            written: mark,
-            durable: mark,
-        });
+        let head = Head::stored(&db)?;
+        let state = State {
+            layers: Layers::default(),
+            base: Arc::new(Base::new(&db)?),
+            written: head,
+            frozen: head,
+            moved_to: None,
+            durable: head.applied,
+        };
         Ok(Self {
-            db,
+            db: Some(db),
             file,
-            commits: AtomicU64::new(0),
-            marks,
+            write_buffer_bytes: options.write_buffer_bytes,
+            role: Role::default(),
+            state: Mutex::new(state),
             folder,
         })
     }
@@ -145,20 +151,236 @@ impl RedbStore {
         &self.folder
     }
 
-    fn begin(&self, durability: Durability) -> Result<WriteTransaction, StateError> {
-        let mut transaction = self.db.begin_write().map_err(failed("begin to write"))?;
-        transaction
-            .set_durability(durability)
-            .map_err(failed("begin to write"))?;
-        Ok(transaction)
+    fn db(&self) -> Result<&Database, StateError> {
+        self.db
+            .as_ref()
+            .ok_or_else(|| corrupt("the store is closed"))
     }
 
-    /// The number of the commit that is being made: called by whoever has the write transaction.
-    fn next_commit(&self) -> u64 {
-        self.commits
-            .fetch_add(1, Ordering::Relaxed)
-            .saturating_add(1)
+    /// Counts what `ops` do to the bytes of keys and values, and puts them into the active table.
+    fn take(&self, ops: &[StateOp], applied: LogId) -> Result<(), StateError> {
+        let old = self.old_lengths(ops)?;
+        let mut state = self.state.lock();
+        let State {
+            layers, written, ..
+        } = &mut *state;
+        for (op, old) in ops.iter().zip(old) {
+            let (key, change) = match op {
+                StateOp::Put { key, value } => (key, Some(value)),
+                StateOp::Delete { key } => (key, None),
+                StateOp::DeleteRange { .. } => continue,
+            };
+            // An earlier operation of the same batch is in there by now.
+            let old = match layers.active.find(key) {
+                Some(change) => change.as_ref().map(Bytes::len),
+                None => old,
+            };
+            written.replace(
+                old.map(|old| (key.len(), old)),
+                change.map(|value| (key.len(), value.len())),
+            );
+            layers.active.insert(own(key), change.map(own));
+        }
+        written.applied = applied;
+        Ok(())
     }
+
+    /// How long the values are that the keys of `ops` had before.
+    fn old_lengths(&self, ops: &[StateOp]) -> Result<Vec<Option<usize>>, StateError> {
+        let (layers, base) = {
+            let state = self.state.lock();
+            (state.layers.clone(), Arc::clone(&state.base))
+        };
+        let old = |op: &StateOp| match op {
+            StateOp::Put { key, .. } | StateOp::Delete { key } => match layers.find(key) {
+                Some(change) => Ok(change.as_ref().map(Bytes::len)),
+                None => base.value_len(key),
+            },
+            StateOp::DeleteRange { .. } => Ok(None),
+        };
+        ops.iter().map(old).collect()
+    }
+
+    /// Freezes the active table when it is full, and moves a piece of the frozen one, larger than
+    /// what `ops` brought, so that it is empty before the active one is full again.
+    fn flush(&self, ops: &[StateOp]) -> Result<(), StateError> {
+        let bytes: usize = ops.iter().map(size).sum();
+        let piece = 2 * bytes as u64 + (self.write_buffer_bytes / 8).min(PIECE_BYTES_MIN);
+        let full = {
+            let mut state = self.state.lock();
+            let full = state.layers.active.bytes() >= self.write_buffer_bytes;
+            if full && state.layers.frozen.is_empty() {
+                state.freeze();
+            }
+            full && !state.layers.active.is_empty()
+        };
+        let piece = if full { u64::MAX } else { piece };
+        self.move_frozen(piece)
+    }
+
+    /// Moves up to about `piece` bytes of the frozen table into the B-tree.
+    fn move_frozen(&self, piece: u64) -> Result<(), StateError> {
+        let (frozen, moved_to, head) = {
+            let state = self.state.lock();
+            let frozen = state.layers.frozen.clone();
+            (frozen, state.moved_to.clone(), state.frozen)
+        };
+        if frozen.is_empty() {
+            return Ok(());
+        }
+        let db = self.db()?;
+        let transaction = begin(db, Durability::None)?;
+        let rest = move_piece(&transaction, &frozen, moved_to.as_ref(), piece)?;
+        if rest.is_none() {
+            write_head(&transaction, head)?;
+        }
+        transaction.commit().map_err(failed("commit"))?;
+        let base = Arc::new(Base::new(db)?);
+        let mut state = self.state.lock();
+        let before = std::mem::replace(&mut state.base, base);
+        if rest.is_none() {
+            state.layers.frozen = Tree::default();
+        }
+        state.moved_to = rest;
+        drop(state);
+        // Freed here and not under the lock.
+        drop((before, frozen));
+        Ok(())
+    }
+
+    /// Brings everything written into the B-tree.
+    fn empty_layers(&self, durability: Durability) -> Result<Head, StateError> {
+        self.move_frozen(u64::MAX)?;
+        let written = {
+            let mut state = self.state.lock();
+            state.freeze();
+            state.written
+        };
+        self.move_frozen(u64::MAX)?;
+        let db = self.db()?;
+        let transaction = begin(db, durability)?;
+        write_head(&transaction, written)?;
+        transaction.commit().map_err(failed("commit"))?;
+        Ok(written)
+    }
+
+    /// A batch that removes ranges: straight into the B-tree.
+    fn write_through(&self, ops: &[StateOp], applied: LogId) -> Result<(), StateError> {
+        let mut head = self.empty_layers(Durability::None)?;
+        let db = self.db()?;
+        let transaction = begin(db, Durability::None)?;
+        head.applied = applied;
+        {
+            let mut data = transaction
+                .open_table(DATA)
+                .map_err(failed("open the data"))?;
+            for op in ops {
+                apply(&mut data, op, &mut head)?;
+            }
+        }
+        write_head(&transaction, head)?;
+        transaction.commit().map_err(failed("commit"))?;
+        self.replace(head, Base::new(db)?);
+        Ok(())
+    }
+
+    /// The B-tree holds everything.
+    fn replace(&self, head: Head, base: Base) {
+        let mut state = self.state.lock();
+        state.written = head;
+        state.frozen = head;
+        let layers = std::mem::take(&mut state.layers);
+        let before = std::mem::replace(&mut state.base, Arc::new(base));
+        drop(state);
+        drop((layers, before));
+    }
+}
+
+impl State {
+    /// The frozen table is empty: the active one takes its place.
+    fn freeze(&mut self) {
+        self.layers.frozen = std::mem::take(&mut self.layers.active);
+        self.frozen = self.written;
+    }
+}
+
+impl Drop for RedbStore {
+    /// Half of a frozen table must not become durable: redb makes its last commit so when closed.
+    fn drop(&mut self) {
+        let whole = self.move_frozen(u64::MAX).is_ok();
+        if let (false, Some(db)) = (whole, self.db.take()) {
+            // As after a crash: the last durable commit is what is found again.
+            std::mem::forget(db);
+        }
+    }
+}
+
+/// The least of a frozen table that a write moves on, in bytes.
+const PIECE_BYTES_MIN: u64 = 4 << 10;
+
+fn size(op: &StateOp) -> usize {
+    match op {
+        StateOp::Put { key, value } => key.len() + value.len(),
+        StateOp::Delete { key } => key.len(),
+        StateOp::DeleteRange { .. } => 0,
+    }
+}
+
+/// A copy where keeping the slice would keep a larger buffer alive, as far as that can be told.
+fn own(bytes: &Bytes) -> Bytes {
+    if bytes.is_unique() {
+        bytes.clone()
+    } else {
+        Bytes::copy_from_slice(bytes)
+    }
+}
+
+fn begin(db: &Database, durability: Durability) -> Result<WriteTransaction, StateError> {
+    let mut transaction = db.begin_write().map_err(failed("begin to write"))?;
+    transaction
+        .set_durability(durability)
+        .map_err(failed("begin to write"))?;
+    Ok(transaction)
+}
+
+fn write_head(transaction: &WriteTransaction, head: Head) -> Result<(), StateError> {
+    let mut meta = transaction
+        .open_table(META)
+        .map_err(failed("open the records"))?;
+    head.write(&mut meta)
+}
+
+/// Puts up to about `piece` bytes of what `frozen` has behind `after` into the B-tree; returns how
+/// far it came, if not to the end.
+fn move_piece(
+    transaction: &WriteTransaction,
+    frozen: &Tree<Change>,
+    after: Option<&Bytes>,
+    piece: u64,
+) -> Result<Option<Bytes>, StateError> {
+    let mut data = transaction
+        .open_table(DATA)
+        .map_err(failed("open the data"))?;
+    let start = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_ref()));
+    let mut last = None;
+    let mut bytes = 0;
+    for (key, change) in frozen.range((start, Bound::Unbounded), ScanOrder::Ascending) {
+        if bytes >= piece {
+            return Ok(last);
+        }
+        match change {
+            Some(value) => {
+                data.insert(key.as_ref(), value.as_ref())
+                    .map_err(failed("write a key"))?;
+            }
+            None => {
+                data.remove(key.as_ref()).map_err(failed("remove a key"))?;
+            }
+        }
+        bytes += (key.len() + change.as_ref().map_or(0, Bytes::len)) as u64;
+        last = Some(key.clone());
+    }
+    Ok(None)
 }
 
 /// Makes the state file under a temporary name: under its own name it is always whole.
@@ -225,55 +447,33 @@ fn apply(
 
 impl StateStore for RedbStore {
     fn write(&self, ops: &[StateOp], applied: LogId) -> Result<(), StateError> {
-        let transaction = self.begin(Durability::None)?;
-        let mut mark = Mark {
-            commit: self.next_commit(),
-            head: Head::default(),
-        };
-        {
-            let mut meta = transaction
-                .open_table(META)
-                .map_err(failed("open the records"))?;
-            let mut data = transaction
-                .open_table(DATA)
-                .map_err(failed("open the data"))?;
-            mark.head = Head {
-                applied,
-                ..Head::read(&meta)?
-            };
-            for op in ops {
-                apply(&mut data, op, &mut mark.head)?;
-            }
-            mark.head.write(&mut meta)?;
+        let _writing = self.role.take();
+        let ranges = |op: &StateOp| matches!(op, StateOp::DeleteRange { .. });
+        if ops.iter().any(ranges) {
+            return self.write_through(ops, applied);
         }
-        transaction.commit().map_err(failed("commit"))?;
-        self.marks.lock().written.advance(mark);
-        Ok(())
+        self.take(ops, applied)?;
+        self.flush(ops)
     }
 
     fn view(&self) -> Result<Box<dyn View>, StateError> {
-        Ok(Box::new(RedbView::new(&self.db)?))
+        let state = self.state.lock();
+        Ok(Box::new(RedbView {
+            base: Arc::clone(&state.base),
+            layers: state.layers.clone(),
+            applied: state.written.applied,
+        }))
     }
 
     fn persist(&self) -> Result<LogId, StateError> {
-        let transaction = self.begin(Durability::Immediate)?;
-        let mut mark = Mark {
-            commit: self.next_commit(),
-            head: Head::default(),
-        };
-        {
-            let meta = transaction
-                .open_table(META)
-                .map_err(failed("open the records"))?;
-            mark.head = Head::read(&meta)?;
-        }
-        transaction.commit().map_err(failed("sync"))?;
-        self.marks.lock().durable.advance(mark);
-        Ok(mark.head.applied)
+        let _writing = self.role.take();
+        let head = self.empty_layers(Durability::Immediate)?;
+        self.state.lock().durable = head.applied;
+        Ok(head.applied)
     }
 
     fn durable_applied(&self) -> Result<LogId, StateError> {
-        Ok(self.marks.lock().durable.head.applied)
+        Ok(self.state.lock().durable)
     }
 
     fn checkpoint(&self) -> Result<Box<dyn SnapshotSource>, StateError> {
@@ -281,23 +481,25 @@ impl StateStore for RedbStore {
     }
 
     fn restore(&self, source: &mut dyn SnapshotReader) -> Result<LogId, StateError> {
-        let (head, commit) = restore(&self.db, source, || self.next_commit())?;
-        let mark = Mark { commit, head };
-        let mut marks = self.marks.lock();
-        marks.written.advance(mark);
-        marks.durable.advance(mark);
+        let _writing = self.role.take();
+        // A restore makes durable what the B-tree holds, which must be of one moment.
+        self.move_frozen(u64::MAX)?;
+        let db = self.db()?;
+        let head = restore(db, source)?;
+        self.replace(head, Base::new(db)?);
+        self.state.lock().durable = head.applied;
         Ok(head.applied)
     }
 
     fn stats(&self) -> Result<StateStats, StateError> {
-        let allocated_bytes = self.file.len().map_err(|source| StateError::Io {
+        let file_bytes = self.file.len().map_err(|source| StateError::Io {
             operation: "measure the state file",
             source,
         })?;
-        let live_bytes = self.marks.lock().written.head.live_bytes;
+        let state = self.state.lock();
         Ok(StateStats {
-            allocated_bytes,
-            live_bytes,
+            allocated_bytes: file_bytes.saturating_add(state.layers.bytes()),
+            live_bytes: state.written.live_bytes,
         })
     }
 }

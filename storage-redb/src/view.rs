@@ -1,31 +1,41 @@
 //! One moment of the store.
 
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use raftwerk_raft::{KeyRange, LogId, ScanOrder, ScanVisitor, StateError, View};
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
 use crate::error::failed;
-use crate::head::{DATA, Head, META};
+use crate::head::DATA;
+use crate::layers::{Layers, comes_first};
 
-pub(crate) struct RedbView {
-    data: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    applied: LogId,
-}
+/// The B-tree as of one of its commits.
+pub(crate) struct Base(ReadOnlyTable<&'static [u8], &'static [u8]>);
 
-impl RedbView {
+impl Base {
+    /// The newest commit.
     pub(crate) fn new(db: &Database) -> Result<Self, StateError> {
         let transaction = db.begin_read().map_err(failed("begin to read"))?;
-        let meta = transaction
-            .open_table(META)
-            .map_err(failed("open the records"))?;
-        let Head { applied, .. } = Head::read(&meta)?;
         let data = transaction
             .open_table(DATA)
             .map_err(failed("open the data"))?;
-        Ok(Self { data, applied })
+        Ok(Self(data))
     }
+
+    /// The length of the value of `key`.
+    pub(crate) fn value_len(&self, key: &[u8]) -> Result<Option<usize>, StateError> {
+        let found = self.0.get(key).map_err(failed("read a key"))?;
+        Ok(found.map(|value| value.value().len()))
+    }
+}
+
+/// The B-tree under what is not yet in it.
+pub(crate) struct RedbView {
+    pub(crate) base: Arc<Base>,
+    pub(crate) layers: Layers,
+    pub(crate) applied: LogId,
 }
 
 impl View for RedbView {
@@ -34,7 +44,10 @@ impl View for RedbView {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        let found = self.data.get(key).map_err(failed("read a key"))?;
+        if let Some(change) = self.layers.find(key) {
+            return Ok(change.clone());
+        }
+        let found = self.base.0.get(key).map_err(failed("read a key"))?;
         Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
     }
 
@@ -47,8 +60,10 @@ impl View for RedbView {
         if is_empty(range) {
             return Ok(());
         }
+        let mut changes = self.layers.range(range, order).peekable();
         let mut records = self
-            .data
+            .base
+            .0
             .range::<&[u8]>(range)
             .map_err(failed("read a range"))?;
         loop {
@@ -56,9 +71,24 @@ impl View for RedbView {
                 ScanOrder::Ascending => records.next(),
                 ScanOrder::Descending => records.next_back(),
             };
-            let Some(record) = next else { return Ok(()) };
-            let (key, value) = record.map_err(failed("read a range"))?;
-            if visit(key.value(), value.value()) == ControlFlow::Break(()) {
+            let record = next.transpose().map_err(failed("read a range"))?;
+            let at = record.as_ref().map(|(key, _)| key.value());
+            let mut hidden = false;
+            // What comes before the record, and what is of the same key and newer.
+            while let Some((key, change)) =
+                changes.next_if(|(key, _)| at.is_none_or(|record| !comes_first(order, record, key)))
+            {
+                hidden |= at == Some(key.as_ref());
+                if let Some(value) = change
+                    && visit(key, value) == ControlFlow::Break(())
+                {
+                    return Ok(());
+                }
+            }
+            let Some((key, value)) = record else {
+                return Ok(());
+            };
+            if !hidden && visit(key.value(), value.value()) == ControlFlow::Break(()) {
                 return Ok(());
             }
         }

@@ -13,7 +13,7 @@ use raftwerk_raft::{
 };
 use raftwerk_storage_redb::{RedbOptions, RedbStore, SYNC_NEW_STATE, SYNC_STATE};
 use raftwerk_testkit::crash::{CrashOptions, CrashReport, crash_points};
-use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Keep, PlanLimits};
+use raftwerk_testkit::fault_vfs::{CrashPlan, Fault, FaultVfs, Keep, PlanLimits};
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -28,6 +28,8 @@ impl SnapshotReader for Incoming {
 fn open(vfs: &FaultVfs) -> Result<RedbStore, String> {
     let mut options = RedbOptions::new("/state");
     options.cache_bytes = 1 << 20;
+    // Small enough that tables are frozen, and go into the B-tree in more than one piece.
+    options.write_buffer_bytes = 2_200;
     RedbStore::open(Arc::new(vfs.clone()), &options).map_err(|error| error.to_string())
 }
 
@@ -35,8 +37,8 @@ fn id(index: u64) -> LogId {
     LogId::new(Term(1), LogIndex(index))
 }
 
-/// The batch of entry `index`: one key of its own, one that every batch overwrites, and every
-/// fourth removes a range.
+/// The batch of entry `index`: one key of its own, one that a later batch overwrites, and every
+/// sixth removes a range.
 fn batch(index: u64) -> Vec<StateOp> {
     let put = |key: String, value: Vec<u8>| StateOp::Put {
         key: key.into(),
@@ -44,9 +46,12 @@ fn batch(index: u64) -> Vec<StateOp> {
     };
     let mut ops = vec![
         put(format!("own/{index:04}"), index.to_le_bytes().to_vec()),
-        put("shared".to_owned(), vec![index.to_le_bytes()[0]; 700]),
+        put(
+            format!("shared/{}", index % 5),
+            vec![index.to_le_bytes()[0]; 700],
+        ),
     ];
-    if index.is_multiple_of(4) {
+    if index.is_multiple_of(6) {
         ops.push(StateOp::DeleteRange {
             start: Bytes::from_static(b"own/0001"),
             end: format!("own/{:04}", index - 1).into(),
@@ -126,17 +131,17 @@ fn enumerate(vfs: &FaultVfs, options: &CrashOptions) -> Result<CrashReport, Stri
         options,
         |vfs, progress| {
             let store = open(vfs).unwrap();
-            for index in 1..=12 {
+            for index in 1..=15 {
                 store.write(&batch(index), id(index)).unwrap();
-                if index % 3 == 0 {
+                if index == 5 || index == 10 {
                     let durable = store.persist().unwrap();
                     assert_eq!(durable, id(index));
                     progress.update(|acknowledged| *acknowledged = index);
                 }
             }
             let source = store.checkpoint().unwrap();
-            store.write(&batch(13), id(13)).unwrap();
-            assert_eq!(store.restore(&mut Incoming(source)).unwrap(), id(12));
+            store.write(&batch(16), id(16)).unwrap();
+            assert_eq!(store.restore(&mut Incoming(source)).unwrap(), id(15));
         },
         open,
         |acknowledged, store| check(*acknowledged, &store),
@@ -220,4 +225,84 @@ fn live_bytes_are_those_of_the_keys_and_values() {
         assert_eq!(store.stats().unwrap().live_bytes, expected as u64);
     }
     assert!(store.stats().unwrap().allocated_bytes > 0);
+}
+
+#[test]
+fn store_closed_while_a_table_goes_into_the_tree_is_of_one_moment() {
+    let mut between = 0;
+    for last in 1..=12 {
+        let vfs = FaultVfs::new();
+        let store = open(&vfs).unwrap();
+        for index in 1..=last {
+            store.write(&unranged(index), id(index)).unwrap();
+        }
+        drop(store);
+        let (applied, found) = contents(&open(&vfs).unwrap());
+        let wanted: Contents = (1..=applied.index.0)
+            .flat_map(unranged)
+            .map(|op| match op {
+                StateOp::Put { key, value } => (key.to_vec(), value.to_vec()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(found, wanted, "{applied} of {last}");
+        between += usize::from(applied.index.0 > 0 && applied.index.0 < last);
+    }
+    assert!(between > 0, "no store was closed with a part in the tree");
+}
+
+/// A batch that is gathered in memory: keys on both sides of those before it, and large values.
+fn unranged(index: u64) -> Vec<StateOp> {
+    let put = |key: String| StateOp::Put {
+        key: key.into(),
+        value: vec![index.to_le_bytes()[0]; 350].into(),
+    };
+    vec![
+        put(format!("down/{:04}", 1000 - index)),
+        put(format!("up/{index:04}")),
+    ]
+}
+
+#[test]
+fn store_whose_disk_fails_at_any_call_is_of_one_moment_when_opened_again() {
+    let calls = {
+        let vfs = FaultVfs::new();
+        fill(&vfs);
+        vfs.calls()
+    };
+    let mut failed = 0;
+    for call in 0..calls {
+        let vfs = FaultVfs::new();
+        vfs.fail_at(call, Fault::Eio);
+        let done = fill(&vfs);
+        failed += usize::from(done < 24);
+        // The disk is well again, and nothing was cut off: what was left is what is found.
+        let left = vfs.crash(&CrashPlan::Kill);
+        let (applied, found) = contents(&open(&left).unwrap());
+        let wanted: Contents = (1..=applied.index.0)
+            .flat_map(unranged)
+            .filter_map(|op| match op {
+                StateOp::Put { key, value } => Some((key.to_vec(), value.to_vec())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(found, wanted, "call {call}, {applied}");
+    }
+    assert!(failed > 0, "no call failed");
+}
+
+/// How many batches a store took before it failed.
+fn fill(vfs: &FaultVfs) -> u64 {
+    let Ok(store) = open(vfs) else { return 0 };
+    let mut done = 0;
+    for index in 1..=24 {
+        if store.write(&unranged(index), id(index)).is_err() {
+            break;
+        }
+        done = index;
+        if index == 12 && store.persist().is_err() {
+            break;
+        }
+    }
+    done
 }

@@ -7,6 +7,7 @@
 //! - [`tail`]: the recent entries of a group in memory.
 //! - [`queue`]: a log on any engine with a single writer.
 //! - [`checkpoint`]: the stream format of state snapshots, the same for every backend.
+//! - [`tree`]: an ordered map whose clones are free, for what a store keeps in memory.
 //!
 //! The contract: whatever one backend accepts, refuses or answers, every other does too, because
 //! all of them ask [`image::GroupImage`]; and nothing is reported durable that a sync has not
@@ -18,6 +19,7 @@ pub mod folder;
 pub mod image;
 pub mod queue;
 pub mod tail;
+pub mod tree;
 pub mod vfs;
 pub mod watermark;
 

@@ -2,37 +2,65 @@
 //! shared nodes. A change copies the nodes on its path that a clone still shares, and no more.
 
 use std::cmp::Ordering;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raftwerk_raft::{KeyRange, ScanOrder, ScanVisitor};
+use raftwerk_raft::{KeyRange, ScanOrder};
 
-type Link = Option<Arc<Node>>;
+type Link<V> = Option<Arc<Node<V>>>;
+
+/// A value of a [`Tree`].
+pub trait Weigh: Clone {
+    /// Its bytes, as the tree is to count them.
+    fn bytes(&self) -> usize;
+}
+
+impl Weigh for Bytes {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+}
+
+/// What a layer over another says of a key: `None` hides what is below.
+impl Weigh for Option<Bytes> {
+    fn bytes(&self) -> usize {
+        self.as_ref().map_or(0, Bytes::len)
+    }
+}
 
 /// Keys and values; as many levels deep as a few times the logarithm of their number.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tree {
-    root: Link,
+#[derive(Clone, Debug)]
+pub struct Tree<V> {
+    root: Link<V>,
     /// State of the generator of priorities. Keys have no influence on it, so nobody can choose
     /// keys that unbalance the tree.
     seed: u64,
 }
 
+impl<V> Default for Tree<V> {
+    fn default() -> Self {
+        Self {
+            root: None,
+            seed: 0,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
-struct Node {
+struct Node<V> {
     key: Bytes,
-    value: Bytes,
+    value: V,
     priority: u64,
-    left: Link,
-    right: Link,
+    left: Link<V>,
+    right: Link<V>,
     /// Of keys and values of this node and those below.
     bytes: u64,
 }
 
-impl Node {
+impl<V: Weigh> Node<V> {
     fn own_bytes(&self) -> u64 {
-        (self.key.len() + self.value.len()) as u64
+        (self.key.len() + self.value.bytes()) as u64
     }
 
     fn sum(&mut self) {
@@ -40,17 +68,26 @@ impl Node {
     }
 }
 
-fn bytes(link: &Link) -> u64 {
+fn bytes<V>(link: &Link<V>) -> u64 {
     link.as_ref().map_or(0, |node| node.bytes)
 }
 
-impl Tree {
+impl<V: Weigh> Tree<V> {
     /// Bytes of all keys and values.
-    pub(crate) fn bytes(&self) -> u64 {
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
         bytes(&self.root)
     }
 
-    pub(crate) fn find(&self, key: &[u8]) -> Option<&Bytes> {
+    /// True when it has no key.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.root.is_none()
+    }
+
+    /// The value of `key`.
+    #[must_use]
+    pub fn find(&self, key: &[u8]) -> Option<&V> {
         let mut at = &self.root;
         while let Some(node) = at {
             at = match key.cmp(&node.key) {
@@ -62,9 +99,10 @@ impl Tree {
         None
     }
 
-    pub(crate) fn insert(&mut self, key: Bytes, value: Bytes) {
+    /// Sets the value of `key`.
+    pub fn insert(&mut self, key: Bytes, value: V) {
         let priority = self.draw();
-        let bytes = (key.len() + value.len()) as u64;
+        let bytes = (key.len() + value.bytes()) as u64;
         insert(
             &mut self.root,
             Node {
@@ -78,7 +116,8 @@ impl Tree {
         );
     }
 
-    pub(crate) fn remove(&mut self, key: &[u8]) {
+    /// Removes `key`.
+    pub fn remove(&mut self, key: &[u8]) {
         // Looks first, so that removing nothing copies nothing.
         if self.find(key).is_some() {
             remove(&mut self.root, key);
@@ -86,7 +125,7 @@ impl Tree {
     }
 
     /// Removes the keys of `[start, end)`.
-    pub(crate) fn remove_range(&mut self, start: &[u8], end: &[u8]) {
+    pub fn remove_range(&mut self, start: &[u8], end: &[u8]) {
         if start >= end {
             return;
         }
@@ -95,13 +134,16 @@ impl Tree {
         self.root = merge(below, above);
     }
 
-    pub(crate) fn scan(
-        &self,
-        range: KeyRange<'_>,
-        order: ScanOrder,
-        visit: ScanVisitor<'_>,
-    ) -> ControlFlow<()> {
-        scan(&self.root, range, order, visit)
+    /// The keys of `range` with their values, in `order`.
+    #[must_use]
+    pub fn range<'a>(&'a self, range: KeyRange<'a>, order: ScanOrder) -> Range<'a, V> {
+        let mut found = Range {
+            path: Vec::new(),
+            range,
+            order,
+        };
+        found.descend(&self.root);
+        found
     }
 
     /// SplitMix64 (Steele, Lea, Flood, 2014).
@@ -114,7 +156,7 @@ impl Tree {
     }
 }
 
-fn insert(link: &mut Link, mut new: Node) {
+fn insert<V: Weigh>(link: &mut Link<V>, mut new: Node<V>) {
     let Some(at) = link else {
         *link = Some(Arc::new(new));
         return;
@@ -141,7 +183,7 @@ fn insert(link: &mut Link, mut new: Node) {
     *link = Some(Arc::new(new));
 }
 
-fn leftmost_is(link: &Link, key: &[u8]) -> bool {
+fn leftmost_is<V>(link: &Link<V>, key: &[u8]) -> bool {
     let mut at = link;
     while let Some(node) = at {
         if node.left.is_none() {
@@ -153,7 +195,7 @@ fn leftmost_is(link: &Link, key: &[u8]) -> bool {
 }
 
 /// Removes a key that is there.
-fn remove(link: &mut Link, key: &[u8]) {
+fn remove<V: Weigh>(link: &mut Link<V>, key: &[u8]) {
     let Some(at) = link else { return };
     let node = Arc::make_mut(at);
     match key.cmp(&node.key) {
@@ -168,7 +210,7 @@ fn remove(link: &mut Link, key: &[u8]) {
 }
 
 /// The keys below `key`, and the others.
-fn split(link: Link, key: &[u8]) -> (Link, Link) {
+fn split<V: Weigh>(link: Link<V>, key: &[u8]) -> (Link<V>, Link<V>) {
     let Some(mut at) = link else {
         return (None, None);
     };
@@ -187,7 +229,7 @@ fn split(link: Link, key: &[u8]) -> (Link, Link) {
 }
 
 /// Joins two trees; every key of the first is below every key of the second.
-fn merge(below: Link, above: Link) -> Link {
+fn merge<V: Weigh>(below: Link<V>, above: Link<V>) -> Link<V> {
     match (below, above) {
         (link, None) | (None, link) => link,
         (Some(mut below), Some(above)) if below.priority >= above.priority => {
@@ -205,40 +247,69 @@ fn merge(below: Link, above: Link) -> Link {
     }
 }
 
-fn scan(
-    link: &Link,
-    range: KeyRange<'_>,
+/// The keys of a range of a [`Tree`], by [`Tree::range`].
+#[derive(Debug)]
+pub struct Range<'a, V> {
+    /// What comes next is on top; of each node here one side is still to come.
+    path: Vec<&'a Node<V>>,
+    range: KeyRange<'a>,
     order: ScanOrder,
-    visit: ScanVisitor<'_>,
-) -> ControlFlow<()> {
-    let Some(node) = link else {
-        return ControlFlow::Continue(());
-    };
-    let key = node.key.as_ref();
-    let (after_start, at_start) = match range.0 {
-        Bound::Unbounded => (true, true),
-        Bound::Included(start) => (key > start, key >= start),
-        Bound::Excluded(start) => (key > start, key > start),
-    };
-    let (before_end, at_end) = match range.1 {
-        Bound::Unbounded => (true, true),
-        Bound::Included(end) => (key < end, key <= end),
-        Bound::Excluded(end) => (key < end, key < end),
-    };
-    let (first, second) = match order {
-        ScanOrder::Ascending => ((&node.left, after_start), (&node.right, before_end)),
-        ScanOrder::Descending => ((&node.right, before_end), (&node.left, after_start)),
-    };
-    if first.1 {
-        scan(first.0, range, order, visit)?;
+}
+
+impl<'a, V> Range<'a, V> {
+    /// Goes down to the first key of the subtree that the range does not leave out.
+    fn descend(&mut self, mut link: &'a Link<V>) {
+        while let Some(node) = link {
+            let ahead = match self.order {
+                ScanOrder::Ascending => is_after(&node.key, self.range.0),
+                ScanOrder::Descending => is_before(&node.key, self.range.1),
+            };
+            let (near, far) = match self.order {
+                ScanOrder::Ascending => (&node.left, &node.right),
+                ScanOrder::Descending => (&node.right, &node.left),
+            };
+            link = if ahead {
+                self.path.push(node);
+                near
+            } else {
+                far
+            };
+        }
     }
-    if at_start && at_end {
-        visit(key, &node.value)?;
+}
+
+impl<'a, V> Iterator for Range<'a, V> {
+    type Item = (&'a Bytes, &'a V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let node = self.path.pop()?;
+        let (within, far) = match self.order {
+            ScanOrder::Ascending => (is_before(&node.key, self.range.1), &node.right),
+            ScanOrder::Descending => (is_after(&node.key, self.range.0), &node.left),
+        };
+        if !within {
+            self.path.clear();
+            return None;
+        }
+        self.descend(far);
+        Some((&node.key, &node.value))
     }
-    if second.1 {
-        scan(second.0, range, order, visit)?;
+}
+
+fn is_after(key: &[u8], start: Bound<&[u8]>) -> bool {
+    match start {
+        Bound::Unbounded => true,
+        Bound::Included(start) => key >= start,
+        Bound::Excluded(start) => key > start,
     }
-    ControlFlow::Continue(())
+}
+
+fn is_before(key: &[u8], end: Bound<&[u8]>) -> bool {
+    match end {
+        Bound::Unbounded => true,
+        Bound::Included(end) => key <= end,
+        Bound::Excluded(end) => key < end,
+    }
 }
 
 #[cfg(test)]
@@ -272,18 +343,15 @@ mod tests {
         Bytes::from(vec![byte; 1 + usize::from(byte % 3)])
     }
 
-    fn scanned(tree: &Tree, range: KeyRange<'_>, order: ScanOrder) -> Vec<(Bytes, Bytes)> {
-        let mut out = Vec::new();
-        let end = tree.scan(range, order, &mut |key, value| {
-            out.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-            ControlFlow::Continue(())
-        });
-        assert_eq!(end, ControlFlow::Continue(()));
-        out
+    fn scanned(tree: &Tree<Bytes>, range: KeyRange<'_>, order: ScanOrder) -> Vec<(Bytes, Bytes)> {
+        let found = tree.range(range, order);
+        found
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
     }
 
     /// Heap order, and the sums.
-    fn sound(link: &Link) -> u64 {
+    fn sound(link: &Link<Bytes>) -> u64 {
         let Some(node) = link else { return 0 };
         for child in [&node.left, &node.right].into_iter().flatten() {
             assert!(child.priority <= node.priority);
@@ -293,7 +361,7 @@ mod tests {
         sum
     }
 
-    fn compare(tree: &Tree, model: &Model) {
+    fn compare(tree: &Tree<Bytes>, model: &Model) {
         let mut all: Vec<_> = model
             .iter()
             .map(|(key, value)| (key.clone(), value.clone()))
@@ -316,7 +384,7 @@ mod tests {
             steps in prop::collection::vec(step(), 1..200),
             bounds in prop::collection::vec((any::<u8>(), any::<u8>(), 0..9u8), 8),
         ) {
-            let (mut tree, mut model) = (Tree::default(), Model::new());
+            let (mut tree, mut model) = (Tree::<Bytes>::default(), Model::new());
             let mut kept = Vec::new();
             for step in steps {
                 match step {
@@ -351,22 +419,24 @@ mod tests {
                     let wanted = model.iter().filter(|(key, _)| {
                         std::ops::RangeBounds::<[u8]>::contains(&range, key.as_ref())
                     });
-                    let wanted: Vec<_> =
+                    let mut wanted: Vec<_> =
                         wanted.map(|(key, value)| (key.clone(), value.clone())).collect();
-                    prop_assert_eq!(scanned(tree, range, ScanOrder::Ascending), wanted);
+                    prop_assert_eq!(&scanned(tree, range, ScanOrder::Ascending), &wanted);
+                    wanted.reverse();
+                    prop_assert_eq!(scanned(tree, range, ScanOrder::Descending), wanted);
                 }
             }
         }
     }
 
-    fn depth(link: &Link) -> usize {
+    fn depth(link: &Link<Bytes>) -> usize {
         link.as_ref()
             .map_or(0, |node| 1 + depth(&node.left).max(depth(&node.right)))
     }
 
     #[test]
     fn ascending_keys_leave_the_tree_shallow() {
-        let mut tree = Tree::default();
+        let mut tree = Tree::<Bytes>::default();
         for key in 0..20_000u32 {
             tree.insert(Bytes::copy_from_slice(&key.to_be_bytes()), Bytes::new());
         }
@@ -375,7 +445,7 @@ mod tests {
 
     #[test]
     fn change_copies_only_its_path() {
-        let mut tree = Tree::default();
+        let mut tree = Tree::<Bytes>::default();
         for key in 0..10_000u32 {
             tree.insert(Bytes::copy_from_slice(&key.to_be_bytes()), Bytes::new());
         }
@@ -387,7 +457,7 @@ mod tests {
     }
 
     /// Nodes that stand under a link that both trees hold, or below such a one.
-    fn count_shared(link: &Link, shared: &mut usize) {
+    fn count_shared(link: &Link<Bytes>, shared: &mut usize) {
         let Some(node) = link else { return };
         if Arc::strong_count(node) > 1 {
             *shared += size(link);
@@ -397,7 +467,7 @@ mod tests {
         }
     }
 
-    fn size(link: &Link) -> usize {
+    fn size(link: &Link<Bytes>) -> usize {
         link.as_ref()
             .map_or(0, |node| 1 + size(&node.left) + size(&node.right))
     }
