@@ -16,7 +16,7 @@ use crate::mailbox::{Full, Mailbox};
 use crate::member::{Member, MemberTable};
 use crate::oneshot::{Pending, pending};
 use crate::run_loop::{Ask, Request};
-use crate::status::{Events, GroupStatus, Shared};
+use crate::status::{Events, GroupStatus, Shared, Until};
 
 /// A handle to one group on this host. Cheap to clone; every call returns at once with a
 /// [`Pending`] answer, a plain future. Nothing waits for ever: each answer comes within the ticks
@@ -110,6 +110,12 @@ impl Group {
     #[must_use]
     pub fn status(&self) -> GroupStatus {
         self.shared.status()
+    }
+
+    /// The status as soon as `wanted` says yes to it, `None` when the group was stopped first. Says
+    /// nothing of what the status was in between two looks.
+    pub fn until(&self, wanted: impl Fn(&GroupStatus) -> bool + Send + 'static) -> Until {
+        self.shared.until(wanted)
     }
 
     /// Who leads, as far as this member knows.

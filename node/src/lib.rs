@@ -58,7 +58,7 @@ pub use raftwerk_storage_rocksdb as rocksdb;
 #[cfg(feature = "wal")]
 pub use raftwerk_wal as wal;
 
-pub use status::{Events, GroupEvent, GroupStatus, Health, NextEvent, PeerStatus};
+pub use status::{Events, GroupEvent, GroupStatus, Health, NextEvent, PeerStatus, Until};
 pub use transport::{
     Busy, Inbox, OutgoingSnapshot, SNAPSHOT_CHUNK_BYTES_MAX, SnapshotBytes, SnapshotDone,
     SnapshotHeader, SnapshotRefused, SnapshotSink, Transport, TransportError,

@@ -1,6 +1,6 @@
 //! What a group tells about itself: its status, and a bounded stream of events.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -193,24 +193,107 @@ impl Future for NextEvent<'_> {
     }
 }
 
+/// The future of [`crate::Group::until`]. Dropping it ends the wait.
+#[must_use]
+pub struct Until {
+    shared: Arc<Shared>,
+    wanted: Box<dyn Fn(&GroupStatus) -> bool + Send>,
+    place: Option<u64>,
+}
+
+impl Until {
+    /// Blocks the thread until the status is as wanted, or the group was stopped.
+    #[must_use]
+    pub fn wait(self) -> Option<GroupStatus> {
+        block_on(self)
+    }
+}
+
+impl Future for Until {
+    type Output = Option<GroupStatus>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // Leaves the waker before it looks: what changes after the look wakes.
+        let (place, status) = self.shared.watch(self.place, context.waker());
+        self.place = Some(place);
+        if (self.wanted)(&status) {
+            Poll::Ready(Some(status))
+        } else if status.health == Health::Stopped {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for Until {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.shared.board.lock().watchers.remove(&place);
+        }
+    }
+}
+
+impl fmt::Debug for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Until")
+    }
+}
+
+/// The status, and who waits for it to change.
+#[derive(Default)]
+struct Board {
+    status: GroupStatus,
+    /// At most one for each [`Until`].
+    watchers: BTreeMap<u64, Waker>,
+    places: u64,
+}
+
 /// What the run loop writes and the handles read.
 #[derive(Default)]
 pub(crate) struct Shared {
-    status: Mutex<GroupStatus>,
+    board: Mutex<Board>,
     subscribers: Mutex<Vec<Weak<Mutex<EventQueue>>>>,
 }
 
 impl Shared {
     pub(crate) fn status(&self) -> GroupStatus {
-        self.status.lock().clone()
+        self.board.lock().status.clone()
     }
 
     pub(crate) fn read<T>(&self, read: impl FnOnce(&GroupStatus) -> T) -> T {
-        read(&self.status.lock())
+        read(&self.board.lock().status)
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut GroupStatus)) {
-        change(&mut self.status.lock());
+        let watchers = {
+            let mut board = self.board.lock();
+            change(&mut board.status);
+            std::mem::take(&mut board.watchers)
+        };
+        watchers.into_values().for_each(Waker::wake);
+    }
+
+    /// Has `waker` woken by the next change, and gives the place that it waits at.
+    fn watch(&self, place: Option<u64>, waker: &Waker) -> (u64, GroupStatus) {
+        let mut board = self.board.lock();
+        let place = place.unwrap_or_else(|| {
+            board.places = board.places.wrapping_add(1);
+            board.places
+        });
+        board.watchers.insert(place, waker.clone());
+        (place, board.status.clone())
+    }
+
+    pub(crate) fn until(
+        self: &Arc<Self>,
+        wanted: impl Fn(&GroupStatus) -> bool + Send + 'static,
+    ) -> Until {
+        Until {
+            shared: Arc::clone(self),
+            wanted: Box::new(wanted),
+            place: None,
+        }
     }
 
     pub(crate) fn subscribe(&self) -> Events {

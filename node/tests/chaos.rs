@@ -12,6 +12,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,10 @@ use raftwerk_storage_mem::SyncMode;
 
 const ROUNDS: u64 = 12;
 const WRITERS: u64 = 4;
+/// Up to so many writes are acknowledged before the next fault.
+const WRITES: u64 = 8;
+/// Longer than an election takes; only a hang reaches it.
+const HANG: Duration = Duration::from_secs(60);
 
 /// The next number of a fixed sequence, below `end`.
 fn dice(state: &mut u64, end: u64) -> u64 {
@@ -36,6 +41,8 @@ struct Writer {
     number: u64,
     groups: Arc<Mutex<BTreeMap<u64, Group>>>,
     stop: Arc<AtomicBool>,
+    /// Told of each write that was acknowledged.
+    progress: Sender<()>,
 }
 
 impl Writer {
@@ -52,7 +59,10 @@ impl Writer {
             let Some(group) = group else { continue };
             let data = Bytes::from(format!("{} {n}", self.number));
             match group.propose(data.clone()).wait() {
-                Ok(_) => acknowledged.push(data),
+                Ok(_) => {
+                    acknowledged.push(data);
+                    let _ = self.progress.send(());
+                }
                 Err(ProposeError::Refused { reason }) => panic!("{reason}"),
                 Err(_) => {}
             }
@@ -91,17 +101,16 @@ fn acknowledged_writes_survive_power_cuts_and_partitions_exactly_once() {
     let groups: BTreeMap<u64, Group> = (1..=3).map(|id| (id, cluster.group(id).clone())).collect();
     let groups = Arc::new(Mutex::new(groups));
     let stop = Arc::new(AtomicBool::new(false));
+    let (progress, acknowledgements) = channel();
     let writers: Vec<_> = (1..=WRITERS)
         .map(|number| {
-            let (groups, stop) = (Arc::clone(&groups), Arc::clone(&stop));
-            std::thread::spawn(move || {
-                Writer {
-                    number,
-                    groups,
-                    stop,
-                }
-                .run()
-            })
+            let writer = Writer {
+                number,
+                groups: Arc::clone(&groups),
+                stop: Arc::clone(&stop),
+                progress: progress.clone(),
+            };
+            std::thread::spawn(move || writer.run())
         })
         .collect();
     let mut state = 1;
@@ -112,8 +121,14 @@ fn acknowledged_writes_survive_power_cuts_and_partitions_exactly_once() {
             1 => cluster.net.isolate(NodeId(id)),
             _ => cluster.net.cut(NodeId(id), NodeId(1 + id % 3)),
         }
-        // Long enough for elections now and then; what comes of it is not asserted.
-        std::thread::sleep(Duration::from_millis(100 + dice(&mut state, 300)));
+        // The others go on, with an election first where it was the leader. What was acknowledged
+        // before does not count.
+        acknowledgements.try_iter().for_each(drop);
+        for _ in 0..=dice(&mut state, WRITES) {
+            acknowledgements
+                .recv_timeout(HANG)
+                .expect("two members of three go on");
+        }
         cluster.net.heal();
     }
     stop.store(true, Ordering::SeqCst);

@@ -17,7 +17,9 @@ use raftwerk::raft::{
     ByteBudget, DurableNotify, GroupId, GroupWrite, NodeId, OpenGroup, Poisoned, Pressure,
     ScrubReport, Storage, StorageError, SubmitError, Subscription, Ticket, WriteBatch,
 };
-use raftwerk::{GroupConfig, Health, InMemory, ProposeError, ReadError, SnapshotPolicy};
+use raftwerk::{
+    GroupConfig, GroupStatus, Health, InMemory, ProposeError, ReadError, SnapshotPolicy,
+};
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
 #[test]
@@ -58,16 +60,11 @@ fn nothing_commits_while_two_disks_of_three_stand_still() {
     let before = cluster.group(1).status().commit;
     let answer = cluster.group(1).propose("waits");
     // The third has the entry on its disk and has told the leader.
-    let arrived = |cluster: &Cluster| {
-        let status = cluster.group(1).status();
-        status
-            .peers
-            .iter()
-            .any(|peer| peer.id == NodeId(3) && peer.matched > before)
+    let arrived = move |status: &GroupStatus| {
+        let mut peers = status.peers.iter();
+        peers.any(|peer| peer.id == NodeId(3) && peer.matched > before)
     };
-    while !arrived(&cluster) {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    cluster.group(1).until(arrived).wait().unwrap();
     assert_eq!(cluster.group(1).status().commit, before);
     assert_eq!(cluster.group(3).status().commit, before);
     let [leader, second] = held;

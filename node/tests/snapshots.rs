@@ -34,9 +34,8 @@ fn is_installed(event: &GroupEvent) -> bool {
 
 /// Waits until the log begins behind `index`: compaction follows the snapshot a turn later.
 fn wait_until_cut(group: &raftwerk::Group, index: LogIndex) {
-    while group.status().first <= index {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    let cut = group.until(move |status| status.first > index).wait();
+    cut.expect("the group goes on");
 }
 
 #[test]

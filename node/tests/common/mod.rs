@@ -210,9 +210,8 @@ pub fn wait_for(events: &mut raftwerk::Events, wanted: impl Fn(&GroupEvent) -> b
     }
 }
 
-/// Waits until `group` has committed `index`, a look at a time: commits are no events.
+/// Waits until `group` has committed `index`.
 pub fn wait_for_commit(group: &Group, index: LogIndex) {
-    while group.status().commit < index {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let committed = group.until(move |status| status.commit >= index).wait();
+    committed.expect("the group goes on");
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use raftwerk_raft::{StateError, StateStore, Storage, StorageError};
@@ -59,9 +60,33 @@ pub trait LogHome: Send {
     fn fail_next_sync(&mut self) -> Ability;
 }
 
+/// Something that is awaited while syncs are held: it counts once, and stays.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    came: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Arrival {
+    /// It is here.
+    pub fn tell(&self) {
+        *self.came.lock() = true;
+        self.told.notify_all();
+    }
+
+    /// Waits for it, `max` at most; true when it came.
+    #[must_use]
+    pub fn wait(&self, max: Duration) -> bool {
+        let mut came = self.came.lock();
+        self.told.wait_while_for(&mut came, |came| !*came, max);
+        *came
+    }
+}
+
 /// Syncs wait until this is dropped.
 pub struct HeldSyncs {
     release: Option<Box<dyn FnOnce() + Send>>,
+    arrival: Option<Arc<Arrival>>,
 }
 
 impl HeldSyncs {
@@ -70,7 +95,21 @@ impl HeldSyncs {
     pub fn new(release: impl FnOnce() + Send + 'static) -> Self {
         Self {
             release: Some(Box::new(release)),
+            arrival: None,
         }
+    }
+
+    /// The home tells `arrival` when a sync begins to wait.
+    #[must_use]
+    pub fn telling(mut self, arrival: Arc<Arrival>) -> Self {
+        self.arrival = Some(arrival);
+        self
+    }
+
+    /// Told when a sync begins to wait; `None` where the home cannot say.
+    #[must_use]
+    pub fn arrival(&self) -> Option<Arc<Arrival>> {
+        self.arrival.clone()
     }
 }
 
@@ -90,20 +129,28 @@ impl fmt::Debug for HeldSyncs {
 
 #[derive(Debug, Default)]
 struct Gate {
-    closed: Mutex<bool>,
+    /// Closed, with whom to tell that somebody stands before it.
+    closed: Mutex<Option<Arc<Arrival>>>,
     opened: Condvar,
 }
 
 impl Gate {
     fn pass(&self) {
         let mut closed = self.closed.lock();
-        while *closed {
+        while let Some(arrival) = closed.as_ref() {
+            arrival.tell();
             self.opened.wait(&mut closed);
         }
     }
 
+    fn close(&self) -> Arc<Arrival> {
+        let arrival = Arc::<Arrival>::default();
+        *self.closed.lock() = Some(Arc::clone(&arrival));
+        arrival
+    }
+
     fn open(&self) {
-        *self.closed.lock() = false;
+        *self.closed.lock() = None;
         self.opened.notify_all();
     }
 }
@@ -212,9 +259,9 @@ where
     }
 
     fn hold_syncs(&mut self) -> Option<HeldSyncs> {
-        *self.gate.closed.lock() = true;
+        let arrival = self.gate.close();
         let gate = Arc::clone(&self.gate);
-        Some(HeldSyncs::new(move || gate.open()))
+        Some(HeldSyncs::new(move || gate.open()).telling(arrival))
     }
 
     fn fail_next_sync(&mut self) -> Ability {

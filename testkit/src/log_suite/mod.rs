@@ -14,7 +14,7 @@ pub mod model;
 mod random;
 mod session;
 
-pub use home::{Ability, HeldSyncs, LogFactory, LogHome, VfsHome};
+pub use home::{Ability, Arrival, HeldSyncs, LogFactory, LogHome, VfsHome};
 
 /// One test of the suite.
 pub type Case = fn(&dyn LogFactory);

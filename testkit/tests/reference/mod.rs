@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -11,7 +12,7 @@ use raftwerk_raft::{
     Term, Ticket, WriteBatch,
 };
 use raftwerk_testkit::log_suite::model::{GroupModel, LogModel};
-use raftwerk_testkit::log_suite::{Ability, HeldSyncs, LogHome};
+use raftwerk_testkit::log_suite::{Ability, Arrival, HeldSyncs, LogHome};
 
 /// The one thing a broken store does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub(crate) enum Broken {
 }
 
 const QUEUE_BYTES_MAX: u64 = 8 << 20;
+/// Longer than any reader takes to look; only a hang reaches it.
+const FOOLED_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct Disk {
@@ -68,14 +71,16 @@ struct Disk {
 
 #[derive(Default)]
 struct Gate {
-    closed: Mutex<bool>,
+    /// Closed, with whom to tell that a sync stands before it.
+    closed: Mutex<Option<Arc<Arrival>>>,
     opened: Condvar,
 }
 
 impl Gate {
     fn pass(&self) {
         let mut closed = self.closed.lock();
-        while *closed {
+        while let Some(arrival) = closed.as_ref() {
+            arrival.tell();
             self.opened.wait(&mut closed);
         }
     }
@@ -157,6 +162,7 @@ impl LogHome for ReferenceHome {
                 gate: Arc::clone(&self.gate),
                 life: disk.life,
                 broken: self.broken,
+                fooled: Arrival::default(),
             }),
         }))
     }
@@ -171,12 +177,14 @@ impl LogHome for ReferenceHome {
     }
 
     fn hold_syncs(&mut self) -> Option<HeldSyncs> {
-        *self.gate.closed.lock() = true;
+        let arrival = Arc::<Arrival>::default();
+        *self.gate.closed.lock() = Some(Arc::clone(&arrival));
         let gate = Arc::clone(&self.gate);
-        Some(HeldSyncs::new(move || {
-            *gate.closed.lock() = false;
+        let held = HeldSyncs::new(move || {
+            *gate.closed.lock() = None;
             gate.opened.notify_all();
-        }))
+        });
+        Some(held.telling(arrival))
     }
 
     fn fail_next_sync(&mut self) -> Ability {
@@ -207,6 +215,8 @@ struct Shared {
     gate: Arc<Gate>,
     life: u64,
     broken: Option<Broken>,
+    /// A reader asked for what was announced and is not held yet.
+    fooled: Arrival,
 }
 
 struct Reference {
@@ -373,7 +383,8 @@ impl Shared {
         let last = batch.groups.iter().find_map(|write| write.append.last());
         if let Some(last) = last.filter(|_| self.is(Broken::AnnouncesBeforeItHolds)) {
             self.live.lock().announced = last.id;
-            std::thread::sleep(std::time::Duration::from_micros(200));
+            // Until a reader has asked for what was announced, once.
+            let _ = self.fooled.wait(FOOLED_MAX);
         }
     }
 
@@ -602,9 +613,12 @@ impl LogReader for Reader {
             None if index < model.first() => Err(LogError::Compacted {
                 first: model.first(),
             }),
-            None => Err(LogError::Unavailable {
-                last: model.last().index,
-            }),
+            None => {
+                self.shared.fooled.tell();
+                Err(LogError::Unavailable {
+                    last: model.last().index,
+                })
+            }
         }
     }
 

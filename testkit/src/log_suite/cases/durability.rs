@@ -1,7 +1,8 @@
 //! Visible and durable: tickets, watermark, crashes, poison.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -193,18 +194,27 @@ pub(super) fn unsynced_batch_is_not_called_durable(factory: &dyn LogFactory) {
     let Some(held) = session.hold_syncs() else {
         return;
     };
-    let ticket = session.write(round(1, 2));
     let store = Arc::clone(session.store());
+    // Told by the home when a sync is held, by the worker when the store answers without one.
+    let arrival = held.arrival();
+    let released = Arc::new(AtomicBool::new(false));
+    let ticket = session.write(round(1, 2));
     let (done, wait_done) = mpsc::channel();
-    let worker = thread::spawn(move || {
-        let result = store.wait(ticket);
-        let _ = done.send(result);
+    let worker = thread::spawn({
+        let (arrival, released) = (arrival.clone(), Arc::clone(&released));
+        move || {
+            let result = store.wait(ticket);
+            let _ = done.send((result, released.load(Ordering::SeqCst)));
+            if let Some(arrival) = arrival {
+                arrival.tell();
+            }
+        }
     });
-    // A store that syncs at all is held now; one that does not would answer within this.
-    let early = wait_done.recv_timeout(Duration::from_millis(100));
-    assert_eq!(
-        early,
-        Err(RecvTimeoutError::Timeout),
+    if let Some(arrival) = arrival {
+        assert!(arrival.wait(HANG), "neither a sync nor an answer");
+    }
+    assert!(
+        wait_done.try_recv().is_err(),
         "acknowledged before its sync"
     );
     assert!(session.store().durable().unwrap() < ticket);
@@ -212,8 +222,10 @@ pub(super) fn unsynced_batch_is_not_called_durable(factory: &dyn LogFactory) {
         session.store().pressure().queued_bytes > 0,
         "taken and not yet durable"
     );
+    released.store(true, Ordering::SeqCst);
     drop(held);
-    assert_eq!(wait_done.recv_timeout(HANG), Ok(Ok(())));
+    let answer = wait_done.recv_timeout(HANG);
+    assert_eq!(answer, Ok((Ok(()), true)), "acknowledged before its sync");
     worker.join().unwrap();
     session.reopen();
 }
