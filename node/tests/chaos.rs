@@ -84,8 +84,8 @@ fn lose_power(cluster: &mut Cluster, id: u64, groups: &Mutex<BTreeMap<u64, Group
     groups.lock().insert(id, cluster.group(id).clone());
 }
 
-#[test]
-fn acknowledged_writes_survive_power_cuts_and_partitions_exactly_once() {
+/// Three members that snapshot now and then, on disks slow enough that there is something to lose.
+fn start() -> Cluster {
     let mut config = GroupConfig::bootstrap(members(3));
     config.snapshot = SnapshotPolicy {
         entries: 300,
@@ -94,10 +94,15 @@ fn acknowledged_writes_survive_power_cuts_and_partitions_exactly_once() {
     };
     config.limits.proposal_ticks = 20;
     let mut cluster = Cluster::without_nodes(config);
-    // Slow enough that there is something to lose.
     cluster.options.sync = SyncMode::Delayed(Duration::from_millis(2));
     (1..=3).for_each(|id| cluster.boot(id));
     cluster.lead(1);
+    cluster
+}
+
+#[test]
+fn acknowledged_writes_survive_power_cuts_and_partitions_exactly_once() {
+    let mut cluster = start();
     let groups: BTreeMap<u64, Group> = (1..=3).map(|id| (id, cluster.group(id).clone())).collect();
     let groups = Arc::new(Mutex::new(groups));
     let stop = Arc::new(AtomicBool::new(false));
