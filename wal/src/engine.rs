@@ -234,7 +234,7 @@ impl Engine {
         }
     }
 
-    fn write_slot(&self) -> Written {
+    pub(crate) fn write_slot(&self) -> Written {
         let Some(mut writer) = self.writer.lock().take() else {
             return Written::Idle;
         };

@@ -408,3 +408,25 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use raftwerk_testkit::fault_vfs::FaultVfs;
+
+    use crate::tests::sites::{append, entry};
+    use crate::tests::workload::{open, prepare};
+
+    #[test]
+    fn frame_that_would_end_behind_its_segment_is_not_sealed() {
+        let wal = open(&FaultVfs::new()).unwrap();
+        prepare(&wal);
+        for (size, less) in [(30, 0), (31, 1)] {
+            append(&wal, entry(1, 1 + less, size));
+            let mut job = wal.engine_state().plan().unwrap();
+            let draft = job.draft.as_mut().unwrap();
+            // Its one page ends here exactly.
+            draft.capacity = draft.place.offset + u64::from(draft.place.page_bytes) - less;
+            assert_eq!(job.seal().is_none(), less > 0);
+        }
+    }
+}

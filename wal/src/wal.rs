@@ -107,6 +107,16 @@ impl Wal {
         self.engine.state.lock().segments.len()
     }
 
+    /// The slot's part of [`Wal::step_writer`], as for a thread that had seen nothing to write.
+    pub(crate) fn engine_slot(&self) -> Written {
+        self.engine.write_slot()
+    }
+
+    /// What the log keeps in memory.
+    pub(crate) fn engine_state(&self) -> parking_lot::MutexGuard<'_, crate::state::State> {
+        self.engine.state.lock()
+    }
+
     /// The active segment, and where the next frame goes.
     pub(crate) fn engine_end(&self) -> (u64, u64) {
         let state = self.engine.state.lock();

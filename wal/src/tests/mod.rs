@@ -1,11 +1,12 @@
 //! What the log promises, tried on disks that forget, fail and rot. Everything here runs without
 //! threads, so that one seed is one history.
 
+mod bounds;
 mod crash;
 mod damage;
 mod faults;
 mod fixture;
 mod inspect;
 mod rules;
-mod sites;
-mod workload;
+pub(crate) mod sites;
+pub(crate) mod workload;

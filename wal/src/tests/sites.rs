@@ -20,14 +20,14 @@ use crate::{
 
 pub(super) const GROUP: GroupId = GroupId(1);
 
-pub(super) fn entry(term: u64, index: u64, size: usize) -> Entry {
+pub(crate) fn entry(term: u64, index: u64, size: usize) -> Entry {
     Entry::normal(
         LogId::new(Term(term), LogIndex(index)),
         Bytes::from(vec![b'e'; size]),
     )
 }
 
-pub(super) fn append(wal: &Wal, entry: Entry) -> Ticket {
+pub(crate) fn append(wal: &Wal, entry: Entry) -> Ticket {
     let write = GroupWrite {
         group: GROUP,
         append: vec![entry],

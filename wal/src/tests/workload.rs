@@ -29,7 +29,7 @@ pub(super) fn options() -> Options {
     }
 }
 
-pub(super) fn open(vfs: &FaultVfs) -> Result<Arc<Wal>, String> {
+pub(crate) fn open(vfs: &FaultVfs) -> Result<Arc<Wal>, String> {
     open_with(vfs, options())
 }
 
@@ -168,7 +168,7 @@ pub(super) fn batch(dice: &mut Dice, model: &LogModel) -> (WriteBatch, LogModel)
 }
 
 /// Prepares all segments that are wanted.
-pub(super) fn prepare(wal: &Wal) {
+pub(crate) fn prepare(wal: &Wal) {
     while wal.step_preparer() == Prepared::Progress {}
 }
 
