@@ -55,14 +55,16 @@ fn ready(etcdctl: &Etcdctl, target: Target) -> Target {
     leader_first(etcdctl, target)
 }
 
-fn ours(cluster: &Cluster) -> Target {
-    let members = cluster.members.iter().map(|member| TargetMember {
+/// The first `count` are members, the one behind them may join.
+fn ours(cluster: &Cluster, count: usize) -> Target {
+    let mut members = cluster.members.iter().map(|member| TargetMember {
         name: member.name.clone(),
         client_url: member.endpoint(),
         peer_url: format!("http://127.0.0.1:{}", member.peer_port),
     });
     Target {
-        members: members.collect(),
+        members: members.by_ref().take(count).collect(),
+        joiner: members.next(),
     }
 }
 
@@ -81,11 +83,16 @@ fn etcdctl_shows_what_it_shows_of_a_real_etcd() {
             );
             continue;
         }
-        let cluster = Cluster::start(3, &[]);
-        let target = ready(&etcdctl, ours(&cluster));
+        let mut cluster = Cluster::start(3, &[]);
+        let joiner = cluster.add_member(&[]);
+        let target = ready(&etcdctl, ours(&cluster, joiner));
+        let mut join = |target: &Target, id: &str| {
+            let endpoint = &target.members.first().expect("a member").client_url;
+            cluster.start_with(joiner, &["--id", id, "--join", endpoint]);
+        };
         for (name, cases) in case_files(&golden().join("cases")) {
             let expected = std::fs::read_to_string(folder.join(&name)).expect("recorded");
-            let found = transcript(&etcdctl, &target, &cases, false);
+            let found = transcript(&etcdctl, &target, &cases, false, &mut join);
             if let Some(difference) = difference(&expected, &found) {
                 differences += &format!("--- {}/{name}\n{difference}", etcdctl.version);
             }
@@ -98,7 +105,7 @@ fn etcdctl_shows_what_it_shows_of_a_real_etcd() {
 fn what_is_not_served_fails_and_says_so() {
     for etcdctl in programs() {
         let cluster = Cluster::start(1, &[]);
-        let target = ready(&etcdctl, ours(&cluster));
+        let target = ready(&etcdctl, ours(&cluster, 1));
         let commands = "$ watch key\n$ lease grant 60\n$ lease list\n$ compact 1\n$ defrag\n\
                         $ auth enable\n$ user list\n$ role list\n$ snapshot save /dev/null\n";
         for case in parse_cases(commands) {
@@ -112,54 +119,69 @@ fn what_is_not_served_fails_and_says_so() {
 
 /// Three members of a real etcd.
 struct RealEtcd {
+    program: String,
     processes: Vec<Child>,
     target: Target,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl RealEtcd {
     fn start(program: &str) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let url = || format!("http://127.0.0.1:{}", free_port());
-        let members: Vec<_> = (1..=3)
+        let mut members: Vec<_> = (1..=4)
             .map(|number| TargetMember {
                 name: format!("m{number}"),
                 client_url: url(),
                 peer_url: url(),
             })
             .collect();
-        let initial: Vec<_> = members
-            .iter()
-            .map(|member| format!("{}={}", member.name, member.peer_url))
-            .collect();
-        let start = |member: &TargetMember| {
-            Command::new(program)
-                .args([
-                    "--name",
-                    &member.name,
-                    "--logger",
-                    "zap",
-                    "--log-level",
-                    "error",
-                ])
-                .arg("--data-dir")
-                .arg(folder.path().join(&member.name))
-                .args(["--listen-client-urls", &member.client_url])
-                .args(["--advertise-client-urls", &member.client_url])
-                .args(["--listen-peer-urls", &member.peer_url])
-                .args(["--initial-advertise-peer-urls", &member.peer_url])
-                .args(["--initial-cluster", &initial.join(",")])
-                .stdin(Stdio::null())
-                .spawn()
-                .expect("etcd")
+        let joiner = members.pop();
+        let target = Target { members, joiner };
+        let mut etcd = Self {
+            program: program.to_owned(),
+            processes: Vec::new(),
+            target: target.clone(),
+            folder,
         };
-        let processes = members.iter().map(start).collect();
-        Self {
-            processes,
-            target: Target { members },
-            _folder: folder,
+        let initial = initial(target.members.iter());
+        for member in &target.members {
+            etcd.start_member(member, &initial, "new");
         }
+        etcd
     }
+
+    fn join(&mut self, target: &Target, _id: &str) {
+        let joiner = target.joiner.as_ref().expect("a joiner");
+        let initial = initial(target.members.iter().chain([joiner]));
+        self.start_member(joiner, &initial, "existing");
+    }
+
+    fn start_member(&mut self, member: &TargetMember, initial: &str, state: &str) {
+        let process = Command::new(&self.program)
+            .args(["--name", &member.name])
+            .args(["--logger", "zap", "--log-level", "error"])
+            .arg("--data-dir")
+            .arg(self.folder.path().join(&member.name))
+            .args(["--listen-client-urls", &member.client_url])
+            .args(["--advertise-client-urls", &member.client_url])
+            .args(["--listen-peer-urls", &member.peer_url])
+            .args(["--initial-advertise-peer-urls", &member.peer_url])
+            .args(["--initial-cluster", initial])
+            .args(["--initial-cluster-state", state])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("etcd");
+        self.processes.push(process);
+    }
+}
+
+/// What `--initial-cluster` says of these.
+fn initial<'a>(members: impl Iterator<Item = &'a TargetMember>) -> String {
+    let each: Vec<_> = members
+        .map(|member| format!("{}={}", member.name, member.peer_url))
+        .collect();
+    each.join(",")
 }
 
 impl Drop for RealEtcd {
@@ -177,10 +199,11 @@ fn record() {
     for etcdctl in programs() {
         let folder = golden().join(&etcdctl.version);
         std::fs::create_dir_all(&folder).expect("folder");
-        let etcd = RealEtcd::start(&program);
+        let mut etcd = RealEtcd::start(&program);
         let target = ready(&etcdctl, etcd.target.clone());
+        let mut join = |target: &Target, id: &str| etcd.join(target, id);
         for (name, cases) in case_files(&golden().join("cases")) {
-            let recorded = transcript(&etcdctl, &target, &cases, true);
+            let recorded = transcript(&etcdctl, &target, &cases, true, &mut join);
             std::fs::write(folder.join(&name), recorded).expect("transcript");
             say(&format!("recorded {}/{name}", etcdctl.version));
         }
@@ -195,7 +218,7 @@ fn case_files_are_read_as_a_shell_would() {
         args: ["get", "", "--prefix"].map(str::to_owned).to_vec(),
         input: "a b\n\n".to_owned(),
         sorted: true,
-        setup: false,
+        ..Case::default()
     };
     assert_eq!(cases.first(), Some(&expected));
     assert!(cases.len() == 2 && cases.last().is_some_and(|case| case.setup));
@@ -221,7 +244,7 @@ fn recorded_transcripts_hold_every_case() {
             let recorded: Vec<_> = text.lines().filter(|line| line.starts_with('$')).collect();
             let wanted: Vec<_> = cases
                 .iter()
-                .filter(|case| !case.setup)
+                .filter(|case| !case.setup && !case.joins)
                 .map(|case| case.line.as_str())
                 .collect();
             assert_eq!(recorded, wanted, "{version}/{name}: record it again");

@@ -2,10 +2,15 @@
 //!
 //! A case file (`server/tests/golden/cases/`) is a list of commands: `$ ` runs etcdctl, `$~ ` too
 //! and sorts the answer's lines (or members), whose order is that of random ids; `< ` is a line of
-//! its standard input; `! ` runs only when recording. What differs from one cluster to the next
-//! (ids, terms, log indexes, sizes, hashes, times) is masked; addresses and names are replaced by
-//! whose they are, the leader being the first. Everything else must be equal, line by line, and
-//! so must the number of masks. An empty answer never matches.
+//! its standard input; `! ` runs only when recording; `$* ` is run until it succeeds, for what
+//! needs a while to be allowed, and its JSON sorted; `+ ` starts the member that was added last and
+//! waits for it. `{2}` stands for the id of the second member, `{added}` for that of the one added
+//! last, `{peer4}` for a peer address, `{client2}` for a client address.
+//!
+//! What differs from one cluster to the next (ids, terms, log indexes, sizes, hashes, times) is
+//! masked; addresses and names are replaced by whose they are, the leader being the first.
+//! Everything else must be equal, line by line, and so must the number of masks. An empty answer
+//! never matches.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -14,12 +19,26 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::processes::await_some;
+
 /// A cluster to ask.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The leader first.
     pub members: Vec<TargetMember>,
+    /// One more, which is no member until a case adds it: numbered behind the others.
+    pub joiner: Option<TargetMember>,
 }
+
+impl Target {
+    /// Everybody, the joiner last.
+    fn all(&self) -> impl Iterator<Item = &TargetMember> {
+        self.members.iter().chain(&self.joiner)
+    }
+}
+
+/// Starts the joiner of a [`Target`], which the cluster knows by this id.
+pub type Join<'a> = dyn FnMut(&Target, &str) + 'a;
 
 /// One member of a [`Target`].
 #[derive(Clone, Debug)]
@@ -45,6 +64,10 @@ pub struct Case {
     pub sorted: bool,
     /// Only for the cluster that is recorded.
     pub setup: bool,
+    /// Run until it succeeds.
+    pub retried: bool,
+    /// Nothing to run: the joiner starts.
+    pub joins: bool,
 }
 
 /// Reads a case file.
@@ -57,11 +80,13 @@ pub fn parse_cases(text: &str) -> Vec<Case> {
     for line in text.lines() {
         let (mark, rest) = line.split_once(' ').unwrap_or((line, ""));
         match mark {
-            "$" | "$~" | "!" => cases.push(Case {
+            "$" | "$~" | "$*" | "!" | "+" => cases.push(Case {
                 line: line.to_owned(),
                 args: words(rest),
                 sorted: mark == "$~",
                 setup: mark == "!",
+                retried: mark == "$*",
+                joins: mark == "+",
                 ..Case::default()
             }),
             "<" => {
@@ -133,10 +158,14 @@ impl Etcdctl {
     #[must_use]
     pub fn run(&self, target: &Target, case: &Case) -> Answer {
         let endpoint = target.members.first().expect("a member").client_url.clone();
-        let mut child = Command::new(&self.path)
+        let mut command = Command::new(&self.path);
+        // It takes them from one place only.
+        if !case.args.iter().any(|arg| arg.starts_with("--endpoints")) {
+            command.env("ETCDCTL_ENDPOINTS", endpoint);
+        }
+        let mut child = command
             .args(&case.args)
             .env("ETCDCTL_API", "3")
-            .env("ETCDCTL_ENDPOINTS", endpoint)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -172,10 +201,23 @@ pub struct Answer {
 /// # Panics
 /// When a command answers nothing at all, which would match anything.
 #[must_use]
-pub fn transcript(etcdctl: &Etcdctl, target: &Target, cases: &[Case], recording: bool) -> String {
+pub fn transcript(
+    etcdctl: &Etcdctl,
+    target: &Target,
+    cases: &[Case],
+    recording: bool,
+    join: &mut Join<'_>,
+) -> String {
     let mut out = String::new();
     let mut masks = Masks::default();
+    let mut ids = Ids::default();
     for case in cases {
+        if case.joins {
+            join(target, &ids.added);
+            ids.await_named(etcdctl, target);
+            continue;
+        }
+        let case = &ids.fill_in(etcdctl, target, case);
         if case.setup {
             if recording {
                 let answer = etcdctl.run(target, case);
@@ -183,7 +225,14 @@ pub fn transcript(etcdctl: &Etcdctl, target: &Target, cases: &[Case], recording:
             }
             continue;
         }
-        let answer = etcdctl.run(target, case);
+        let answer = if case.retried {
+            await_some(&case.line, || {
+                Some(etcdctl.run(target, case)).filter(|answer| answer.code == 0)
+            })
+        } else {
+            etcdctl.run(target, case)
+        };
+        ids.learn(&answer);
         let lines = masks.lines(target, case, &answer);
         assert!(
             !lines.is_empty(),
@@ -201,6 +250,64 @@ pub fn transcript(etcdctl: &Etcdctl, target: &Target, cases: &[Case], recording:
     }
     let _ = writeln!(out, "masks: {}", masks.count);
     out
+}
+
+/// The ids that cases speak of.
+#[derive(Default)]
+struct Ids {
+    /// Of the member added last, as etcdctl writes and reads it.
+    added: String,
+}
+
+impl Ids {
+    fn learn(&mut self, answer: &Answer) {
+        let added = answer.out.lines().find_map(|line| {
+            let (id, _) = line.strip_prefix("Member ")?.split_once(" added to")?;
+            Some(id.trim().to_owned())
+        });
+        self.added = added.unwrap_or_else(|| std::mem::take(&mut self.added));
+    }
+
+    /// The case as it is run: with ids and addresses in place of the braces.
+    fn fill_in(&self, etcdctl: &Etcdctl, target: &Target, case: &Case) -> Case {
+        let mut case = case.clone();
+        for arg in case.args.iter_mut().filter(|arg| arg.contains('{')) {
+            *arg = arg.replace("{added}", &self.added);
+            for (place, member) in target.all().enumerate() {
+                let number = place + 1;
+                *arg = arg.replace(&format!("{{peer{number}}}"), &member.peer_url);
+                *arg = arg.replace(&format!("{{client{number}}}"), &member.client_url);
+                let id = format!("{{{number}}}");
+                if arg.contains(&id) {
+                    *arg = arg.replace(&id, &id_of(etcdctl, target, member));
+                }
+            }
+        }
+        case
+    }
+
+    /// Waits until the member added last has told its name, and its addresses.
+    fn await_named(&self, etcdctl: &Etcdctl, target: &Target) {
+        let list = parse_cases("$ member list").remove(0);
+        let started = format!("{}, started, ", self.added);
+        await_some("the joiner", || {
+            let answer = etcdctl.run(target, &list);
+            answer.out.contains(&started).then_some(())
+        });
+    }
+}
+
+/// The id of a member, from the member list.
+fn id_of(etcdctl: &Etcdctl, target: &Target, member: &TargetMember) -> String {
+    let list = parse_cases("$ member list").remove(0);
+    let answer = etcdctl.run(target, &list);
+    let line = answer
+        .out
+        .lines()
+        .find(|line| line.contains(&format!(", {}, ", member.name)));
+    let id = line.and_then(|line| line.split(',').next());
+    id.unwrap_or_else(|| panic!("no {} in {}", member.name, answer.out))
+        .to_owned()
 }
 
 /// Hides what no two clusters have in common, and counts how often.
@@ -254,6 +361,8 @@ impl Masks {
         let command: Vec<&str> = case.args.iter().take(2).map(String::as_str).collect();
         let masked: &[(usize, &str)] = match command.as_slice() {
             ["member", "list"] => &[(0, "id")],
+            ["member", _] if line.starts_with("Member ") => return self.member(line),
+            ["member", "add"] => return in_order(line),
             ["endpoint", "status"] => &[
                 (1, "id"),
                 (3, "size"),
@@ -275,6 +384,18 @@ impl Masks {
             }
         }
         fields.join(", ")
+    }
+
+    /// `Member <id> added to cluster <id>`, and what else became of it.
+    fn member(&mut self, line: &str) -> String {
+        let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let last = words.len() - 1;
+        for place in [1, last] {
+            if let Some(word) = words.get_mut(place) {
+                *word = self.mask("id");
+            }
+        }
+        words.join(" ")
     }
 
     fn time(&mut self, line: &str) -> String {
@@ -326,7 +447,7 @@ impl Masks {
                 for value in values.iter_mut() {
                     self.value(target, case, value);
                 }
-                if case.sorted {
+                if case.sorted || case.retried {
                     values.sort_by_key(Value::to_string);
                 }
             }
@@ -336,10 +457,22 @@ impl Masks {
     }
 }
 
+/// The cluster in `ETCD_INITIAL_CLUSTER="name=address,..."` comes in the order of random ids.
+fn in_order(line: &str) -> String {
+    match line.split_once("=\"") {
+        Some((name @ "ETCD_INITIAL_CLUSTER", list)) => {
+            let mut members: Vec<&str> = list.trim_end_matches('"').split(',').collect();
+            members.sort_unstable();
+            format!("{name}=\"{}\"", members.join(","))
+        }
+        _ => line.to_owned(),
+    }
+}
+
 /// Puts in place of addresses and names whose they are.
 fn replace(target: &Target, text: &str) -> String {
     let mut text = text.to_owned();
-    for (place, member) in target.members.iter().enumerate() {
+    for (place, member) in target.all().enumerate() {
         let number = place + 1;
         let bare = |url: &str| url.trim_start_matches("http://").to_owned();
         text = text
@@ -351,7 +484,13 @@ fn replace(target: &Target, text: &str) -> String {
         if text == member.name {
             text.clone_from(&named);
         }
-        text = text.replace(&format!(", {}, ", member.name), &format!(", {named}, "));
+        text = text
+            .replace(&format!(", {}, ", member.name), &format!(", {named}, "))
+            .replace(
+                &format!("{}=<peer {number}>", member.name),
+                &format!("{named}=<peer {number}>"),
+            )
+            .replace(&format!("\"{}\"", member.name), &format!("\"{named}\""));
     }
     text
 }
@@ -366,6 +505,7 @@ pub fn leader_first(etcdctl: &Etcdctl, mut target: Target) -> Target {
     let leads = |member: &TargetMember| {
         let alone = Target {
             members: vec![member.clone()],
+            joiner: None,
         };
         let answer = etcdctl.run(&alone, &case);
         let status: Value = serde_json::from_str(&answer.out).unwrap_or_default();

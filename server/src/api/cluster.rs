@@ -1,14 +1,20 @@
 //! The Cluster service: who the members are.
 
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
-use super::{Api, MemberRecord, in_time};
+use super::{Api, MemberRecord, REQUEST_TIMEOUT, ReplicaError, in_time};
+use crate::client::connect::endpoint;
+use crate::proto::etcdserverpb::cluster_client::ClusterClient;
 use crate::proto::etcdserverpb::cluster_server::Cluster;
 use crate::proto::etcdserverpb::{
     Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
     MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
     MemberUpdateRequest, MemberUpdateResponse,
 };
+
+/// Marks a request that another member passes on: it is not passed on again.
+const FORWARDED: &str = "raftwerk-forwarded";
 
 impl From<MemberRecord> for Member {
     fn from(record: MemberRecord) -> Self {
@@ -29,6 +35,26 @@ impl Api {
             .into_iter()
             .map(Member::from)
             .collect()
+    }
+
+    /// Only the leader knows how far a learner is: asks it, as the client would have to.
+    async fn promote_at_leader(&self, id: u64) -> Result<Response<MemberPromoteResponse>, Status> {
+        let leader = self.replica.standing().leader;
+        let members = self.replica.members();
+        let record = members.iter().find(|member| member.id == leader);
+        for url in record.iter().flat_map(|record| &record.client_urls) {
+            let Ok(endpoint) = endpoint(url) else {
+                continue;
+            };
+            let Ok(channel) = endpoint.timeout(REQUEST_TIMEOUT).connect().await else {
+                continue;
+            };
+            let mut request = Request::new(MemberPromoteRequest { id });
+            let mark = MetadataValue::from_static("1");
+            request.metadata_mut().insert(FORWARDED, mark);
+            return ClusterClient::new(channel).member_promote(request).await;
+        }
+        Err(ReplicaError::NotLeader.into())
     }
 }
 
@@ -90,7 +116,12 @@ impl Cluster for Api {
         &self,
         request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
-        in_time(self.replica.promote_member(request.into_inner().id)).await?;
+        let forwarded = request.metadata().contains_key(FORWARDED);
+        let id = request.into_inner().id;
+        match in_time(self.replica.promote_member(id)).await {
+            Err(ReplicaError::NotLeader) if !forwarded => return self.promote_at_leader(id).await,
+            answer => answer?,
+        }
         Ok(Response::new(MemberPromoteResponse {
             header: Some(self.header(0)),
             members: self.member_list(),

@@ -20,8 +20,11 @@ use super::{Identity, MemberRecord, Replica, ReplicaError, Standing};
 /// A learner may be promoted when it holds this share of the leader's log.
 const READY_PERCENT: u64 = 90;
 
-/// How often to look whether a change is applied here; callers bound the whole.
-const APPLIED_POLL: Duration = Duration::from_millis(5);
+/// How many learners there may be, as the API's users know it.
+const LEARNERS_MAX: usize = 1;
+
+/// How long a leader may need to hear of every member that runs: some heartbeats.
+const HEARD_MAX: Duration = Duration::from_secs(1);
 
 /// One group as the services' replica.
 pub struct GroupReplica {
@@ -72,10 +75,21 @@ impl GroupReplica {
     /// the members that are left to confirm one may not run yet.
     async fn change(&self, change: MembershipChange) -> Result<(), ReplicaError> {
         let applied = self.group.change_membership(change).await?;
-        while self.group.status().applied.index < applied.id.index {
-            tokio::time::sleep(APPLIED_POLL).await;
-        }
-        Ok(())
+        let index = applied.id.index;
+        let here = self
+            .group
+            .until(move |status| status.applied.index >= index);
+        here.await.map(drop).ok_or(ReplicaError::Stopped)
+    }
+
+    /// Members that the leader does not hear of must not come to be needed. Only the leader knows:
+    /// a change that is asked for at another member goes without this.
+    async fn check_heard_of(&self, change: Change) -> Result<(), ReplicaError> {
+        let wanted = move |status: &GroupStatus| {
+            status.leader != Some(status.node) || is_safe(status, change)
+        };
+        let safe = tokio::time::timeout(HEARD_MAX, self.group.until(wanted)).await;
+        safe.map(drop).map_err(|_| ReplicaError::Unhealthy)
     }
 
     fn member(&self, id: u64) -> Result<Member, ReplicaError> {
@@ -89,14 +103,12 @@ impl GroupReplica {
     /// After the change a quorum of members must have been started; one that was not has no name.
     fn check_started(&self, status: &GroupStatus, change: Change) -> Result<(), ReplicaError> {
         let voters = &status.conf_state.voters;
-        let is_started = |id: &&NodeId| {
-            status
-                .members
-                .member(**id)
-                .is_some_and(|member| !member.name.is_empty())
-        };
         let stays = |id: &&NodeId| change != Change::Remove(**id);
-        let started = voters.iter().filter(stays).filter(is_started).count();
+        let started = voters
+            .iter()
+            .filter(stays)
+            .filter(|id| is_started(status, **id))
+            .count();
         let adds = usize::from(change == Change::AddVoter);
         let voters = voters.iter().filter(stays).count().saturating_add(adds);
         // One member alone may always be given a second one.
@@ -111,7 +123,34 @@ impl GroupReplica {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Change {
     AddVoter,
+    AddLearner,
     Remove(NodeId),
+}
+
+/// A member that was never started has no name.
+fn is_started(status: &GroupStatus, id: NodeId) -> bool {
+    let mut member = status.members.member(id).into_iter();
+    member.any(|member| !member.name.is_empty())
+}
+
+/// Whether the voters that the leader hears of carry the change: all of them when a member comes;
+/// when one goes that is heard of, a majority without it.
+fn is_safe(status: &GroupStatus, change: Change) -> bool {
+    let hears = |id: &NodeId| {
+        let mut peers = status.peers.iter();
+        // A new peer counts as active until it has had the time to be heard of.
+        let active = peers.any(|peer| peer.id == *id && peer.active) && is_started(status, *id);
+        *id == status.node || active
+    };
+    let voters = &status.conf_state.voters;
+    match change {
+        Change::AddVoter | Change::AddLearner => voters.iter().all(hears),
+        Change::Remove(id) if !voters.contains(&id) || !hears(&id) => true,
+        Change::Remove(_) => {
+            let heard = voters.iter().filter(|id| hears(id)).count();
+            heard.saturating_sub(1) > voters.len().saturating_sub(1) / 2
+        }
+    }
 }
 
 fn record(member: &Member, status: &GroupStatus) -> MemberRecord {
@@ -195,12 +234,18 @@ impl Replica for GroupReplica {
     ) -> Result<MemberRecord, ReplicaError> {
         check_urls(&peer_urls)?;
         let status = self.group.status();
+        if is_learner {
+            self.check_heard_of(Change::AddLearner).await?;
+        } else {
+            self.check_started(&status, Change::AddVoter)?;
+            self.check_heard_of(Change::AddVoter).await?;
+        }
         let taken = |url: &String| status.members.iter().any(|m| m.peer_urls.contains(url));
         if peer_urls.iter().any(taken) {
             return Err(ReplicaError::PeerUrlExists);
         }
-        if !is_learner {
-            self.check_started(&status, Change::AddVoter)?;
+        if is_learner && status.conf_state.learners.len() >= LEARNERS_MAX {
+            return Err(ReplicaError::TooManyLearners);
         }
         let member = Member {
             peer_urls,
@@ -219,6 +264,7 @@ impl Replica for GroupReplica {
     async fn remove_member(&self, id: u64) -> Result<(), ReplicaError> {
         self.member(id)?;
         self.check_started(&self.group.status(), Change::Remove(NodeId(id)))?;
+        self.check_heard_of(Change::Remove(NodeId(id))).await?;
         let change = MembershipChange::new().remove(NodeId(id));
         if id == self.identity.member_id {
             // Nobody may tell a removed member that it was applied.
@@ -248,16 +294,21 @@ impl Replica for GroupReplica {
     async fn promote_member(&self, id: u64) -> Result<(), ReplicaError> {
         let member = self.member(id)?;
         let status = self.group.status();
-        if !status.conf_state.learners.contains(&member.id) {
-            return Err(ReplicaError::NotLearner);
-        }
         if status.leader != Some(status.node) {
             return Err(ReplicaError::NotLeader);
+        }
+        // etcd asks how far it is first, which of a voter says something only if it never started.
+        let is_learner = status.conf_state.learners.contains(&member.id);
+        if !is_learner && is_started(&status, member.id) {
+            return Err(ReplicaError::NotLearner);
         }
         let matched = status.peers.iter().find(|peer| peer.id == member.id);
         let matched = matched.map_or(0, |peer| peer.matched.0);
         if matched.saturating_mul(100) < status.commit.0.saturating_mul(READY_PERCENT) {
             return Err(ReplicaError::LearnerNotReady);
+        }
+        if !is_learner {
+            return Err(ReplicaError::NotLearner);
         }
         self.change(MembershipChange::new().add_voter(member)).await
     }

@@ -160,6 +160,12 @@ pub enum ReplicaError {
     /// After the change too few members would be up.
     #[error("etcdserver: re-configuration failed due to not enough started members")]
     NotEnoughStarted,
+    /// After the change members that are not heard of could stop the group.
+    #[error("etcdserver: unhealthy cluster")]
+    Unhealthy,
+    /// There is a learner already.
+    #[error("etcdserver: too many learner members in cluster")]
+    TooManyLearners,
     /// The group cannot change its members now.
     #[error("raftwerk: change of members refused: {reason}")]
     ChangeRefused {

@@ -45,6 +45,7 @@ impl From<ReplicaError> for Status {
             ReplicaError::NoLeader
             | ReplicaError::LeaderChanged
             | ReplicaError::Timeout
+            | ReplicaError::Unhealthy
             | ReplicaError::OutcomeUnknown
             | ReplicaError::Stopped
             | ReplicaError::Halted { .. } => Code::Unavailable,
@@ -56,6 +57,7 @@ impl From<ReplicaError> for Status {
             | ReplicaError::NotLearner
             | ReplicaError::LearnerNotReady
             | ReplicaError::NotEnoughStarted
+            | ReplicaError::TooManyLearners
             | ReplicaError::ChangeRefused { .. }
             | ReplicaError::BadTransferee => Code::FailedPrecondition,
         };
