@@ -139,9 +139,14 @@ pub enum Start {
 /// When a group's log is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotPolicy {
-    /// A snapshot is taken when this many entries were applied since the last one; zero: never
-    /// for their number.
+    /// A snapshot is taken when this many entries were applied since the last one and `growth`
+    /// agrees; zero: never for their number. In any case the state machine is asked to persist, so
+    /// that a restart has no more than this to apply again.
     pub entries: u64,
+    /// `entries` alone are not enough while their payload is less than this many times the last
+    /// snapshot's file: what all snapshots cost stays in proportion to what is written. Zero: they
+    /// are.
+    pub growth: u64,
     /// The same for the bytes of their payload; zero: never for their size.
     pub bytes: u64,
     /// How many entries before the snapshot stay in the log for followers that are a little
@@ -153,6 +158,7 @@ impl SnapshotPolicy {
     /// Only [`crate::Group::snapshot`] and followers in need make one.
     pub const ON_REQUEST: Self = Self {
         entries: 0,
+        growth: 0,
         bytes: 0,
         trailing_entries: 10_000,
     };
@@ -162,6 +168,7 @@ impl Default for SnapshotPolicy {
     fn default() -> Self {
         Self {
             entries: 100_000,
+            growth: 4,
             bytes: 256 * 1024 * 1024,
             trailing_entries: 10_000,
         }

@@ -89,6 +89,7 @@ fn start() -> Cluster {
     let mut config = GroupConfig::bootstrap(members(3));
     config.snapshot = SnapshotPolicy {
         entries: 300,
+        growth: 0,
         bytes: 0,
         trailing_entries: 20,
     };

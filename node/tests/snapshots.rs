@@ -24,6 +24,7 @@ use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
 const NO_TAIL: SnapshotPolicy = SnapshotPolicy {
     entries: 0,
+    growth: 0,
     bytes: 0,
     trailing_entries: 0,
 };
@@ -65,6 +66,7 @@ fn follower_that_the_log_no_longer_reaches_catches_up_by_snapshot() {
 fn snapshot_is_taken_when_the_policy_says_and_keeps_the_tail_it_says() {
     let policy = SnapshotPolicy {
         entries: 20,
+        growth: 0,
         bytes: 0,
         trailing_entries: 5,
     };

@@ -43,6 +43,7 @@ fn start(id: u64, groups: u64, net: &InProcessNetwork, dir: &Path) -> Node {
         let mut config = GroupConfig::bootstrap(members(3));
         config.snapshot = SnapshotPolicy {
             entries: 50,
+            growth: 0,
             bytes: 0,
             trailing_entries: 10,
         };

@@ -136,7 +136,8 @@ pub(crate) struct ServeArgs {
     /// Milliseconds without a leader until an election, at least 5 heartbeats [default: 1000]
     #[arg(long)]
     pub(crate) election_ms: Option<u64>,
-    /// Entries applied until a snapshot is taken and the log compacted [default: 100000]
+    /// Entries applied until a snapshot is taken and the log compacted [default: 100000, and four
+    /// times the last snapshot's bytes]
     #[arg(long)]
     pub(crate) snapshot_entries: Option<u64>,
     /// Entries before a snapshot that stay in the log for members a little behind [default: 10000]
@@ -195,7 +196,8 @@ pub(crate) struct Settings {
     pub(crate) ambiguous_tail: AmbiguousTail,
     pub(crate) heartbeat: Duration,
     pub(crate) election_ticks: u32,
-    pub(crate) snapshot_entries: u64,
+    /// Absent: the runtime's own policy.
+    pub(crate) snapshot_entries: Option<u64>,
     pub(crate) snapshot_keep: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) disk_reserve_bytes: u64,
@@ -327,9 +329,10 @@ impl ServeArgs {
         let metrics = self.metrics.as_deref();
         let metrics = metrics.map(|text| address("--metrics", text)).transpose()?;
         let (heartbeat, election_ticks) = times(self.heartbeat_ms, self.election_ms)?;
-        let entries = self.snapshot_entries;
-        let snapshot_entries =
-            or_bounded("--snapshot-entries", entries, 100_000, 100..=100_000_000)?;
+        let snapshot_entries = self
+            .snapshot_entries
+            .map(|entries| bounded("--snapshot-entries", entries, 100..=100_000_000))
+            .transpose()?;
         let keep = self.snapshot_keep;
         let snapshot_keep = or_bounded("--snapshot-keep", keep, 10_000, 0..=100_000_000)?;
         let id = self.id.as_deref().map(parse_id).transpose()?;

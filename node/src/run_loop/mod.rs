@@ -157,7 +157,7 @@ pub(crate) enum Reported {
     /// A view of the state, ready to be written to a file.
     View(Result<StateView, Arc<str>>),
     /// The view is a file now.
-    Built(Result<SnapshotMeta, Arc<str>>),
+    Built(Result<(SnapshotMeta, u64), Arc<str>>),
     /// A peer's snapshot is here and durable: this is what it says.
     Received(Message),
     /// The state machine is a received snapshot's now.

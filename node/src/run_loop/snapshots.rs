@@ -35,6 +35,10 @@ pub(crate) struct Snapshots {
     waiting: Vec<Completer<LogId, SnapshotError>>,
     entries: u64,
     bytes: u64,
+    /// Entries since the state machine was last asked to persist.
+    unpersisted: u64,
+    /// Bytes of the last snapshot's file; zero before the first one of this life.
+    len_bytes: u64,
     retry_at: u64,
 }
 
@@ -51,6 +55,8 @@ impl Snapshots {
             waiting: Vec::new(),
             entries: 0,
             bytes: 0,
+            unpersisted: 0,
+            len_bytes: 0,
             retry_at: 0,
         }
     }
@@ -78,13 +84,20 @@ impl Snapshots {
     pub(crate) const fn applying(&mut self, entries: u64, bytes: u64) {
         self.entries = self.entries.saturating_add(entries);
         self.bytes = self.bytes.saturating_add(bytes);
+        self.unpersisted = self.unpersisted.saturating_add(entries);
     }
 
     /// True when one is to be begun now.
     pub(crate) const fn is_due(&self, now: u64) -> bool {
-        let SnapshotPolicy { entries, bytes, .. } = self.policy;
+        let SnapshotPolicy {
+            entries,
+            growth,
+            bytes,
+            ..
+        } = self.policy;
+        let grown = self.bytes >= self.len_bytes.saturating_mul(growth);
         let due = self.wanted
-            || (entries > 0 && self.entries >= entries)
+            || (entries > 0 && self.entries >= entries && grown)
             || (bytes > 0 && self.bytes >= bytes);
         due && matches!(self.taking, Taking::Idle) && now >= self.retry_at
     }
@@ -98,7 +111,17 @@ impl Snapshots {
         self.wanted = false;
         self.entries = 0;
         self.bytes = 0;
+        self.unpersisted = 0;
         true
+    }
+
+    /// True when the state machine is to persist now, without a snapshot; asked once.
+    pub(crate) const fn persist(&mut self) -> bool {
+        let due = self.policy.entries > 0 && self.unpersisted >= self.policy.entries;
+        if due {
+            self.unpersisted = 0;
+        }
+        due
     }
 
     /// A view was taken. False when it is not needed: a newer snapshot was installed meanwhile, or
@@ -114,7 +137,8 @@ impl Snapshots {
     }
 
     /// The file is durable.
-    pub(crate) fn built(&mut self, meta: SnapshotMeta) {
+    pub(crate) fn built(&mut self, meta: SnapshotMeta, len_bytes: u64) {
+        self.len_bytes = len_bytes;
         if meta.last.index <= self.newest.index {
             return self.finish(Ok(self.newest));
         }
@@ -192,3 +216,53 @@ impl Snapshots {
 
 /// Handles that wait for the same snapshot.
 const WAITING_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use raftwerk_raft::Term;
+
+    use super::*;
+
+    fn id(index: u64) -> LogId {
+        LogId::new(Term(1), LogIndex(index))
+    }
+
+    /// Takes the one that is due, whose file has `len_bytes`.
+    fn take(snapshots: &mut Snapshots, last: LogId, len_bytes: u64) {
+        assert!(snapshots.begin(0));
+        assert!(snapshots.viewed(last, last));
+        let meta = SnapshotMeta {
+            last,
+            ..SnapshotMeta::default()
+        };
+        snapshots.built(meta.clone(), len_bytes);
+        snapshots.recorded(&meta);
+    }
+
+    #[test]
+    fn snapshot_of_a_large_state_waits_until_the_log_has_outgrown_it_but_persisting_does_not() {
+        let mut snapshots = Snapshots::new(
+            SnapshotPolicy {
+                entries: 100,
+                growth: 4,
+                bytes: 1_000_000,
+                trailing_entries: 0,
+            },
+            LogId::ZERO,
+        );
+        snapshots.applying(100, 1_000);
+        take(&mut snapshots, id(100), 1_500);
+        assert!(!snapshots.persist(), "the view has persisted");
+        snapshots.applying(100, 5_999);
+        assert!(!snapshots.is_due(0));
+        assert!(snapshots.persist());
+        assert!(!snapshots.persist(), "asked once");
+        snapshots.applying(1, 1);
+        take(&mut snapshots, id(201), 10_000_000);
+        snapshots.applying(1, 1_000_000);
+        assert!(
+            snapshots.is_due(0),
+            "however large the state, the log has its own bound"
+        );
+    }
+}

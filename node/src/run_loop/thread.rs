@@ -114,7 +114,7 @@ impl Loop {
                 workers.snapshots.spawn(move || {
                     let built = store.build(group, &meta, source.as_mut());
                     let result = built
-                        .map(|()| meta)
+                        .map(|len_bytes| (meta, len_bytes))
                         .map_err(|error| error.to_string().into());
                     owed.report(Reported::Built(result));
                 });

@@ -16,7 +16,7 @@ impl SnapshotStore {
         group: GroupId,
         meta: &SnapshotMeta,
         source: &mut dyn SnapshotSource,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         let manifest = Manifest {
             group,
             snapshot: random_u128(),
@@ -24,11 +24,10 @@ impl SnapshotStore {
         };
         let temporary = self.dir.join(Self::name(&manifest, Kind::Building));
         let written = self.write(&manifest, source, &temporary);
-        if let Err(error) = written {
+        let len_bytes = written.inspect_err(|_| {
             // The build failed; what cannot be removed now is removed when the group is opened.
             let _ = self.vfs.remove_file(&temporary);
-            return Err(error);
-        }
+        })?;
         let name = Self::name(&manifest, Kind::Whole);
         self.vfs.rename(&temporary, &self.dir.join(&name))?;
         self.vfs.sync_dir(&self.dir, SYNC_DIR)?;
@@ -40,15 +39,16 @@ impl SnapshotStore {
                 name,
             },
         );
-        Ok(())
+        Ok(len_bytes)
     }
 
+    /// Writes and syncs the file; returns its length.
     fn write(
         &self,
         manifest: &Manifest,
         source: &mut dyn SnapshotSource,
         path: &std::path::Path,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         let file = self.vfs.open(path, OpenMode::CreateNew)?;
         let mut out = Vec::new();
         let Some(mut framer) = Framer::head(manifest, &mut out) else {
@@ -70,17 +70,18 @@ impl SnapshotStore {
             if let Some(state) = chunk.get(..filled).filter(|state| !state.is_empty()) {
                 framer.chunk(state, &mut out);
             }
-            let last = filled < chunk.len();
-            if last {
+            if filled < chunk.len() {
                 framer.end(&mut out);
                 file.write_at(offset, &out)?;
+                offset += out.len() as u64;
                 break;
             }
             file.write_at(offset, &out)?;
             offset += out.len() as u64;
             out.clear();
         }
-        file.sync_data(SYNC_FILE)
+        file.sync_data(SYNC_FILE)?;
+        Ok(offset)
     }
 }
 

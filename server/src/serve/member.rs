@@ -293,10 +293,16 @@ async fn start(
         election_ticks: settings.election_ticks,
         ..group.raft
     };
+    let defaults = SnapshotPolicy::default();
     group.snapshot = SnapshotPolicy {
-        entries: settings.snapshot_entries,
+        entries: settings.snapshot_entries.unwrap_or(defaults.entries),
+        // Whoever names a number means it.
+        growth: match settings.snapshot_entries {
+            Some(_) => 0,
+            None => defaults.growth,
+        },
         trailing_entries: settings.snapshot_keep,
-        ..SnapshotPolicy::default()
+        ..defaults
     };
     let ticks = |seconds: u128| {
         let ticks = seconds * 1000 / settings.heartbeat.as_millis().max(1);

@@ -138,7 +138,7 @@ impl Driver {
             Reported::View(Err(reason)) | Reported::Built(Err(reason)) => {
                 self.snapshots.failed(&reason, self.now);
             }
-            Reported::Built(Ok(meta)) => self.snapshots.built(meta),
+            Reported::Built(Ok((meta, len_bytes))) => self.snapshots.built(meta, len_bytes),
             Reported::Received(message) => self.step(message),
             Reported::Restored(last) => {
                 // A newer one may be on its way, whose record is not durable yet: until it is, a

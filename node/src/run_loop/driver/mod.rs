@@ -247,6 +247,13 @@ impl Driver {
                 actor: Arc::clone(&self.actor),
                 job: Job::View,
             });
+        } else if self.snapshots.persist() {
+            // Whether it could is seen when a view is taken.
+            let (done, _) = pending();
+            out.push(Effect::Apply {
+                actor: Arc::clone(&self.actor),
+                job: Job::Persist { done },
+            });
         }
     }
 
