@@ -53,6 +53,8 @@ pub use raftwerk_raft::codec::DecodeError;
 pub use raftwerk_storage::vfs;
 #[cfg(feature = "mem")]
 pub use raftwerk_storage_mem as mem;
+#[cfg(feature = "redb")]
+pub use raftwerk_storage_redb as redb;
 #[cfg(feature = "rocksdb")]
 pub use raftwerk_storage_rocksdb as rocksdb;
 #[cfg(feature = "wal")]
@@ -65,12 +67,12 @@ pub use transport::{
 };
 
 /// Opens the log in `dir` with this build's backend, the first of these whose feature is on: the
-/// write-ahead log (`wal`), RocksDB (`rocksdb`), and the log in memory (`mem`), which forgets
-/// everything with the process.
+/// write-ahead log (`wal`), RocksDB (`rocksdb`), redb (`redb`), and the log in memory (`mem`), which
+/// forgets everything with the process.
 ///
 /// # Errors
 /// [`raft::StorageError`] when the log cannot be opened.
-#[cfg(any(feature = "wal", feature = "rocksdb", feature = "mem"))]
+#[cfg(any(feature = "wal", feature = "rocksdb", feature = "redb", feature = "mem"))]
 pub fn open_log(
     dir: &std::path::Path,
 ) -> Result<std::sync::Arc<dyn raft::Storage>, raft::StorageError> {
@@ -81,7 +83,12 @@ pub fn open_log(
     };
     #[cfg(all(feature = "rocksdb", not(feature = "wal")))]
     let log = rocksdb::RocksLog::open(&rocksdb::RocksLogOptions::new(dir))?;
-    #[cfg(not(any(feature = "wal", feature = "rocksdb")))]
+    #[cfg(all(feature = "redb", not(any(feature = "wal", feature = "rocksdb"))))]
+    let log = {
+        let disk = std::sync::Arc::new(vfs::RealVfs);
+        redb::RedbLog::open(disk, &redb::RedbLogOptions::new(dir))?
+    };
+    #[cfg(not(any(feature = "wal", feature = "rocksdb", feature = "redb")))]
     let (log, _) = (mem::MemLog::new(mem::MemLogOptions::default())?, dir);
     Ok(std::sync::Arc::new(log))
 }

@@ -27,6 +27,8 @@ pub(crate) enum LogBackend {
     /// The write-ahead log: durable.
     #[default]
     Wal,
+    /// A redb file: durable.
+    Redb,
     /// RocksDB, where it is built in: durable.
     Rocksdb,
     /// Memory: gone with the process.
@@ -68,7 +70,7 @@ macro_rules! word {
         }
     };
 }
-word!(LogBackend { Wal => "wal", Rocksdb => "rocksdb", Mem => "mem" });
+word!(LogBackend { Wal => "wal", Redb => "redb", Rocksdb => "rocksdb", Mem => "mem" });
 word!(StoreBackend { Redb => "redb", Rocksdb => "rocksdb", Mem => "mem" });
 
 /// Whether this program was built with these backends.

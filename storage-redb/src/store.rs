@@ -1,7 +1,6 @@
 //! The store.
 
 use std::fmt;
-use std::io::ErrorKind;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,11 +14,12 @@ use raftwerk_raft::{
 use raftwerk_storage::checkpoint::ViewStream;
 use raftwerk_storage::folder::{Folder, FolderMode, Kind, io_error};
 use raftwerk_storage::tree::Tree;
-use raftwerk_storage::vfs::{OpenMode, SyncSite, Vfs, VfsFile};
+use raftwerk_storage::vfs::{SyncSite, Vfs, VfsFile};
 use redb::{Database, Durability, WriteTransaction};
 
 use crate::backend::FileBackend;
 use crate::error::{corrupt, failed};
+use crate::file::{FileNames, open as open_db};
 use crate::head::{DATA, Head, META};
 use crate::layers::{Change, Layers};
 use crate::restore::{forget_incoming, restore};
@@ -34,8 +34,18 @@ pub const KIND: Kind = Kind {
 /// Makes the name of a new state file durable.
 pub const SYNC_NEW_STATE: SyncSite = SyncSite("state-redb: new file");
 
-const STATE_FILE: &str = "state.redb";
-const STATE_TEMPORARY: &str = "state.redb.tmp";
+/// Makes durable what a life that ended without closing the state left.
+pub const SYNC_RENEW_STATE: SyncSite = SyncSite("state-redb: renew");
+/// Makes the B-tree's pages durable.
+pub const SYNC_STATE: SyncSite = SyncSite("state-redb: commit");
+
+const FILE: FileNames = FileNames {
+    name: "state.redb",
+    temporary: "state.redb.tmp",
+    commit: SYNC_STATE,
+    rename: SYNC_NEW_STATE,
+    renew: SYNC_RENEW_STATE,
+};
 
 /// How to open a [`RedbStore`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,21 +120,18 @@ impl RedbStore {
     /// [`StateError`] when redb cannot make sense of its file.
     pub fn open(vfs: Arc<dyn Vfs>, options: &RedbOptions) -> Result<Self, StateError> {
         let folder = Folder::open(Arc::clone(&vfs), &options.path, KIND, options.mode)?;
-        let path = folder.path().join(STATE_FILE);
-        let file = match vfs.open(&path, OpenMode::Write) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                create(&folder)?;
-                vfs.open(&path, OpenMode::Write)
-                    .map_err(io_error("open", &path))?
-            }
-            Err(error) => return Err(io_error("open", &path)(error).into()),
+        let file = match FILE.find(&folder)? {
+            Some(file) => file,
+            None => FILE.create(&folder, fill)?,
         };
-        let file: Arc<dyn VfsFile> = file.into();
-        let db = Database::builder()
-            .set_cache_size(options.cache_bytes)
-            .create_with_backend(FileBackend(Arc::clone(&file)))
-            .map_err(failed("open the state file"))?;
+        let path = folder.path().join(FILE.name);
+        FILE.settle(&file).map_err(io_error("renew", &path))?;
+        let backend = FileBackend {
+            file: Arc::clone(&file),
+            site: SYNC_STATE,
+        };
+        let db =
+            open_db(backend, options.cache_bytes, false).map_err(failed("open the state file"))?;
         forget_incoming(&db)?;
         let head = Head::stored(&db)?;
         let state = State {
@@ -383,36 +390,14 @@ fn move_piece(
     Ok(None)
 }
 
-/// Makes the state file under a temporary name: under its own name it is always whole.
-fn create(folder: &Folder) -> Result<(), StateError> {
-    let vfs = folder.vfs();
-    let temporary = folder.path().join(STATE_TEMPORARY);
-    match vfs.remove_file(&temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(io_error("remove", &temporary)(error).into());
-        }
-        _ => {}
-    }
-    let file = vfs
-        .open(&temporary, OpenMode::CreateNew)
-        .map_err(io_error("create", &temporary))?;
-    let db = Database::builder()
-        .create_with_backend(FileBackend(file.into()))
-        .map_err(failed("make the state file"))?;
-    let transaction = db.begin_write().map_err(failed("make the tables"))?;
-    transaction
-        .open_table(DATA)
-        .map_err(failed("make the tables"))?;
-    transaction
-        .open_table(META)
-        .map_err(failed("make the tables"))?;
-    transaction.commit().map_err(failed("make the tables"))?;
-    db.close().map_err(failed("close the new state file"))?;
-    vfs.rename(&temporary, &folder.path().join(STATE_FILE))
-        .map_err(io_error("rename", &temporary))?;
-    vfs.sync_dir(folder.path(), SYNC_NEW_STATE)
-        .map_err(io_error("sync", folder.path()))?;
-    Ok(())
+/// Makes the tables of a new file.
+fn fill(backend: FileBackend) -> Result<(), redb::Error> {
+    let db = Database::builder().create_with_backend(backend)?;
+    let transaction = db.begin_write()?;
+    transaction.open_table(DATA)?;
+    transaction.open_table(META)?;
+    transaction.commit()?;
+    Ok(db.close()?)
 }
 
 /// Applies one operation and counts what it does to the live bytes.

@@ -9,7 +9,7 @@ use raftwerk_raft::{StateStore, Storage, StorageError};
 use raftwerk_storage::folder::{Folder, StoreUuid};
 use raftwerk_storage::vfs::{RealVfs, Vfs};
 use raftwerk_storage_mem::{MemLog, MemLogOptions, MemStore};
-use raftwerk_storage_redb::{RedbOptions, RedbStore};
+use raftwerk_storage_redb::{RedbLog, RedbLogOptions, RedbOptions, RedbStore};
 use raftwerk_wal::Wal;
 
 use crate::cli::CliError;
@@ -42,6 +42,7 @@ pub(crate) fn open_log(
             Ok((Arc::new(log), random()))
         }
         LogBackend::Wal => open_wal(settings, &folder.join(LOG_DIR)),
+        LogBackend::Redb => open_redb(&folder.join(LOG_DIR)),
         LogBackend::Rocksdb => open_rocksdb(&folder.join(LOG_DIR)),
     }
 }
@@ -80,6 +81,15 @@ fn open_wal(settings: &Settings, dir: &Path) -> Result<(Arc<dyn Storage>, Incarn
     let wal = Wal::open(disk(), dir, options).map_err(refuse_log)?;
     let identity = Folder::peek(disk().as_ref(), dir).map_err(refuse_log)?;
     Ok((Arc::new(wal), incarnation(identity.uuid)))
+}
+
+fn open_redb(dir: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
+    let mut options = RedbLogOptions::new(dir);
+    // As above.
+    options.on_damage = raftwerk_storage_redb::OnDamage::Refuse;
+    let log = RedbLog::open(disk(), &options).map_err(refuse_log)?;
+    let incarnation = incarnation(log.folder().uuid());
+    Ok((Arc::new(log), incarnation))
 }
 
 /// Says why the log does not open, and what to do.

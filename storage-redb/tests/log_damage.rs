@@ -1,0 +1,211 @@
+//! Disks that rot: whatever is flipped, zeroed, exchanged or unreadable, the log never gives a
+//! wrong byte and is never silently shorter.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod log_history;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use log_history::{DIR, Known, models, open, run, try_open};
+use raftwerk_raft::{ByteBudget, GroupId, LogError, LogIndex, Storage, StorageError};
+use raftwerk_storage_redb::{OnDamage, RedbLog, SYNC_LOG_MARK};
+use raftwerk_testkit::crash::Progress;
+use raftwerk_testkit::damage::{DamageOptions, damage_points};
+use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Image};
+use raftwerk_testkit::log_suite::model::LogModel;
+
+/// How a damaged log answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    /// Nothing is missing.
+    Intact,
+    /// What is missing is named.
+    Named,
+    /// It does not open, and says why.
+    Refused,
+}
+
+/// A log on the disk, and what it holds; closed in good order or killed.
+fn log(vfs: &FaultVfs, seed: u64, count: usize, closed: bool) -> (Image, LogModel) {
+    let models = models();
+    let log = open(vfs).unwrap();
+    run(&log, &Progress::new(Known::default()), &models, seed, count);
+    let last = models.lock().last().cloned().unwrap();
+    if closed {
+        drop(log);
+        return (vfs.crash(&CrashPlan::LOSE_UNSYNCED).image(), last);
+    }
+    (vfs.crash(&CrashPlan::Kill).image(), last)
+}
+
+/// Whatever the log gives must be right, and what it does not give must be named.
+fn judge(log: &RedbLog, model: &LogModel) -> Result<Answer, String> {
+    let mut answer = Answer::Intact;
+    for (id, expected) in &model.groups {
+        let open = log.open_group(*id).map_err(|error| error.to_string())?;
+        let same = open.state.hard_state == expected.hard_state
+            && open.state.snapshot == expected.snapshot
+            && open.log.last() == expected.last();
+        if !same {
+            return Err(format!("group {id} differs silently: {:?}", open.state));
+        }
+        for entry in &expected.entries {
+            let range = entry.index()..entry.index().next();
+            if open.log.term(entry.index()) != Ok(entry.term()) {
+                return Err(format!("group {id} has a wrong term at {}", entry.id));
+            }
+            match open.log.read(range, u64::MAX) {
+                Ok(found) if found.as_slice() == std::slice::from_ref(entry) => {}
+                Err(LogError::Faulty { .. }) if !open.state.health.is_intact() => {
+                    answer = Answer::Named;
+                }
+                other => return Err(format!("group {id}, {}: {other:?}", entry.id)),
+            }
+        }
+    }
+    for id in log.groups().map_err(|error| error.to_string())? {
+        if !model.groups.contains_key(&id) {
+            return Err(format!("group {id} appeared"));
+        }
+    }
+    Ok(answer)
+}
+
+fn attack(closed: bool, count: usize, options: &DamageOptions) -> BTreeMap<Answer, u64> {
+    let (image, model) = log(&FaultVfs::new(), 21, count, closed);
+    let counts = damage_points(&image, options, |vfs, _| match try_open(vfs) {
+        Ok(log) => judge(&log, &model),
+        Err(StorageError::Corrupt { .. } | StorageError::Io { .. }) => Ok(Answer::Refused),
+        // The identity is another crate's.
+        Err(StorageError::WrongStore { .. }) => Ok(Answer::Refused),
+        Err(other) => Err(other.to_string()),
+    });
+    counts.unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+const SECTORS: DamageOptions = DamageOptions {
+    bit_stride: 0,
+    zeroed: true,
+    swapped: false,
+    unreadable: true,
+};
+const BITS: DamageOptions = DamageOptions {
+    bit_stride: 9001,
+    zeroed: false,
+    swapped: false,
+    unreadable: false,
+};
+
+#[test]
+fn damaged_sectors_of_a_closed_log_are_named_or_refused() {
+    let counts = attack(true, 12, &SECTORS);
+    assert!(counts.len() == 3, "{counts:?}");
+}
+
+#[test]
+fn flipped_bits_of_a_closed_log_are_named_or_refused() {
+    let counts = attack(true, 12, &BITS);
+    assert!(counts.len() == 3, "{counts:?}");
+}
+
+#[test]
+fn damage_to_a_log_that_was_killed_is_never_silent() {
+    let counts = attack(false, 8, &SECTORS);
+    assert!(counts.contains_key(&Answer::Refused), "{counts:?}");
+    let counts = attack(false, 8, &BITS);
+    assert!(counts.contains_key(&Answer::Refused), "{counts:?}");
+}
+
+/// A log of one group with 40 entries of which one has a flipped bit.
+fn with_one_bad_entry(vfs: &FaultVfs) -> (FaultVfs, u64) {
+    use raftwerk_raft::{Entry, GroupWrite, LogId, Term, WriteBatch};
+    let log = open(vfs).unwrap();
+    let entry = |index: u64| {
+        let id = LogId::new(Term(1), LogIndex(index));
+        Entry::normal(id, vec![index as u8; 400].into())
+    };
+    let write = GroupWrite {
+        group: GroupId(1),
+        append: (1..=40).map(entry).collect(),
+        ..GroupWrite::default()
+    };
+    let batch = WriteBatch {
+        groups: vec![write],
+        ..WriteBatch::default()
+    };
+    log.wait(log.submit(batch).unwrap()).unwrap();
+    drop(log);
+    let after = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    let path = Path::new(DIR).join("log.redb");
+    let bytes = after.read_file(&path).unwrap();
+    let at = bytes.windows(400).position(|window| window == [17; 400]);
+    after.flip_bit(&path, at.unwrap() as u64 + 200, 3).unwrap();
+    (after, 17)
+}
+
+#[test]
+fn flipped_bit_in_an_entry_is_named_to_the_entry_at_every_open() {
+    let (mut vfs, bad) = with_one_bad_entry(&FaultVfs::new());
+    for _ in 0..3 {
+        let log = open(&vfs).unwrap();
+        let group = log.open_group(GroupId(1)).unwrap();
+        let faulty = LogIndex(bad)..LogIndex(bad + 1);
+        assert_eq!(group.state.health.faulty, [faulty]);
+        for index in 1..=40 {
+            let range = LogIndex(index)..LogIndex(index + 1);
+            assert_eq!(group.log.read(range, 0).is_err(), index == bad, "{index}");
+        }
+        drop((log, group));
+        vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    }
+}
+
+#[test]
+fn refusal_leaves_a_damaged_log_as_it_was_found() {
+    let (vfs, _) = with_one_bad_entry(&FaultVfs::new());
+    let mut options = log_history::options();
+    options.on_damage = OnDamage::Refuse;
+    let path = Path::new(DIR).join("log.redb");
+    for _ in 0..2 {
+        let before = vfs.read_file(&path).unwrap();
+        let refusal = RedbLog::open(Arc::new(vfs.clone()), &options).unwrap_err();
+        assert!(matches!(refusal, StorageError::Corrupt { .. }), "{refusal}");
+        assert_eq!(vfs.read_file(&path).unwrap(), before);
+    }
+    // Once it was taken as it is, the loss is named for good.
+    drop(open(&vfs).unwrap());
+    let refusal = RedbLog::open(Arc::new(vfs.clone()), &options).unwrap_err();
+    assert!(refusal.to_string().contains("lost entries"), "{refusal}");
+}
+
+/// Without the mark nobody knows what there was.
+#[test]
+fn damage_is_refused_when_the_mark_of_the_close_was_not_synced() {
+    let vfs = FaultVfs::new();
+    vfs.disable_sync(SYNC_LOG_MARK);
+    let (vfs, _) = with_one_bad_entry(&vfs);
+    let refusal = try_open(&vfs).unwrap_err();
+    assert!(matches!(refusal, StorageError::Corrupt { .. }), "{refusal}");
+}
+
+#[test]
+fn scrub_goes_through_everything_in_pieces() {
+    let vfs = FaultVfs::new();
+    let (image, _) = log(&vfs, 5, 30, true);
+    let log = open(&image.after(&CrashPlan::Kill)).unwrap();
+    let whole = log.scrub(ByteBudget(u64::MAX)).unwrap();
+    assert!(whole.completed && whole.damage.is_empty(), "{whole:?}");
+    let (mut checked, mut steps) = (0, 0);
+    loop {
+        let piece = log.scrub(ByteBudget(300)).unwrap();
+        checked += piece.checked_bytes;
+        steps += 1;
+        if piece.completed {
+            break;
+        }
+    }
+    assert_eq!(checked, whole.checked_bytes);
+    assert!(steps > 5, "{steps}");
+}
