@@ -50,7 +50,7 @@ impl Mark {
         let (closed, records) = rest.split_first_chunk::<4>()?;
         let closed = match u32::from_le_bytes(*closed) {
             0 => None,
-            _ => Some(u32::from_le_bytes(*records.as_array::<4>()?)),
+            _ => Some(u32::from_le_bytes(*records.first_chunk::<4>()?)),
         };
         intact.then_some(Self {
             commit: u64::from_le_bytes(*commit),

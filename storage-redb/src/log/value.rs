@@ -74,7 +74,7 @@ fn checksum(key: (u64, u64), framed: &[u8]) -> u32 {
 pub(crate) fn unseal(key: (u64, u64), framed: &[u8]) -> Result<(u64, &[u8]), Damage> {
     let (Some((head, body)), Some(crc)) = (
         framed.split_at_checked(FRAME_BYTES),
-        framed.get(1..5).and_then(|bytes| bytes.as_array::<4>()),
+        framed.get(1..5).and_then(|bytes| bytes.first_chunk::<4>()),
     ) else {
         return Err("cut short".to_owned());
     };
@@ -214,4 +214,62 @@ pub(crate) fn decode_named(body: &[u8]) -> Result<Vec<(Bytes, Bytes)>, Damage> {
 
 fn said(error: DecodeError) -> Damage {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use raftwerk_raft::{NodeId, Term};
+
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whoever changes one of these bytes changes the format's version.
+    #[test]
+    fn bytes_of_values_are_those_of_this_version() {
+        let mut out = Vec::new();
+        let entry = Entry::normal(
+            LogId::new(Term(3), LogIndex(300)),
+            Bytes::from_static(b"put"),
+        );
+        seal_entry(7, &entry, 9, &mut out);
+        assert_eq!(hex(&out), ENTRY);
+        assert_eq!(unseal_entry((7, 300), &out), Ok((9, entry)));
+        let head = Head {
+            hard_state: HardState {
+                term: Term(4),
+                vote: Some(NodeId(2)),
+                commit: LogIndex(5),
+            },
+            base: LogId::new(Term(1), LogIndex(4)),
+            last: LogIndex(6),
+            changes: vec![LogId::new(Term(3), LogIndex(6))],
+        };
+        seal((7, 1), 9, &mut out, |out| head.encode(out));
+        assert_eq!(hex(&out), HEAD);
+        let (_, body) = unseal((7, 1), &out).unwrap();
+        assert_eq!(Head::decode(body), Ok(head));
+    }
+
+    const ENTRY: &str = "01a41fe946090000000000000003ac020003707574";
+    const HEAD: &str = "01ad80cd420900000000000000040205010406010306";
+
+    #[test]
+    fn every_flipped_bit_and_every_other_key_is_noticed() {
+        let mut out = Vec::new();
+        let entry = Entry::normal(LogId::new(Term(1), LogIndex(2)), Bytes::from_static(b"abc"));
+        seal_entry(1, &entry, 9, &mut out);
+        for bit in 0..out.len() * 8 {
+            let mut bad = out.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(unseal_entry((1, 2), &bad).is_err(), "bit {bit}");
+        }
+        for len in 0..out.len() {
+            assert!(unseal_entry((1, 2), &out[..len]).is_err(), "cut to {len}");
+        }
+        assert!(unseal_entry((1, 3), &out).is_err());
+        assert!(unseal_entry((2, 2), &out).is_err());
+    }
 }
