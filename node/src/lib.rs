@@ -72,7 +72,12 @@ pub use transport::{
 ///
 /// # Errors
 /// [`raft::StorageError`] when the log cannot be opened.
-#[cfg(any(feature = "wal", feature = "rocksdb", feature = "redb", feature = "mem"))]
+#[cfg(any(
+    feature = "wal",
+    feature = "rocksdb",
+    feature = "redb",
+    feature = "mem"
+))]
 pub fn open_log(
     dir: &std::path::Path,
 ) -> Result<std::sync::Arc<dyn raft::Storage>, raft::StorageError> {
