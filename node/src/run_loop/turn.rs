@@ -382,9 +382,13 @@ impl Turn {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
 
-    use raftwerk_raft::{NodeId, Role};
+    use raftwerk_raft::{
+        ByteBudget, DurableNotify, NodeId, OpenGroup, Pressure, Role, ScrubReport, StorageError,
+        Subscription, WriteBatch,
+    };
     use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
     use super::super::{Ask, Opening, open};
@@ -418,20 +422,23 @@ mod tests {
         mailbox: Arc<Mailbox>,
         workers: Arc<Pool>,
         shared: Vec<Arc<Shared>>,
-        _subscription: raftwerk_raft::Subscription,
+        _subscription: Subscription,
         _dir: tempfile::TempDir,
     }
 
     impl Bench {
         fn new(groups: u64) -> Self {
+            let storage = MemLog::new(MemLogOptions::default()).unwrap();
+            Self::on(Arc::new(storage), groups, usize::MAX)
+        }
+
+        fn on(storage: Arc<dyn Storage>, groups: u64, batch_bytes_max: usize) -> Self {
             let dir = tempfile::tempdir().unwrap();
             let config = HostConfig::new(NodeId(1), dir.path());
             let mailbox = Arc::new(Mailbox::new(&config));
-            let storage: Arc<dyn Storage> =
-                Arc::new(MemLog::new(MemLogOptions::default()).unwrap());
             let notify = Arc::clone(&mailbox);
             let subscription = storage.on_durable(Box::new(move |mark| notify.durable(mark)));
-            let mut turn = Turn::new(Arc::clone(&storage), usize::MAX);
+            let mut turn = Turn::new(Arc::clone(&storage), batch_bytes_max);
             let vfs = Arc::clone(&config.vfs);
             let store = Arc::new(SnapshotStore::new(vfs, dir.path().into(), None, 1));
             let mut shared = Vec::new();
@@ -530,5 +537,65 @@ mod tests {
             !bench.turn.is_ready(),
             "an idle follower's tick wakes nothing"
         );
+    }
+
+    /// A log that has no room while it is told so.
+    struct Choked {
+        log: MemLog,
+        full: AtomicBool,
+    }
+
+    impl Storage for Choked {
+        fn groups(&self) -> Result<Vec<GroupId>, StorageError> {
+            self.log.groups()
+        }
+        fn open_group(&self, group: GroupId) -> Result<OpenGroup, StorageError> {
+            self.log.open_group(group)
+        }
+        fn submit(&self, batch: WriteBatch) -> Result<Ticket, SubmitError> {
+            if self.full.load(Ordering::Relaxed) {
+                return Err(SubmitError::Full(batch));
+            }
+            self.log.submit(batch)
+        }
+        fn durable(&self) -> Result<Ticket, Poisoned> {
+            self.log.durable()
+        }
+        fn on_durable(&self, notify: DurableNotify) -> Subscription {
+            self.log.on_durable(notify)
+        }
+        fn wait(&self, ticket: Ticket) -> Result<(), Poisoned> {
+            self.log.wait(ticket)
+        }
+        fn pressure(&self) -> Pressure {
+            self.log.pressure()
+        }
+        fn scrub(&self, budget: ByteBudget) -> Result<ScrubReport, StorageError> {
+            self.log.scrub(budget)
+        }
+    }
+
+    #[test]
+    fn groups_wait_for_a_full_log_at_the_bound_of_the_backlog_and_all_go_on_behind_it() {
+        let log = Arc::new(Choked {
+            log: MemLog::new(MemLogOptions::default()).unwrap(),
+            full: AtomicBool::new(false),
+        });
+        let groups = 3 * BACKLOG_MAX as u64;
+        let mut bench = Bench::on(Arc::clone(&log) as Arc<dyn Storage>, groups, 1);
+        bench.run_until(|status| status.applied.index.0 == 1);
+        log.full.store(true, Ordering::Relaxed);
+        for _ in 0..200 {
+            bench.turn.handle(Event::Tick);
+            bench.poll();
+            assert!(bench.turn.backlog.len() <= BACKLOG_MAX);
+            assert!(bench.turn.relief.len() <= BACKLOG_MAX);
+        }
+        assert_eq!(bench.turn.backlog.len(), BACKLOG_MAX);
+        assert!(!bench.turn.is_ready(), "nothing to do until there is room");
+        log.full.store(false, Ordering::Relaxed);
+        bench.poll();
+        bench.run_until(|status| status.role == Role::Leader);
+        assert!(bench.turn.backlog.is_empty());
     }
 }
