@@ -10,6 +10,7 @@
 //! RocksDB writes its files itself and not through the [`Vfs`](raftwerk_storage::vfs::Vfs).
 #![forbid(unsafe_code)]
 
+mod batch;
 mod engine;
 mod error;
 mod generation;
@@ -21,6 +22,7 @@ mod purge;
 mod record;
 mod recover;
 mod restore;
+mod sizes;
 mod store;
 mod view;
 mod writer;

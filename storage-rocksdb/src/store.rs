@@ -13,15 +13,16 @@ use raftwerk_storage::checkpoint::ViewStream;
 use raftwerk_storage::folder::{Folder, Kind};
 use raftwerk_storage::vfs::RealVfs;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{DB, Options, WriteBatch, properties};
+use rocksdb::{DB, Options};
 
+use crate::batch::batch;
 use crate::error::state;
 use crate::generation::{
-    DataFolder, Generation, HEAD_KEY, activate, applied, checkpoint_path, open_active, put_applied,
-    user_key,
+    DataFolder, Generation, HEAD_KEY, activate, applied, checkpoint_path, open_active,
 };
 use crate::options::RocksStoreOptions;
 use crate::restore::fill;
+use crate::sizes::measure;
 use crate::view::RocksView;
 
 /// What the folder's identity says.
@@ -117,46 +118,11 @@ fn stored_applied(db: &DB) -> Result<LogId, StateError> {
     applied(head.as_deref())
 }
 
-/// The operations as RocksDB takes them, with the applied id in the same batch.
-fn batch(ops: &[StateOp], applied: LogId) -> WriteBatch {
-    let bytes: usize = ops
-        .iter()
-        .map(|op| match op {
-            StateOp::Put { key, value } => key.len() + value.len() + 12,
-            StateOp::Delete { key } => key.len() + 8,
-            StateOp::DeleteRange { start, end } => start.len() + end.len() + 12,
-        })
-        .sum();
-    let mut batch = WriteBatch::with_capacity_bytes(bytes + 64);
-    let mut stored = Vec::new();
-    let mut stored_end = Vec::new();
-    for op in ops {
-        match op {
-            StateOp::Put { key, value } => {
-                user_key(key, &mut stored);
-                batch.put(&stored, value);
-            }
-            StateOp::Delete { key } => {
-                user_key(key, &mut stored);
-                batch.delete(&stored);
-            }
-            StateOp::DeleteRange { start, end } if start < end => {
-                user_key(start, &mut stored);
-                user_key(end, &mut stored_end);
-                batch.delete_range(&stored, &stored_end);
-            }
-            StateOp::DeleteRange { .. } => {}
-        }
-    }
-    batch.put(HEAD_KEY, put_applied(applied));
-    batch
-}
-
 impl StateStore for RocksStore {
     fn write(&self, ops: &[StateOp], applied: LogId) -> Result<(), StateError> {
-        let batch = batch(ops, applied);
-        self.live()
-            .writing("write", |db| db.write_without_wal(batch))
+        let live = self.live();
+        let batch = batch(&live.db, ops, applied)?;
+        live.writing("write", |db| db.write_without_wal(batch))
     }
 
     fn view(&self) -> Result<Box<dyn View>, StateError> {
@@ -206,20 +172,6 @@ impl StateStore for RocksStore {
     }
 
     fn stats(&self) -> Result<StateStats, StateError> {
-        let live = self.live();
-        let property = |name| {
-            live.db
-                .property_int_value(name)
-                .map(Option::unwrap_or_default)
-                .map_err(state("measure the store"))
-        };
-        let memory = property(properties::CUR_SIZE_ALL_MEM_TABLES)?;
-        let live_bytes = property(properties::ESTIMATE_LIVE_DATA_SIZE)?.saturating_add(memory);
-        let on_disk = property(properties::TOTAL_SST_FILES_SIZE)?.saturating_add(memory);
-        Ok(StateStats {
-            // Read a moment apart.
-            allocated_bytes: on_disk.max(live_bytes),
-            live_bytes,
-        })
+        measure(&self.live().db)
     }
 }

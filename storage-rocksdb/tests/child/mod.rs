@@ -14,7 +14,7 @@ use crate::history::{
 
 const JOB: &str = "RAFTWERK_ROCKSDB_CHILD";
 /// Batches that a life has at most.
-const BATCHES_MAX: u64 = 400;
+const BATCHES_MAX: u64 = 100;
 
 /// Which store a child writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +34,9 @@ pub(crate) fn did_a_childs_job() -> bool {
     } else {
         write_state(&path)
     };
-    if let Err(reason) = done {
-        say(&format!("failed {reason}"));
+    match done {
+        Ok(()) => say("ended"),
+        Err(reason) => say(&format!("failed {reason}")),
     }
     true
 }
@@ -99,12 +100,12 @@ fn write_state(path: &Path) -> Result<(), String> {
         store
             .write(&ops(number), applied(number))
             .map_err(|error| error.to_string())?;
-        let durable = match number % 30 {
-            20 => {
-                let source = store.checkpoint().map_err(|error| error.to_string())?;
-                store.restore(&mut Stream(source))
-            }
-            0 | 7 | 14 => store.persist(),
+        let restored = number % 8 == 6;
+        let durable = match number % 8 {
+            6 => store
+                .checkpoint()
+                .and_then(|source| store.restore(&mut Stream(source))),
+            0 | 3 | 5 => store.persist(),
             _ => continue,
         };
         match durable {
@@ -112,6 +113,8 @@ fn write_state(path: &Path) -> Result<(), String> {
                 assert_eq!(durable, applied(number));
                 say(&format!("acked {number}"));
             }
+            // The old state is still there, and goes on.
+            Err(_) if restored && check_store(&store) == Ok(number) => {}
             Err(_) if store.write(&ops(number + 1), applied(number + 1)).is_err() => {
                 assert!(store.persist().is_err(), "a second sync proves nothing");
                 say("poisoned");
@@ -132,6 +135,8 @@ pub(crate) struct Life {
     pub(crate) acked: u64,
     pub(crate) acks: u64,
     pub(crate) poisoned: bool,
+    /// It came to its own end.
+    pub(crate) ended: bool,
     /// Why it gave up.
     pub(crate) failed: Option<String>,
 }
@@ -145,7 +150,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts one on the store in `path`, below `strace` with these arguments if there are any.
-    pub(crate) fn start(what: What, path: &Path, strace: &[&str]) -> Self {
+    pub(crate) fn start(what: What, path: &Path, strace: &[String]) -> Self {
         let program = env::current_exe().unwrap();
         let mut command = match strace {
             [] => Command::new(program),
@@ -202,6 +207,7 @@ impl Writer {
                 self.life.acks += 1;
             }
             "poisoned" => self.life.poisoned = true,
+            "ended" => self.life.ended = true,
             "failed" => self.life.failed = Some(rest.to_owned()),
             _ => panic!("the child says: {line}"),
         }
