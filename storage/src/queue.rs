@@ -28,6 +28,9 @@ use crate::watermark::Watermark;
 
 /// How often a read from the engine is tried again because the log changed underneath it.
 const READ_TRIES: usize = 16;
+/// How long the background thread leaves a batch to those who wait, while nobody is subscribed:
+/// they write by themselves, and must not meet it at every batch.
+const GRACE: Duration = Duration::from_millis(1);
 
 /// An engine with one writer at a time. The queue calls [`Engine::commit`] from one thread at a
 /// time and reads from any, during commits too.
@@ -160,6 +163,8 @@ struct State {
     /// The newest of any group.
     generation: u64,
     closing: bool,
+    /// The background thread sleeps until it is told of work.
+    asleep: bool,
 }
 
 #[derive(Debug, Default)]
@@ -302,7 +307,7 @@ impl<E: Engine> Shared<E> {
         {
             state.wanted = ticket;
             if state.writing_since.is_none() {
-                self.work.notify_one();
+                self.tell_of_work(&state);
             }
         }
         Ok(ticket)
@@ -329,7 +334,7 @@ impl<E: Engine> Shared<E> {
                 state.settle(&round, self.options.tail_bytes_max);
             }
             if state.wanted > state.begun {
-                self.work.notify_one();
+                self.tell_of_work(&state);
             }
         }
         if outcome.is_ok() {
@@ -359,19 +364,36 @@ impl<E: Engine> Shared<E> {
         })
     }
 
+    /// Wakes the background thread, unless it will look by itself soon enough.
+    fn tell_of_work(&self, state: &State) {
+        if state.asleep || self.mark.is_watched() {
+            self.work.notify_one();
+        }
+    }
+
     fn run_background(&self) {
         loop {
-            {
-                let mut state = self.state.lock();
-                while !state.closing
-                    && (state.writing_since.is_some() || state.wanted <= state.begun)
-                {
-                    self.work.wait(&mut state);
-                }
+            let mut state = self.state.lock();
+            let mut left = false;
+            loop {
                 if state.closing || self.mark.durable().is_err() {
                     return;
                 }
+                let work = state.writing_since.is_none() && state.wanted > state.begun;
+                if work && (left || self.mark.is_watched()) {
+                    break;
+                }
+                if work {
+                    let _ = self.work.wait_for(&mut state, GRACE);
+                    left = true;
+                } else {
+                    state.asleep = true;
+                    self.work.wait(&mut state);
+                    state.asleep = false;
+                    left = false;
+                }
             }
+            drop(state);
             self.write();
         }
     }

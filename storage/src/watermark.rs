@@ -1,10 +1,12 @@
 //! The durable watermark: up to which ticket everything is durable, who waits for it, who is
 //! told of it, and the failure that ends it for good.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, ThreadId};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, Thread, ThreadId};
 
 use parking_lot::{Condvar, Mutex};
 use raftwerk_raft::{DurableNotify, Poisoned, Subscription, Ticket};
@@ -20,8 +22,8 @@ pub struct Watermark {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    moved: Condvar,
     subscribers: Mutex<Vec<Arc<Subscriber>>>,
+    watched: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +32,10 @@ struct State {
     poisoned: Option<Poisoned>,
     /// Counts what may have freed the writer's role.
     wakes: u64,
+    /// Who waits for which ticket, in the order in which they came.
+    waiters: BTreeMap<(Ticket, u64), Thread>,
+    /// The next waiter's number.
+    number: u64,
 }
 
 impl State {
@@ -44,6 +50,19 @@ impl State {
         }
         self.poisoned.clone().map(Err)
     }
+
+    /// Takes out whoever `durable` answers, and the one that is to try for the writer's role.
+    fn roused(&mut self) -> Vec<Thread> {
+        let waiting = self.waiters.split_off(&(self.durable, u64::MAX));
+        let answered = std::mem::replace(&mut self.waiters, waiting);
+        let next = self.waiters.first_key_value().map(|(_, next)| next.clone());
+        answered.into_values().chain(next).collect()
+    }
+}
+
+/// A thread that is woken between its last look and its rest does not rest.
+fn rouse(threads: Vec<Thread>) {
+    threads.iter().for_each(Thread::unpark);
 }
 
 struct Subscriber {
@@ -79,15 +98,16 @@ impl Watermark {
 
     /// Everything up to `ticket` is durable. Never moves back, and not at all once poisoned.
     pub fn advance(&self, ticket: Ticket) {
-        {
+        let roused = {
             let mut state = self.shared.state.lock();
             if state.poisoned.is_some() || ticket <= state.durable {
                 return;
             }
             state.durable = ticket;
             state.wakes = state.wakes.wrapping_add(1);
-            self.shared.moved.notify_all();
-        }
+            state.roused()
+        };
+        rouse(roused);
         self.shared.tell_all();
     }
 
@@ -122,27 +142,50 @@ impl Watermark {
     /// # Errors
     /// [`Poisoned`] when it was not durable before the store failed.
     pub fn wait_or(&self, ticket: Ticket, mut work: impl FnMut() -> bool) -> Result<(), Poisoned> {
-        let mut state = self.shared.state.lock();
+        let mut waits = None;
         loop {
-            if let Some(answer) = state.answer(ticket) {
-                return answer;
-            }
-            let wakes = state.wakes;
-            drop(state);
+            let wakes = {
+                let mut state = self.shared.state.lock();
+                if let Some(answer) = state.answer(ticket) {
+                    if let Some(key) = waits {
+                        state.waiters.remove(&key);
+                    }
+                    return answer;
+                }
+                state.wakes
+            };
             let worked = work();
-            state = self.shared.state.lock();
+            let mut state = self.shared.state.lock();
             // What happened since the unlock shows in the answer or in the wakes: none is lost.
-            if !worked && state.wakes == wakes && state.answer(ticket).is_none() {
-                self.shared.moved.wait(&mut state);
+            if worked || state.wakes != wakes || state.answer(ticket).is_some() {
+                continue;
             }
+            if waits.is_none() {
+                state.number = state.number.wrapping_add(1);
+                let key = (ticket, state.number);
+                state.waiters.insert(key, thread::current());
+                waits = Some(key);
+            }
+            drop(state);
+            thread::park();
         }
     }
 
-    /// Lets every waiter look again: the writer's role became free without an advance.
+    /// Lets the waiter that is first in line look again: the writer's role became free without an
+    /// advance.
     pub fn wake(&self) {
-        let mut state = self.shared.state.lock();
-        state.wakes = state.wakes.wrapping_add(1);
-        self.shared.moved.notify_all();
+        let roused = {
+            let mut state = self.shared.state.lock();
+            state.wakes = state.wakes.wrapping_add(1);
+            state.roused()
+        };
+        rouse(roused);
+    }
+
+    /// True while anybody is subscribed, and so need not wait.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.shared.watched.load(Ordering::Relaxed) > 0
     }
 
     /// Calls `notify` with each watermark newer than now's, in order and coalesced, under no
@@ -162,6 +205,7 @@ impl Watermark {
             }),
             idle: Condvar::new(),
         });
+        self.shared.watched.fetch_add(1, Ordering::Relaxed);
         self.shared.subscribers.lock().push(Arc::clone(&subscriber));
         // What moved meanwhile.
         self.shared.tell_all();
@@ -169,6 +213,7 @@ impl Watermark {
         Subscription::new(move || {
             subscriber.end();
             if let Some(shared) = shared.upgrade() {
+                shared.watched.fetch_sub(1, Ordering::Relaxed);
                 shared
                     .subscribers
                     .lock()
@@ -180,12 +225,15 @@ impl Watermark {
 
 impl Shared {
     fn poison(&self, cause: Arc<str>) -> bool {
-        let mut state = self.state.lock();
-        if state.poisoned.is_some() {
-            return false;
-        }
-        state.poisoned = Some(Poisoned { cause });
-        self.moved.notify_all();
+        let roused = {
+            let mut state = self.state.lock();
+            if state.poisoned.is_some() {
+                return false;
+            }
+            state.poisoned = Some(Poisoned { cause });
+            std::mem::take(&mut state.waiters)
+        };
+        rouse(roused.into_values().collect());
         true
     }
 
