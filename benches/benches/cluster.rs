@@ -12,9 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Log and store of a run, and its name on the page.
-const BACKENDS: [(&str, &str, &str); 4] = [
+const BACKENDS: &[(&str, &str, &str)] = &[
     ("wal", "wal", "redb"),
     ("redb", "redb", "redb"),
+    #[cfg(feature = "rocksdb")]
     ("rocksdb", "rocksdb", "rocksdb"),
     ("mem", "mem", "mem"),
 ];
@@ -61,6 +62,9 @@ fn program(report: &Report) -> Result<Option<PathBuf>, String> {
     };
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.args(["build", "--profile", name, "-p", "raftwerk-server"]);
+    if cfg!(feature = "rocksdb") {
+        build.args(["--features", "raftwerk-server/rocksdb"]);
+    }
     let status = build.status().map_err(words)?;
     if !status.success() {
         return Err(format!("cannot build raftwerk: {status}"));

@@ -125,9 +125,9 @@ fn disk(folder: &Path, device: &str) -> String {
             words.push(model);
         }
         if first_line(&format!("{queue}/rotational")) == "1" {
-            words.push("says it rotates".to_owned());
+            words.push("rotational by its flag".to_owned());
         }
-        words.push(first_line(&format!("{queue}/write_cache")));
+        words.push(first_line(&format!("{queue}/write_cache")) + " cache");
     }
     words.join(", ")
 }

@@ -107,8 +107,18 @@ fn turns(bench: &mut Bench<'_>, plan: Plan) -> Result<Vec<Total>, String> {
     let mut totals: Vec<Total> = bench.subjects.iter().map(|_| Total::default()).collect();
     // The first round warms up and does not count.
     for round in 0..=plan.rounds {
-        let mut first_rate = None;
-        for (subject, total) in bench.subjects.iter_mut().zip(&mut totals) {
+        let mut rates = vec![0.0; totals.len()];
+        let mut order: Vec<usize> = (0..totals.len()).collect();
+        if round % 2 == 1 {
+            // What one leaves behind for the disk is not always the same one's burden.
+            order.reverse();
+        }
+        for place in order {
+            let (Some(subject), Some(total)) =
+                (bench.subjects.get_mut(place), totals.get_mut(place))
+            else {
+                continue;
+            };
             let before = Cost::now();
             let worked = subject.slice(plan.slice);
             let cost = Cost::now().since(before);
@@ -120,13 +130,20 @@ fn turns(bench: &mut Bench<'_>, plan: Plan) -> Result<Vec<Total>, String> {
             }
             let rate = slice.operations as f64 / slice.elapsed.as_secs_f64();
             total.rates.push(rate);
-            total.ratios.push(rate / *first_rate.get_or_insert(rate));
+            if let Some(kept) = rates.get_mut(place) {
+                *kept = rate;
+            }
             total.operations += slice.operations;
             if let Some(syncs) = slice.syncs {
                 total.syncs = Some(total.syncs.unwrap_or(0) + syncs);
             }
             total.cost = total.cost.plus(cost);
             total.latencies.add(&slice.latencies);
+        }
+        if let (1.., Some(&first)) = (round, rates.first()) {
+            for (total, rate) in totals.iter_mut().zip(&rates) {
+                total.ratios.push(rate / first);
+            }
         }
     }
     Ok(totals)
@@ -153,7 +170,6 @@ fn figures(total: &Total) -> Vec<(&'static str, f64)> {
     }
     found.extend([
         ("bytes/op", per(total.cost.written_bytes as f64)),
-        ("disk bytes/op", per(total.cost.disk_bytes as f64)),
         ("io calls/op", per(total.cost.io_calls as f64)),
         ("cpu us/op", per(total.cost.cpu.as_secs_f64() * 1e6)),
     ]);
@@ -168,12 +184,11 @@ fn figures(total: &Total) -> Vec<(&'static str, f64)> {
 }
 
 /// The table's columns: what stands above, the unit, the digits behind the point.
-const COLUMNS: [(&str, &str, usize); 7] = [
+const COLUMNS: [(&str, &str, usize); 6] = [
     ("p50 ms", "p50 ms", 3),
     ("p99 ms", "p99 ms", 3),
     ("syncs/op", "syncs/op", 3),
     ("bytes/op", "bytes/op", 0),
-    ("disk B/op", "disk bytes/op", 0),
     ("calls/op", "io calls/op", 2),
     ("cpu us/op", "cpu us/op", 1),
 ];
@@ -188,7 +203,7 @@ fn print_table(target: &str, bench: &Bench<'_>, found: &[Vec<(&'static str, f64)
         .map(|(head, _, _)| format!("{head:>10}"))
         .collect();
     println!(
-        "{:<14}{:>11}{:>22}{heads}",
+        "{:<14}{:>12}{:>26}{heads}",
         "subject", "ops/s", "ratio (quartiles)"
     );
     for (subject, figures) in bench.subjects.iter().zip(found) {
@@ -216,7 +231,7 @@ fn print_table(target: &str, bench: &Bench<'_>, found: &[Vec<(&'static str, f64)
             })
             .collect();
         println!(
-            "{:<14}{:>11.0}{ratios:>22}{cells}",
+            "{:<14}{:>12.0}{ratios:>26}{cells}",
             subject.name(),
             value("ops/s").unwrap_or(0.0)
         );

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use raftwerk_raft::codec::{encode_entry, encode_hard_state};
-use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{DB, Direction, IteratorMode, WriteBatch, WriteOptions};
 
 use super::bare_redb::{hard_state, payload_bytes};
 use super::{Append, LogTarget, words};
+use crate::rocksdb_settings;
 
 /// Behind the group in a key: hard states stand before entries.
 const STATE: u8 = 0;
@@ -20,24 +21,11 @@ struct BareRocksdb {
 }
 
 pub(super) fn open(folder: &Path) -> Result<Box<dyn LogTarget>, String> {
-    let db = DB::open(&options(), folder.join("bare")).map_err(words)?;
+    let db = DB::open(&rocksdb_settings::log(), folder.join("bare")).map_err(words)?;
     Ok(Box::new(BareRocksdb {
         db,
         syncs: AtomicU64::new(0),
     }))
-}
-
-/// Large memtables, so that what is compacted soon never reaches a table file.
-fn options() -> Options {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.set_write_buffer_size(64 << 20);
-    options.set_max_write_buffer_number(4);
-    options.set_min_write_buffer_number_to_merge(2);
-    options.set_recycle_log_file_num(4);
-    options.set_enable_pipelined_write(true);
-    options.set_compression_type(rocksdb::DBCompressionType::None);
-    options
 }
 
 fn key(group: u64, kind: u8, index: u64) -> [u8; 17] {

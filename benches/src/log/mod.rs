@@ -141,6 +141,8 @@ pub fn logs() -> Vec<LogKind> {
         },
         kind("bare redb", Role::Bare, bare_redb::open),
         #[cfg(feature = "rocksdb")]
+        kind("rocksdb", Role::Ours, storage::open_rocksdb),
+        #[cfg(feature = "rocksdb")]
         kind("bare rocksdb", Role::Bare, bare_rocksdb::open),
         #[cfg(feature = "peers")]
         kind("raft-engine", Role::Peer, raft_engine::open),

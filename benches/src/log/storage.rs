@@ -12,6 +12,8 @@ use raftwerk_raft::{
 };
 use raftwerk_storage::vfs::{CountingVfs, RealVfs};
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
+#[cfg(feature = "rocksdb")]
+use raftwerk_storage_rocksdb::{RocksLog, RocksLogOptions};
 use raftwerk_wal::{Options, Wal};
 
 use super::{Append, LogTarget, log_id, words};
@@ -26,6 +28,14 @@ pub(super) fn open_wal(folder: &Path) -> Result<Box<dyn LogTarget>, String> {
     )
     .map_err(words)?;
     Ok(Box::new(StorageLog::new(Arc::new(wal), Some(vfs))))
+}
+
+/// The log on RocksDB.
+#[cfg(feature = "rocksdb")]
+pub(super) fn open_rocksdb(folder: &Path) -> Result<Box<dyn LogTarget>, String> {
+    let options = RocksLogOptions::new(folder.join("log"));
+    let log = RocksLog::open(&options).map_err(words)?;
+    Ok(Box::new(StorageLog::new(Arc::new(log), None)))
 }
 
 /// The log in memory.

@@ -192,9 +192,10 @@ pub(super) fn curves(curves: &[&Curve]) -> String {
         );
     }
     for percent in PERCENTILES {
+        let anchor = if percent > 99.0 { "end" } else { "middle" };
         let _ = write!(
             out,
-            "<text class=\"soft\" x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">p{percent}</text>",
+            "<text class=\"soft\" x=\"{:.1}\" y=\"{}\" text-anchor=\"{anchor}\">p{percent}</text>",
             x(percent),
             CURVE_HEIGHT - 5.0
         );

@@ -107,7 +107,8 @@ fn head(out: &mut String, parts: &[Part]) {
          moment of the machine hits all of them; compare within a load, not between runs. Bars show \
          the median of the turns, the thin line the quartiles. A bar that ends in an arrow is longer \
          than there is room: memory is not made to look like a disk. Payloads are random and cannot \
-         be compressed.</p>\n<div class=\"legend\">",
+         be compressed. Bytes, calls and CPU time of a turn are the whole process's, what the others \
+         do in the background included; `footprint` has a process for each.</p>\n<div class=\"legend\">",
     );
     let measured = parts.iter().filter(|part| part.target != "micro");
     for subject in subjects(measured.flat_map(|part| &part.rows)) {

@@ -1,12 +1,13 @@
 //! RocksDB as somebody would use it who writes a state machine on it by hand: one write batch for
-//! each batch, with the index applied, not synced.
+//! each batch, with the index applied, without RocksDB's own log: the Raft log is the redo.
 
 use std::path::Path;
 
-use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch};
+use rocksdb::{DB, Direction, IteratorMode, WriteBatch};
 
 use super::{Put, StateTarget};
 use crate::log::words;
+use crate::rocksdb_settings;
 
 /// Before all keys of the data.
 const APPLIED: &[u8] = b"\0applied";
@@ -16,10 +17,7 @@ const DATA: u8 = 1;
 struct BareRocksdb(DB);
 
 pub(super) fn open(folder: &Path) -> Result<Box<dyn StateTarget>, String> {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.set_compression_type(rocksdb::DBCompressionType::None);
-    let db = DB::open(&options, folder.join("bare")).map_err(words)?;
+    let db = DB::open(&rocksdb_settings::store(), folder.join("bare")).map_err(words)?;
     Ok(Box::new(BareRocksdb(db)))
 }
 
@@ -38,11 +36,11 @@ impl StateTarget for BareRocksdb {
             batch.put(&stored, value);
         }
         batch.put(APPLIED, index.to_le_bytes());
-        self.0.write(batch).map_err(words)
+        self.0.write_without_wal(batch).map_err(words)
     }
 
     fn persist(&self) -> Result<(), String> {
-        self.0.flush_wal(true).map_err(words)
+        self.0.flush().map_err(words)
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<usize>, String> {

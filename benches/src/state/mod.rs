@@ -90,6 +90,8 @@ pub fn states() -> Vec<StateKind> {
         kind("redb", Role::Ours, store::open_redb),
         kind("bare redb", Role::Bare, bare_redb::open),
         #[cfg(feature = "rocksdb")]
+        kind("rocksdb", Role::Ours, store::open_rocksdb),
+        #[cfg(feature = "rocksdb")]
         kind("bare rocksdb", Role::Bare, bare_rocksdb::open),
         StateKind {
             durable: false,

@@ -10,6 +10,8 @@ use raftwerk_raft::{
 use raftwerk_storage::vfs::RealVfs;
 use raftwerk_storage_mem::MemStore;
 use raftwerk_storage_redb::{RedbOptions, RedbStore};
+#[cfg(feature = "rocksdb")]
+use raftwerk_storage_rocksdb::{RocksStore, RocksStoreOptions};
 
 use super::{Put, StateTarget};
 use crate::log::{log_id, words};
@@ -18,6 +20,14 @@ use crate::log::{log_id, words};
 pub(super) fn open_redb(folder: &Path) -> Result<Box<dyn StateTarget>, String> {
     let options = RedbOptions::new(folder.join("state"));
     let store = RedbStore::open(Arc::new(RealVfs), &options).map_err(words)?;
+    Ok(Box::new(Store(Arc::new(store))))
+}
+
+/// The store on RocksDB.
+#[cfg(feature = "rocksdb")]
+pub(super) fn open_rocksdb(folder: &Path) -> Result<Box<dyn StateTarget>, String> {
+    let options = RocksStoreOptions::new(folder.join("state"));
+    let store = RocksStore::open(&options).map_err(words)?;
     Ok(Box::new(Store(Arc::new(store))))
 }
 
