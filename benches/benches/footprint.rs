@@ -40,6 +40,7 @@ fn main() -> ExitCode {
 /// How much is given.
 struct Sizes {
     churn_bytes: u64,
+    put_bytes: u64,
     open_bytes: u64,
     keys: u64,
     rounds: u32,
@@ -48,10 +49,11 @@ struct Sizes {
 impl Sizes {
     fn of(plan: &Plan) -> Self {
         Self {
-            churn_bytes: plan.pick(MIB / 4, 32 * MIB, 512 * MIB),
-            open_bytes: plan.pick(MIB / 4, 64 * MIB, 1024 * MIB),
+            churn_bytes: plan.pick(MIB / 4, 16 * MIB, 256 * MIB),
+            put_bytes: plan.pick(MIB / 4, 8 * MIB, 64 * MIB),
+            open_bytes: plan.pick(MIB / 4, 32 * MIB, 512 * MIB),
             keys: plan.pick(1_000, 100_000, 1_000_000),
-            rounds: plan.pick(1, 2, 3),
+            rounds: plan.pick(1, 1, 2),
         }
     }
 }
@@ -70,7 +72,7 @@ fn run(report: &mut Report) -> Result<(), String> {
     let state = format!(
         "state of {} k keys, {} MiB of random puts",
         sizes.keys / 1000,
-        sizes.churn_bytes / MIB
+        sizes.put_bytes / MIB
     );
     let mut found = Found::default();
     for _ in 0..sizes.rounds {
@@ -115,7 +117,7 @@ impl Found {
 
     fn state(&mut self, kind: &StateKind, sizes: &Sizes, load: &str) -> Result<(), String> {
         let folder = scratch()?;
-        let size = format!("{} {}", sizes.keys, sizes.churn_bytes);
+        let size = format!("{} {}", sizes.keys, sizes.put_bytes);
         self.child(load, "state-churn", kind.name, folder.path(), &size)?;
         if kind.durable {
             self.child(load, "state-open", kind.name, folder.path(), &size)?;
@@ -168,7 +170,7 @@ fn child(words: &[&str]) -> Result<(), String> {
 
 fn log_churn(kind: &LogKind, folder: &Path, bytes: u64) -> Result<(), String> {
     let shape = Shape {
-        batch: 4,
+        batch: 16,
         ..Shape::durable(WRITERS, 256)
     };
     // The pool of payloads is not the log's.

@@ -139,6 +139,7 @@ pub fn logs() -> Vec<LogKind> {
             durable: false,
             ..kind("mem", Role::Ours, storage::open_mem)
         },
+        kind("redb", Role::Ours, storage::open_redb),
         kind("bare redb", Role::Bare, bare_redb::open),
         #[cfg(feature = "rocksdb")]
         kind("rocksdb", Role::Ours, storage::open_rocksdb),

@@ -12,6 +12,7 @@ use raftwerk_raft::{
 };
 use raftwerk_storage::vfs::{CountingVfs, RealVfs};
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
+use raftwerk_storage_redb::{RedbLog, RedbLogOptions};
 #[cfg(feature = "rocksdb")]
 use raftwerk_storage_rocksdb::{RocksLog, RocksLogOptions};
 use raftwerk_wal::{Options, Wal};
@@ -28,6 +29,14 @@ pub(super) fn open_wal(folder: &Path) -> Result<Box<dyn LogTarget>, String> {
     )
     .map_err(words)?;
     Ok(Box::new(StorageLog::new(Arc::new(wal), Some(vfs))))
+}
+
+/// The log on redb.
+pub(super) fn open_redb(folder: &Path) -> Result<Box<dyn LogTarget>, String> {
+    let vfs = CountingVfs::new(Arc::new(RealVfs));
+    let options = RedbLogOptions::new(folder.join("log"));
+    let log = RedbLog::open(Arc::new(vfs.clone()), &options).map_err(words)?;
+    Ok(Box::new(StorageLog::new(Arc::new(log), Some(vfs))))
 }
 
 /// The log on RocksDB.

@@ -10,8 +10,9 @@ use crate::report::{Part, Row};
 const WORDS: [(&str, &str); 8] = [
     (
         "append",
-        "One writer appends steps (entries and the hard state that moves with them) and waits until \
-         each is durable; in the lazy loads it does not wait, and a sync ends each turn. Old entries \
+        "One writer appends steps (entries and the hard state that moves with them) and waits \
+         until each is durable; in the lazy loads it does not wait, and a sync ends each turn. Old \
+         entries \
          are compacted all along. Operations are entries.",
     ),
     (
@@ -23,8 +24,9 @@ const WORDS: [(&str, &str); 8] = [
     (
         "apply",
         "Batches of puts with the index applied, over keys that are there; durable after every \
-         batch, or only between the turns. Reads beside: a point read, and a scan of 100 keys, each \
-         in a view of its own. Operations are puts or keys read.",
+         batch (persist), or once at the end of each turn, which counts. Reads beside: a \
+         point read, \
+         and a scan of 100 keys, each in a view of its own. Operations are puts or keys read.",
     ),
     (
         "mixed",
@@ -44,7 +46,7 @@ const WORDS: [(&str, &str); 8] = [
     ),
     (
         "cluster",
-        "Three members as `raftwerk up` starts them on this machine, and clients that put values \
+        "Three members as raftwerk up starts them on this machine, and clients that put values \
          of 256 bytes through etcd's API.",
     ),
     (
@@ -104,11 +106,16 @@ fn head(out: &mut String, parts: &[Part]) {
     }
     out.push_str(
         "</dl><p class=\"soft\">Subjects of one load take turns in one process, so that a slow \
-         moment of the machine hits all of them; compare within a load, not between runs. Bars show \
-         the median of the turns, the thin line the quartiles. A bar that ends in an arrow is longer \
-         than there is room: memory is not made to look like a disk. Payloads are random and cannot \
-         be compressed. Bytes, calls and CPU time of a turn are the whole process's, what the others \
-         do in the background included; `footprint` has a process for each.</p>\n<div class=\"legend\">",
+         moment of the machine hits all of them; compare within a load, not between runs. \
+         Bars show \
+         the median of the turns, the thin line the quartiles. A bar that ends in an arrow is \
+         longer \
+         than there is room: memory is not made to look like a disk. Payloads are random and \
+         cannot \
+         be compressed. Bytes, calls and CPU time of a turn are the whole process's, what the \
+         others \
+         do in the background included; footprint has a process for each.</p>\n\
+         <div class=\"legend\">",
     );
     let measured = parts.iter().filter(|part| part.target != "micro");
     for subject in subjects(measured.flat_map(|part| &part.rows)) {
@@ -201,7 +208,8 @@ fn cards(out: &mut String, part: &Part, bench: &str, rows: &[&Row]) {
             };
             let _ = write!(
                 out,
-                "<details{open}><summary>latency of a step, ms, by percentile</summary>{}</details>",
+                "<details{open}><summary>latency of a step, ms, by percentile</summary>{}\
+                 </details>",
                 charts::curves(&curves)
             );
         }
