@@ -50,6 +50,9 @@ pub struct Config {
     pub max_uncommitted_size: u64,
     /// Bytes of committed entries handed out and not yet applied.
     pub max_committed_size_per_ready: u64,
+    /// A member that lost acknowledged entries at the end of its log votes all the same. Unsafe:
+    /// what was committed may be lost with it. For a group that has no other way to a leader.
+    pub unsafe_vote_after_lost_tail: bool,
     /// Behaves as etcd's raft does where this one does better, for comparison with its traces
     /// only: vote requests leave before the log they speak of is durable; refused candidates are
     /// not told what is committed; a refused configuration change becomes an empty entry; one that
@@ -81,6 +84,7 @@ impl Config {
             max_inflight_bytes: 8 * 1024 * 1024,
             max_uncommitted_size: 64 * 1024 * 1024,
             max_committed_size_per_ready: 8 * 1024 * 1024,
+            unsafe_vote_after_lost_tail: false,
             etcd_quirks: false,
         }
     }

@@ -123,7 +123,7 @@ pub use state_machine::{
     Halt, KeyRange, Response, ScanOrder, ScanVisitor, SnapshotReader, SnapshotSource, StateError,
     StateMachine, StateOp, StateStats, StateStore, View,
 };
-pub use status::Status;
+pub use status::{Loss, Status};
 pub use storage::{
     ByteBudget, Durability, DurableNotify, GroupState, GroupWrite, LogError, LogHealth, LogReader,
     META_BYTES_MAX, OpenGroup, Poisoned, Pressure, ScrubReport, Storage, StorageError, SubmitError,

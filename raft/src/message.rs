@@ -107,6 +107,16 @@ pub enum Body {
         /// The last committed entry.
         last: LogId,
     },
+    /// A leader to a follower that refuses what it has acknowledged: up to here it did.
+    Acked {
+        /// The highest index that was acknowledged to this leader.
+        index: LogIndex,
+    },
+    /// A follower's disk lost what it had: send again from behind here.
+    Lost {
+        /// The last entry before what is lost; term zero where it is not known.
+        kept: LogId,
+    },
 }
 
 /// Which kind of [`Body`] a message has.
@@ -128,6 +138,8 @@ pub enum MessageKind {
     ReadIndexResponse,
     TransferLeader,
     Committed,
+    Acked,
+    Lost,
 }
 
 impl Body {
@@ -150,6 +162,8 @@ impl Body {
             Self::ReadIndexResponse { .. } => MessageKind::ReadIndexResponse,
             Self::TransferLeader { .. } => MessageKind::TransferLeader,
             Self::Committed { .. } => MessageKind::Committed,
+            Self::Acked { .. } => MessageKind::Acked,
+            Self::Lost { .. } => MessageKind::Lost,
         }
     }
 }

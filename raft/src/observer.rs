@@ -438,6 +438,25 @@ pub enum Event<'a> {
         /// The last entry.
         last: LogId,
     },
+    /// What the disk damaged is cut off: the leader sends it again.
+    RefillStarted {
+        /// From where on.
+        first: LogIndex,
+        /// Where the log ended; until it is there again this member does not lead.
+        to: LogId,
+    },
+    /// The log is as good as it was.
+    RefillFinished {
+        /// The last entry.
+        last: LogId,
+    },
+    /// A follower's disk lost what it had acknowledged.
+    FollowerLost {
+        /// Whose.
+        from: NodeId,
+        /// What is known of it now.
+        progress: &'a Progress,
+    },
     /// A message that cannot be true was dropped.
     InvalidMessage {
         /// Who sent it.

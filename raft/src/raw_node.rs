@@ -94,6 +94,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
                 | MessageKind::PreVoteResponse
                 | MessageKind::HeartbeatResponse
                 | MessageKind::ReadIndexResponse
+                | MessageKind::Lost
         );
         if response && !self.raft.tracker.progress.contains_key(&from) {
             return Err(StepError::PeerNotFound { from });
@@ -272,6 +273,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             || !raft.read_states.is_empty()
             || raft.cold.has_outbox()
             || raft.snapshot_wanted
+            || !raft.losses.marks.is_empty()
             || raft.has_committed()
     }
 
@@ -321,6 +323,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         let writes = persist.hard_state.is_some()
             || persist.snapshot.is_some()
             || !persist.entries.is_empty()
+            || !persist.meta.is_empty()
             || !persist.messages.is_empty();
         ready.persist = writes.then_some(persist);
         ready
@@ -333,7 +336,9 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         let before = mem::replace(&mut self.hard_state, hard_state);
         let entries = raft.log.unstable.next_entries().to_vec();
         let snapshot = raft.log.unstable.next_snapshot().cloned();
+        let meta = mem::take(&mut raft.losses.marks);
         let must_sync = !entries.is_empty()
+            || !meta.is_empty()
             || snapshot.is_some()
             || (hard_state.term, hard_state.vote) != (before.term, before.vote);
         // As long as entries wait to be durable every receipt names the last of them, also when
@@ -354,6 +359,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             hard_state: (hard_state != before).then_some(hard_state),
             snapshot,
             entries,
+            meta,
             must_sync,
             messages: mem::take(&mut raft.messages_after_persist),
             ack: None,
@@ -384,7 +390,8 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             },
             pending_reads: raft.reads.len(),
             invalid_messages: raft.invalid_messages,
-            voteless: raft.voteless,
+            voteless: raft.voteless(),
+            loss: raft.loss(),
         }
     }
 

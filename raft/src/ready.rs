@@ -52,6 +52,9 @@ pub struct Persist {
     pub snapshot: Option<SnapshotMeta>,
     /// Entries to append; a conflicting suffix is truncated.
     pub entries: Vec<Entry>,
+    /// Named values to set and remove, in the same atomic write (were it split, in its first part):
+    /// they begin with `raft.` and say what the disk lost.
+    pub meta: Vec<(Bytes, Option<Bytes>)>,
     /// The step itself must be made durable. False: a lazy write will do (only the commit index
     /// moved, or there is nothing to write).
     pub must_sync: bool,

@@ -1,15 +1,36 @@
 //! What a member is started from.
 
+use bytes::Bytes;
+
 use crate::codec::decode_conf_change;
 use crate::confchange::{self, Changer};
 use crate::entry::{ConfState, EntryKind, HardState, SnapshotMeta};
 use crate::error::ConfigError;
 use crate::storage::{GroupState, LogHealth, LogReader};
 use crate::tracker::ProgressTracker;
-use crate::types::LogIndex;
+use crate::types::{LogId, LogIndex, Term};
 
 /// Bytes of entries read in one go.
 const READ_BYTES: u64 = 1024 * 1024;
+
+/// The named value that says that acknowledged entries at the log's end are lost: the entry that
+/// was the last one when that was noticed.
+pub(crate) const TAIL_LOST: &[u8] = b"raft.tail-lost";
+/// The named value that says where the log ended before damaged entries were cut off.
+pub(crate) const REFILL_TO: &[u8] = b"raft.refill-to";
+
+/// Term and index, eight bytes each, the largest first.
+pub(crate) fn encode_mark(id: LogId) -> Bytes {
+    let (term, index) = (id.term.value(), id.index.value());
+    [term.to_be_bytes(), index.to_be_bytes()].concat().into()
+}
+
+fn decode_mark(bytes: &[u8]) -> Option<LogId> {
+    let (term, index) = bytes.split_first_chunk::<8>()?;
+    let index: [u8; 8] = index.try_into().ok()?;
+    let (term, index) = (u64::from_be_bytes(*term), u64::from_be_bytes(index));
+    Some(LogId::new(Term(term), LogIndex(index)))
+}
 
 /// What a member is started from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +45,10 @@ pub struct Restart {
     pub snapshot: Option<SnapshotMeta>,
     /// What the disk lost.
     pub health: LogHealth,
+    /// Acknowledged entries at the log's end were lost once: no vote under this identity.
+    pub tail_lost: bool,
+    /// Damaged entries were cut off, and the log has not been made whole up to here since.
+    pub refill_to: Option<LogId>,
 }
 
 impl Restart {
@@ -67,12 +92,22 @@ impl Restart {
                 return Err(invalid(format!("entry {next} cannot be read")));
             }
         }
+        let mark = |name: &[u8]| {
+            let found = state.meta.iter().find(|(found, _)| found == name);
+            found.map(|(_, value)| value)
+        };
+        let refill = mark(REFILL_TO);
+        let refill_to = refill.and_then(|value| decode_mark(value));
+        // A mark that cannot be read says at least that something is missing.
+        let unreadable = refill.is_some() && refill_to.is_none();
         Ok(Self {
             hard_state: state.hard_state,
             conf_state: tracker.conf_state(),
             applied,
             snapshot: state.snapshot.clone(),
             health: state.health.clone(),
+            tail_lost: mark(TAIL_LOST).is_some() || unreadable,
+            refill_to,
         })
     }
 }

@@ -37,4 +37,47 @@ pub struct Status {
     pub invalid_messages: u64,
     /// This member neither asks for votes nor grants any: its disk lost what they rest on.
     pub voteless: bool,
+    /// What the disk lost and has not been made good, the worst first; none when all is well.
+    pub loss: Option<Loss>,
+}
+
+/// What a member's disk lost. Its text tells the operator what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Loss {
+    /// The record of its votes.
+    #[error(
+        "the record of this member's votes may be lost: it keeps its log and never votes again; \
+         remove it from the group and add it anew under another identity"
+    )]
+    VoteUnknown,
+    /// Entries at the end of the log that it had acknowledged.
+    #[error(
+        "acknowledged entries at the end of this member's log are lost: it is brought up to date \
+         and does not vote; remove it from the group and add it anew under another identity"
+    )]
+    TailLost,
+    /// Entries within the log, not yet applied.
+    #[error(
+        "entries from {first} on are damaged on disk: the leader sends them again, nothing is to \
+         be done as long as the group has one; check the disk"
+    )]
+    Faulty {
+        /// The first of them.
+        first: LogIndex,
+    },
+    /// Damaged entries are on their way.
+    #[error(
+        "damaged entries are being replaced: this member may lead again once its log is at {to}"
+    )]
+    Refilling {
+        /// Where the log ended.
+        to: LogId,
+    },
+    /// Entries that cannot be read now, or that are applied.
+    #[error(
+        "entries of this member's log cannot be read: take a snapshot here and let the log be \
+         compacted; if that does not help, check the disk and restart"
+    )]
+    Damaged,
 }

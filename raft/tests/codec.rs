@@ -241,6 +241,9 @@ fn elections_keep_their_bytes() {
         "01 0e 01 c801 05 03",
     );
     golden_message(0, Body::Committed { last }, "01 0f 01 c801 00 04 ac02");
+    let index = last.index;
+    golden_message(5, Body::Acked { index }, "01 10 01 c801 05 ac02");
+    golden_message(5, Body::Lost { kept: last }, "01 11 01 c801 05 04 ac02");
 }
 
 #[test]
@@ -454,7 +457,7 @@ fn unknown_alternatives_are_refused() {
     let message = |hex| codec::decode_message(bytes_of(hex)).err();
     let change = |hex| codec::decode_conf_change(bytes_of(hex)).err();
     assert_eq!(message("01 00 01 02 05"), tag("message", 0));
-    assert_eq!(message("01 10 01 02 05"), tag("message", 16));
+    assert_eq!(message("01 12 01 02 05"), tag("message", 18));
     assert_eq!(message("01 02 01 02 05 02"), tag("flag", 2));
     assert_eq!(
         codec::decode_entry(bytes_of("01 01 03 00")).err(),

@@ -171,6 +171,10 @@ fn any_body() -> impl Strategy<Value = Body> {
         data().prop_map(|context| Body::ReadIndex { context }),
         (index(), data()).prop_map(|(index, context)| Body::ReadIndexResponse { index, context }),
         any_log_id().prop_map(|last| Body::Committed { last }),
+        any_log_id().prop_map(|kept| Body::Lost { kept }),
+        number().prop_map(|index| Body::Acked {
+            index: LogIndex(index)
+        }),
         number().prop_map(|to| Body::TransferLeader {
             to: NodeId(to.max(1))
         }),

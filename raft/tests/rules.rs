@@ -12,6 +12,8 @@ mod support;
 
 #[path = "rules/election.rs"]
 mod election;
+#[path = "rules/loss.rs"]
+mod loss;
 #[path = "rules/membership.rs"]
 mod membership;
 #[path = "rules/persistence.rs"]

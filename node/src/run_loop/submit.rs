@@ -185,7 +185,6 @@ fn split_write(mut write: GroupWrite) -> Option<(GroupWrite, GroupWrite)> {
         append: later,
         hard_state: full.filter(|full: &HardState| full.commit > before),
         compact_to: write.compact_to.take(),
-        meta: std::mem::take(&mut write.meta),
         ..GroupWrite::default()
     };
     Some((write, rest))

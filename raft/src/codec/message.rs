@@ -30,6 +30,8 @@ const READ_INDEX: u8 = 12;
 const READ_INDEX_RESPONSE: u8 = 13;
 const TRANSFER_LEADER: u8 = 14;
 const COMMITTED: u8 = 15;
+const ACKED: u8 = 16;
+const LOST: u8 = 17;
 
 /// Appends a message.
 pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
@@ -43,7 +45,10 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
             put_log_id(out, *last);
             put_flag(out, *transfer);
         }
-        Body::PreVote { last } | Body::Committed { last } => put_log_id(out, *last),
+        Body::PreVote { last } | Body::Committed { last } | Body::Lost { kept: last } => {
+            put_log_id(out, *last);
+        }
+        Body::Acked { index } => put_varint(out, index.value()),
         Body::VoteResponse { reject } | Body::PreVoteResponse { reject } => put_flag(out, *reject),
         Body::Append {
             prev,
@@ -98,6 +103,8 @@ const fn tag(body: &Body) -> u8 {
         Body::ReadIndexResponse { .. } => READ_INDEX_RESPONSE,
         Body::TransferLeader { .. } => TRANSFER_LEADER,
         Body::Committed { .. } => COMMITTED,
+        Body::Acked { .. } => ACKED,
+        Body::Lost { .. } => LOST,
     }
 }
 
@@ -126,7 +133,7 @@ fn read_message(reader: &mut Reader) -> Result<Message, DecodeError> {
     if term == Term::ZERO
         && matches!(
             tag,
-            VOTE | PRE_VOTE | APPEND | HEARTBEAT | SNAPSHOT | TIMEOUT_NOW
+            VOTE | PRE_VOTE | APPEND | HEARTBEAT | SNAPSHOT | TIMEOUT_NOW | ACKED | LOST
         )
     {
         return Err(DecodeError::Invalid {
@@ -196,6 +203,12 @@ fn read_body(reader: &mut Reader, tag: u8, term: Term) -> Result<Body, DecodeErr
         TRANSFER_LEADER => Body::TransferLeader { to: reader.node()? },
         COMMITTED => Body::Committed {
             last: reader.log_id()?,
+        },
+        ACKED => Body::Acked {
+            index: reader.index()?,
+        },
+        LOST => Body::Lost {
+            kept: reader.log_id()?,
         },
         found => {
             return Err(DecodeError::Tag {

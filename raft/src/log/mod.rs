@@ -56,6 +56,11 @@ pub(crate) struct RaftLog<L> {
     pub(crate) applying: LogIndex,
     /// Acknowledged as applied.
     pub(crate) applied: LogIndex,
+    /// The first entry not yet applied that the disk lost. From there on nothing counts as known,
+    /// nor as committed, until the leader has sent it again.
+    pub(crate) gap: Option<LogIndex>,
+    /// Below here the disk lost entries that are applied.
+    damaged_below: LogIndex,
     applying_bytes_max: u64,
     /// Handed out and not yet acknowledged.
     applying_bytes: u64,
@@ -73,10 +78,40 @@ impl<L: LogReader> RaftLog<L> {
             committed: before,
             applying: before,
             applied: before,
+            gap: None,
+            damaged_below: LogIndex::ZERO,
             applying_bytes_max,
             applying_bytes: 0,
             applying_paused: false,
         }
+    }
+
+    /// Takes note of what the disk lost, where `applied` is what the state has of it.
+    pub(crate) fn set_faulty(&mut self, faulty: &[Range<LogIndex>], applied: LogIndex) {
+        let log = self.first_index()..self.last_index().next();
+        for range in faulty {
+            let (start, end) = (range.start.max(log.start), range.end.min(log.end));
+            if start >= end {
+                continue;
+            }
+            if start <= applied {
+                self.damaged_below = self.damaged_below.max(end.min(applied.next()));
+            }
+            if end > applied.next() {
+                let start = start.max(applied.next());
+                self.gap = Some(self.gap.map_or(start, |gap| gap.min(start)));
+            }
+        }
+    }
+
+    /// Up to where the entries are known.
+    pub(crate) fn known_end(&self) -> LogIndex {
+        self.gap.map_or_else(|| self.last_index(), LogIndex::prev)
+    }
+
+    /// Entries that are applied cannot be read any more, and no snapshot covers them yet.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.first_index() < self.damaged_below
     }
 
     pub(crate) fn first_index(&self) -> LogIndex {
@@ -110,7 +145,7 @@ impl<L: LogReader> RaftLog<L> {
     }
 
     pub(crate) fn matches(&self, id: LogId) -> bool {
-        self.term(id.index) == Ok(id.term)
+        self.gap.is_none_or(|gap| id.index < gap) && self.term(id.index) == Ok(id.term)
     }
 
     /// Entries of `[lo, hi)` up to `max` bytes, but at least one. Fewer where the store has only
@@ -180,6 +215,10 @@ impl<L: LogReader> RaftLog<L> {
                 .first()
                 .is_none_or(|entry| entry.index() > self.committed)
         );
+        // They begin no later than where the log stops being known.
+        if !entries.is_empty() {
+            self.gap = None;
+        }
         self.unstable.truncate_and_append(entries, observer);
     }
 
@@ -215,9 +254,9 @@ impl<L: LogReader> RaftLog<L> {
         LogId::ZERO
     }
 
-    /// Moves the commit index up to `index`, never beyond the last entry.
+    /// Moves the commit index up to `index`, never beyond the last entry that is known.
     pub(crate) fn commit_to(&mut self, index: LogIndex) {
-        self.committed = self.committed.max(index.min(self.last_index()));
+        self.committed = self.committed.max(index.min(self.known_end()));
     }
 
     /// Commits up to `index` if the entry there is of `term` (Raft paper, section 5.4.2).
@@ -241,6 +280,7 @@ impl<L: LogReader> RaftLog<L> {
             snapshot: snapshot.last,
         });
         self.committed = snapshot.last.index;
+        self.gap = None;
         self.unstable.restore(snapshot);
     }
 

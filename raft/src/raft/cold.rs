@@ -94,6 +94,10 @@ impl ColdReads {
         self.apply_blocked = false;
     }
 
+    pub(super) const fn apply_blocked(&self) -> bool {
+        self.apply_blocked
+    }
+
     /// Applying must wait.
     pub(super) fn holds_apply(&self) -> bool {
         self.apply_blocked || self.is_pending(Purpose::Apply)

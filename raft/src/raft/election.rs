@@ -97,8 +97,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let progress = self.tracker.progress.get(&self.config.id);
         progress.is_some_and(|progress| !progress.is_learner)
             && self.log.unstable.snapshot.is_none()
-            && !self.voteless
-            && !self.faulty
+            && !self.voteless()
+            && !self.is_faulty()
             && self.term.next() < Term(u64::MAX)
     }
 
@@ -193,7 +193,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         candidate_last: LogId,
         kind: MessageKind,
     ) -> VoteRequest {
-        let (own_last, vote, term) = (self.log.last(), self.vote, self.term);
+        let (own_last, vote, term) = (self.promised(), self.vote, self.term);
         VoteRequest {
             kind,
             from,
@@ -241,7 +241,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             || (self.vote.is_none() && self.leader.is_none())
             || (pre && term > self.term);
         // A learner votes when it is asked: it may have been promoted without knowing it yet.
-        if free && !self.voteless && last >= self.log.last() {
+        if free && !self.voteless() && last >= self.promised() {
             self.observer.event(&Event::VoteCast(request));
             // In the term of the question, which for a pre-vote is not this member's own.
             self.send_in(term, from, vote_response(kind, false));

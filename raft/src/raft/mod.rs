@@ -3,6 +3,7 @@
 mod check;
 mod cold;
 mod election;
+mod loss;
 mod membership;
 mod read;
 mod replication;
@@ -24,6 +25,7 @@ use crate::tracker::{Progress, ProgressTracker};
 use crate::types::{LogId, LogIndex, NodeId, Role, Term};
 pub(crate) use cold::ColdReads;
 use election::{Campaign, Jitter};
+pub(crate) use loss::Losses;
 pub(crate) use read::ReadQueue;
 
 /// The state of one member (Raft paper, figure 2, and what the extensions add).
@@ -37,11 +39,7 @@ pub(crate) struct Raft<L, O> {
     pub(crate) vote: Option<NodeId>,
     pub(crate) leader: Option<NodeId>,
     pub(crate) role: Role,
-    /// The disk may have lost a vote or acknowledged entries: this member asks for no votes and
-    /// grants none.
-    pub(crate) voteless: bool,
-    /// Entries were lost in the middle: it does not ask for votes.
-    faulty: bool,
+    pub(crate) losses: Losses,
     election_elapsed: u32,
     heartbeat_elapsed: u32,
     transfer_elapsed: u32,
@@ -95,8 +93,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             vote: restart.hard_state.vote,
             leader: None,
             role: Role::Follower,
-            voteless: restart.health.vote_unknown,
-            faulty: !restart.health.faulty.is_empty(),
+            losses: Losses::new(&restart),
             election_elapsed: 0,
             heartbeat_elapsed: 0,
             transfer_elapsed: 0,
@@ -123,8 +120,11 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             config,
         };
         raft.restore_conf_state(&restart.conf_state)?;
+        raft.log.set_faulty(&restart.health.faulty, restart.applied);
         raft.restore_indexes(restart.hard_state.commit, restart.applied)?;
         raft.become_follower(raft.term, None);
+        // What is damaged below what is applied is needed by nobody once a snapshot covers it.
+        raft.snapshot_wanted = raft.log.is_damaged();
         let peers = raft.tracker.voter_nodes();
         raft.observer.event(&Event::Started {
             peers: &peers,
@@ -147,7 +147,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 commit: commit.min(last),
             });
         }
-        if commit > last {
+        if commit > self.promised().index {
             self.lose_tail(commit);
         }
         self.log.commit_to(commit.max(applied));
@@ -155,14 +155,6 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             self.log.applied_to(applied, 0);
         }
         Ok(())
-    }
-
-    /// Acknowledged entries are gone: with this member's vote a leader could be elected that
-    /// lacks them too.
-    fn lose_tail(&mut self, commit: LogIndex) {
-        self.voteless = true;
-        let last = self.log.last();
-        self.observer.event(&Event::TailLost { commit, last });
     }
 
     pub(crate) const fn soft_state(&self) -> SoftState {
@@ -204,7 +196,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let waits = match body.kind() {
             MessageKind::AppendResponse
             | MessageKind::VoteResponse
-            | MessageKind::PreVoteResponse => true,
+            | MessageKind::PreVoteResponse
+            | MessageKind::Lost => true,
             // The request names the last entry. Were that lost in a crash, a late answer could
             // elect this member with a shorter log than the voter has seen.
             MessageKind::Vote => !self.config.etcd_quirks,
@@ -363,6 +356,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 progress.msg_app_flow_paused = false;
                 self.handle_heartbeat_response(from, read_position);
             }
+            Body::Lost { kept } => {
+                progress.recent_active = true;
+                self.handle_lost(from, kept);
+            }
             _ => {}
         }
     }
@@ -375,6 +372,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 self.leader = Some(from);
                 self.step_leaders_message(message)?;
             }
+            Body::Acked { index } => self.check_held(from, index),
             Body::TimeoutNow => {
                 let term = self.term;
                 self.observer
@@ -440,7 +438,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let (from, kind) = (message.from, message.body.kind());
         let leader = match message.body {
             Body::PreVote { .. } | Body::PreVoteResponse { reject: false } => return,
-            Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => Some(from),
+            Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::Snapshot { .. }
+            | Body::Acked { .. } => Some(from),
             _ => None,
         };
         let (term, message_term) = (self.term, message.term);
@@ -514,6 +515,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             self.log.unstable.stable_snapshot_to(index);
             self.applied_to(index, 0);
         }
+        self.finish_refill();
     }
 
     /// Entries up to `index` are applied.

@@ -255,6 +255,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     pub(super) fn handle_append_rejection(&mut self, from: NodeId, index: LogIndex, hint: LogId) {
         self.observer
             .event(&Event::RejectReceived { from, index, hint });
+        self.doubt(from, hint.index);
         // Everything of ours that is of a later term than the hint cannot be there either: a term
         // is skipped with each message.
         let next = if hint.term > Term::ZERO {
@@ -342,6 +343,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 let reason = "contradicts committed entries";
                 return Err(self.refuse(from, MessageKind::Append, reason));
             }
+            if let Some(first) = news.first().map(Entry::index) {
+                self.begin_refill(first);
+            }
             self.log.append(news, &mut self.observer);
         }
         // What lies behind this message may differ from the leader's log.
@@ -357,6 +361,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     fn reject_append(&mut self, from: NodeId, prev: LogId) {
+        if prev.index > self.log.known_end() && self.log.gap.is_some() {
+            self.ask_for_lost(from);
+            return;
+        }
         let own_term = self.log.term(prev.index).unwrap_or_default();
         self.observer.event(&Event::AppendRejected {
             from,
@@ -375,10 +383,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     pub(super) fn handle_heartbeat(&mut self, from: NodeId, commit: LogIndex, read_position: u64) {
-        if commit > self.log.last_index() && !self.voteless {
-            // The leader counts on entries that were acknowledged from here.
-            self.lose_tail(commit);
-        }
+        // Only what was acknowledged from here is committed by a heartbeat.
+        self.check_held(from, commit);
         self.log.commit_to(commit);
         self.send(from, Body::HeartbeatResponse { read_position });
     }

@@ -144,6 +144,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             );
             return false;
         };
+        self.begin_refill(snapshot.index);
         self.log.restore(meta, &mut self.observer);
         self.cold.forget_apply();
         self.conf_restored_at = snapshot.index;

@@ -166,6 +166,19 @@ impl Progress {
         true
     }
 
+    /// Forgets what was acknowledged behind `index`: its disk lost that. False while it waits for
+    /// a snapshot, which gives it everything.
+    pub fn lose_to(&mut self, index: LogIndex) -> bool {
+        if self.state == ProgressState::Snapshot {
+            return false;
+        }
+        self.match_index = self.match_index.min(index);
+        self.reset_state(ProgressState::Probe);
+        self.next = index.next();
+        self.sent_commit = self.sent_commit.min(index);
+        true
+    }
+
     /// No append may be sent now.
     #[must_use]
     pub fn is_paused(&self) -> bool {

@@ -125,6 +125,8 @@ pub(crate) fn kind_name(kind: MessageKind) -> &'static str {
         MessageKind::ReadIndexResponse => "MsgReadIndexResp",
         MessageKind::TransferLeader => "MsgTransferLeader",
         MessageKind::Committed => "Committed",
+        MessageKind::Acked => "Acked",
+        MessageKind::Lost => "Lost",
     }
 }
 

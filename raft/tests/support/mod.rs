@@ -1,6 +1,7 @@
 //! A log in memory that tests can read and write.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -13,6 +14,8 @@ struct Inner {
     entries: Vec<Entry>,
     /// Entries below are not in memory.
     cold_below: LogIndex,
+    /// Entries that the disk lost.
+    faulty: BTreeSet<LogIndex>,
 }
 
 /// A log in memory. Clones share it.
@@ -54,6 +57,7 @@ impl MemLog {
             first.index()
         );
         log.entries.truncate(keep);
+        log.faulty.split_off(&first.index());
         log.entries.extend(news);
     }
 
@@ -67,6 +71,18 @@ impl MemLog {
         log.before = log.entries[count - 1].id;
         log.entries.drain(..count);
         true
+    }
+
+    /// The disk lost what these entries hold.
+    pub fn spoil(&self, indexes: impl IntoIterator<Item = LogIndex>) {
+        self.lock().faulty.extend(indexes);
+    }
+
+    /// The disk lost everything behind `index`, and does not know it.
+    pub fn forget_behind(&self, index: LogIndex) {
+        let mut log = self.lock();
+        let keep = usize::try_from(index.since(log.before.index)).unwrap();
+        log.entries.truncate(keep);
     }
 
     /// Lets entries below `index` be read only by `read`.
@@ -92,6 +108,13 @@ impl MemLog {
         let mut out: Vec<Entry> = Vec::new();
         let mut size = 0;
         for entry in &log.entries[usize::try_from(from).unwrap()..usize::try_from(to).unwrap()] {
+            if log.faulty.contains(&entry.index()) {
+                if out.is_empty() {
+                    let range = entry.index()..entry.index().next();
+                    return Err(LogError::Faulty { range });
+                }
+                break;
+            }
             size += entry.data.len() as u64;
             if size > max_bytes && !out.is_empty() {
                 break;
@@ -117,8 +140,14 @@ impl LogReader for MemLog {
         if index == log.before.index {
             return Ok(log.before.term);
         }
-        let entries = Self::range(&log, index..index.next(), 0)?;
-        Ok(entries[0].term())
+        let first = log.before.index.next();
+        if index < first {
+            return Err(LogError::Compacted { first });
+        }
+        let at = usize::try_from(index.since(first)).unwrap();
+        let last = log.before.index.plus(log.entries.len() as u64);
+        let entry = log.entries.get(at);
+        entry.map(Entry::term).ok_or(LogError::Unavailable { last })
     }
 
     fn entries(

@@ -99,6 +99,7 @@ impl Setup {
             read_states: Vec::new(),
             reads: Vec::new(),
             snapshot_wanted: false,
+            meta: Vec::new(),
         };
         solo.drain();
         solo
@@ -118,6 +119,8 @@ pub struct Solo {
     pub read_states: Vec<ReadState>,
     pub reads: Vec<LogRead>,
     pub snapshot_wanted: bool,
+    /// The named values that were written.
+    pub meta: Vec<(Bytes, Option<Bytes>)>,
 }
 
 impl Solo {
@@ -134,6 +137,7 @@ impl Solo {
                 self.log.reset_to(meta.last);
             }
             self.log.append(&persist.entries);
+            self.meta.extend(persist.meta.iter().cloned());
             match ready.apply_ack {
                 Some(ack) => self.applies.push((ready.committed, ack)),
                 None => self.apply_all(&ready.committed),

@@ -57,6 +57,7 @@ impl Driver {
             hard_state,
             snapshot,
             entries,
+            meta,
             must_sync,
             messages,
             ack,
@@ -80,6 +81,7 @@ impl Driver {
         }
         write.reset_to = snapshot.clone();
         write.append = entries;
+        write.meta.extend(meta);
         step.needs_sync = must_sync;
         step.messages = messages;
         step.ack = ack;
