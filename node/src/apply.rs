@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use raftwerk_raft::{
-    ApplyAck, Entry, EntryKind, GroupId, LogId, NodeId, Response, SnapshotMeta, StateMachine,
+    ApplyAck, Entry, EntryKind, GroupId, LogId, Response, SnapshotMeta, StateMachine,
 };
 
-use crate::envelope::{Applied, Envelope};
+use crate::envelope::Applied;
 use crate::error::ProposeError;
 use crate::mailbox::Mailbox;
 use crate::oneshot::{Abandoned, Completer};
@@ -201,7 +201,7 @@ impl Actor {
     /// Answers from here: a waiting proposer pays no turn of the run loop.
     fn answer(&self, entries: &[Entry], responses: &[Response], waiters: Vec<Waiter>) {
         let Some(first) = entries.first() else { return };
-        let send = |to: NodeId, envelope: Envelope| self.transport.send(to, envelope);
+        let mut sends = Vec::new();
         for Waiter { id, origin, kind } in waiters {
             let at = usize::try_from(id.index.since(first.index())).unwrap_or(usize::MAX);
             let result = match (entries.get(at), responses.get(at)) {
@@ -218,8 +218,11 @@ impl Actor {
                 }),
                 _ => Err(ProposeError::Unknown),
             };
-            origin.answer(self.group, result, send);
+            origin.answer(self.group, result, |to, envelope| {
+                sends.push((to, envelope))
+            });
         }
+        self.transport.send_all(&mut sends);
     }
 
     fn restore(&self, machine: &mut dyn StateMachine, meta: &SnapshotMeta) -> Result<(), Arc<str>> {

@@ -1,6 +1,6 @@
 //! One process's part in many groups: the log they share, the network, the threads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -100,7 +100,7 @@ impl Host {
         machine: Box<dyn StateMachine>,
     ) -> Result<Group, GroupError> {
         let inner = &self.inner;
-        let mailbox = inner.inbox.mailbox(group);
+        let mailbox = Arc::clone(inner.inbox.mailbox(group));
         let shared = Arc::new(Shared::default());
         let handle = Group::new(
             group,
@@ -290,11 +290,15 @@ struct HostInbox {
 }
 
 impl HostInbox {
-    fn mailbox(&self, group: GroupId) -> Arc<Mailbox> {
+    /// Which run loop has the group.
+    fn at(&self, group: GroupId) -> usize {
         let loops = self.mailboxes.len() as u64;
-        let at = usize::try_from(group.0 % loops).unwrap_or_default();
-        #[expect(clippy::indexing_slicing, reason = "a remainder of the length")]
-        Arc::clone(&self.mailboxes[at])
+        usize::try_from(group.0 % loops).unwrap_or_default()
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a remainder of the length")]
+    fn mailbox(&self, group: GroupId) -> &Arc<Mailbox> {
+        &self.mailboxes[self.at(group)]
     }
 
     fn reserve(
@@ -314,7 +318,19 @@ impl HostInbox {
 
 impl Inbox for HostInbox {
     fn receive(&self, from: NodeId, envelope: Envelope) -> Result<(), Busy> {
-        self.mailbox(envelope.group).message(from, envelope)
+        let mailbox = self.mailbox(envelope.group);
+        mailbox.messages(from, &mut VecDeque::from([envelope]), |_| true)
+    }
+
+    fn receive_all(&self, from: NodeId, envelopes: &mut VecDeque<Envelope>) {
+        while let Some(first) = envelopes.front() {
+            let at = self.at(first.group);
+            let here = |envelope: &Envelope| self.at(envelope.group) == at;
+            let mailbox = self.mailbox(first.group);
+            if mailbox.messages(from, envelopes, here).is_err() {
+                return;
+            }
+        }
     }
 
     fn snapshot(
@@ -335,7 +351,7 @@ impl Inbox for HostInbox {
         else {
             return Err(SnapshotRefused::UnknownGroup { group });
         };
-        let mailbox = self.mailbox(group);
+        let mailbox = Arc::clone(self.mailbox(group));
         if shared.read(|status| status.commit >= header.meta.last.index) {
             // The core answers with what it has, which tells the leader where to go on.
             let what = Reported::Received(header.message());

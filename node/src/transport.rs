@@ -1,5 +1,6 @@
 //! The seam to the network: what a transport does for the runtime, and the runtime for a transport.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -21,6 +22,14 @@ pub trait Transport: Send + Sync + 'static {
     /// Sends to one peer. Ordered per peer; may be lost (the queue is full, the peer is away);
     /// never blocks. A peer that is away is told to [`Inbox::unreachable`].
     fn send(&self, to: NodeId, envelope: Envelope);
+
+    /// Sends many, in order, and leaves `envelopes` empty: what one turn has to say costs a queue
+    /// one lock and its reader one wake.
+    fn send_all(&self, envelopes: &mut Vec<(NodeId, Envelope)>) {
+        for (to, envelope) in envelopes.drain(..) {
+            self.send(to, envelope);
+        }
+    }
 
     /// Sends a snapshot on a stream of its own, beginning where the receiver already is. May
     /// return before it is through; `outgoing.done` tells how it ended. Gives up for want of
@@ -44,6 +53,17 @@ pub trait Inbox: Send + Sync + 'static {
     /// # Errors
     /// [`Busy`]: the queue is full and the envelope dropped, which Raft is made for.
     fn receive(&self, from: NodeId, envelope: Envelope) -> Result<(), Busy>;
+
+    /// Takes envelopes from the front, in order, up to the first that finds a queue full: what is
+    /// left then may be tried again or dropped. Costs a queue one lock and its reader one wake.
+    fn receive_all(&self, from: NodeId, envelopes: &mut VecDeque<Envelope>) {
+        while let Some(first) = envelopes.front() {
+            if self.receive(from, first.clone()).is_err() {
+                return;
+            }
+            envelopes.pop_front();
+        }
+    }
 
     /// A snapshot is about to arrive. The sink does blocking file work: not for an async worker.
     ///

@@ -1,5 +1,6 @@
 //! The listening side: identity first, then frames, each message checked before it goes on.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,22 +162,29 @@ async fn listen(
 /// # Errors
 /// The status that ends the stream: something in the frame cannot be true.
 async fn deliver(shared: &Shared, from: NodeId, frame: Frame) -> Result<(), Status> {
-    for bytes in frame.envelopes {
-        let envelope = decode(shared, from, bytes.clone())?;
-        let mut taken = shared.receive(from, envelope);
-        let mut tries = 0;
-        while taken.is_err() && tries < BUSY_TRIES {
-            tries += 1;
-            tokio::time::sleep(BUSY_PAUSE).await;
-            taken = shared.receive(from, decode(shared, from, bytes.clone())?);
+    let decoded = frame
+        .envelopes
+        .into_iter()
+        .map(|bytes| decode(shared, from, bytes));
+    let mut waiting = decoded.collect::<Result<VecDeque<Envelope>, Status>>()?;
+    let mut tries = 0;
+    loop {
+        let before = waiting.len();
+        shared.receive(from, &mut waiting);
+        let taken = before.saturating_sub(waiting.len());
+        shared.counters.received.add(taken);
+        if waiting.is_empty() {
+            return Ok(());
         }
-        let counter = match taken {
-            Ok(()) => &shared.counters.received,
-            Err(_) => &shared.counters.receive_dropped,
-        };
-        counter.add(1);
+        tries = if taken > 0 { 0 } else { tries + 1 };
+        if tries > BUSY_TRIES {
+            waiting.pop_front();
+            shared.counters.receive_dropped.add(1);
+            tries = 0;
+        } else {
+            tokio::time::sleep(BUSY_PAUSE).await;
+        }
     }
-    Ok(())
 }
 
 fn decode(shared: &Shared, from: NodeId, bytes: Bytes) -> Result<Envelope, Status> {

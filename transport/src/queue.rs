@@ -50,28 +50,32 @@ impl SendQueue {
         }
     }
 
-    /// Takes the envelope or, at the bound, drops it: what waits is older, and order matters more
-    /// to Raft than novelty. True for the first one dropped since the queue last had room.
-    pub(crate) fn push(&self, envelope: Envelope) -> bool {
-        let weight = envelope.weight();
+    /// Takes the envelopes or, at the bound, drops them: what waits is older, and order matters
+    /// more to Raft than novelty. True when one was dropped for the first time since the queue
+    /// last had room.
+    pub(crate) fn push(&self, envelopes: impl IntoIterator<Item = Envelope>) -> bool {
         let mut state = self.state.lock();
-        let full = state.waiting.len() >= self.bounds.messages_max
-            || state.waiting_bytes.saturating_add(weight) > self.bounds.bytes_max;
-        if full && !state.waiting.is_empty() {
-            let first = !std::mem::replace(&mut state.overflowed, true);
-            drop(state);
-            self.counters.send_dropped.add(1);
-            return first;
+        let (mut dropped, mut first) = (0, false);
+        for envelope in envelopes {
+            let weight = envelope.weight();
+            let full = state.waiting.len() >= self.bounds.messages_max
+                || state.waiting_bytes.saturating_add(weight) > self.bounds.bytes_max;
+            if full && !state.waiting.is_empty() {
+                first |= !std::mem::replace(&mut state.overflowed, true);
+                dropped += 1;
+                continue;
+            }
+            state.overflowed = false;
+            state.waiting_bytes = state.waiting_bytes.saturating_add(weight);
+            state.waiting.push_back(envelope);
         }
-        state.overflowed = false;
-        state.waiting_bytes = state.waiting_bytes.saturating_add(weight);
-        state.waiting.push_back(envelope);
         let waker = if state.open { state.waker.take() } else { None };
         drop(state);
+        self.counters.send_dropped.add(dropped);
         if let Some(waker) = waker {
             waker.wake();
         }
-        false
+        first
     }
 
     /// A new stream, closed until [`SendQueue::open`]; the one before it ends.
@@ -82,6 +86,7 @@ impl SendQueue {
         let stream = FrameStream {
             queue: Arc::clone(self),
             number: state.stream,
+            slept: false,
         };
         let waker = state.waker.take();
         drop(state);
@@ -129,6 +134,8 @@ impl SendQueue {
 pub(crate) struct FrameStream {
     queue: Arc<SendQueue>,
     number: u64,
+    /// Nothing waited at the last look.
+    slept: bool,
 }
 
 impl FrameStream {
@@ -174,19 +181,26 @@ impl FrameStream {
 impl Stream for FrameStream {
     type Item = Frame;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Frame>> {
+        let this = &mut *self;
+        if std::mem::take(&mut this.slept) {
+            // What the other tasks are about to send goes with the same frame.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
-            let mut state = self.queue.state.lock();
-            if state.stream != self.number {
+            let mut state = this.queue.state.lock();
+            if state.stream != this.number {
                 return Poll::Ready(None);
             }
             if !state.open || state.waiting.is_empty() {
                 state.waker = Some(cx.waker().clone());
+                this.slept = true;
                 return Poll::Pending;
             }
-            let gathered = self.gather(&mut state);
+            let gathered = this.gather(&mut state);
             drop(state);
-            let frame = self.encode(&gathered);
+            let frame = this.encode(&gathered);
             if !frame.envelopes.is_empty() {
                 return Poll::Ready(Some(frame));
             }
@@ -245,14 +259,14 @@ mod tests {
     #[test]
     fn what_comes_beyond_the_bound_is_dropped_and_told_once() {
         let queue = queue(4, 1 << 20);
-        let told: Vec<bool> = (0..7).map(|n| queue.push(envelope(n, 10))).collect();
+        let told: Vec<bool> = (0..7).map(|n| queue.push([envelope(n, 10)])).collect();
         assert_eq!(told, [false, false, false, false, true, false, false]);
         assert_eq!(queue.counters.read().send_dropped, 3);
         runtime().block_on(async {
             let mut stream = queue.stream();
             queue.open();
             assert_eq!(requests(&mut stream).await, [0, 1, 2, 3]);
-            assert!(!queue.push(envelope(8, 10)));
+            assert!(!queue.push([envelope(8, 10)]));
             assert_eq!(requests(&mut stream).await, [8]);
         });
     }
@@ -260,18 +274,18 @@ mod tests {
     #[test]
     fn bytes_are_bounded_too_but_one_envelope_always_waits() {
         let queue = queue(100, 1000);
-        assert!(!queue.push(envelope(0, 5000)));
-        assert!(queue.push(envelope(1, 1)));
+        assert!(!queue.push([envelope(0, 5000)]));
+        assert!(queue.push([envelope(1, 1)]));
     }
 
     #[test]
     fn frames_gather_in_order_up_to_the_batch_size() {
         let queue = queue(100, 1 << 20);
         for n in 0..5 {
-            queue.push(envelope(n, 1500));
+            queue.push([envelope(n, 1500)]);
         }
-        queue.push(envelope(5, 30_000));
-        queue.push(envelope(6, 1));
+        queue.push([envelope(5, 30_000)]);
+        queue.push([envelope(6, 1)]);
         runtime().block_on(async {
             let mut stream = queue.stream();
             queue.open();
@@ -284,11 +298,13 @@ mod tests {
     #[test]
     fn nothing_leaves_before_the_receiver_is_known() {
         let queue = queue(100, 1 << 20);
-        queue.push(envelope(1, 1));
+        queue.push([envelope(1, 1)]);
         let mut stream = Box::pin(queue.stream());
         let mut cx = Context::from_waker(Waker::noop());
         assert!(stream.as_mut().poll_next(&mut cx).is_pending());
         queue.open();
+        // Woken, it lets the others add to the frame first.
+        assert!(stream.as_mut().poll_next(&mut cx).is_pending());
         assert!(stream.as_mut().poll_next(&mut cx).is_ready());
         let newer = queue.stream();
         assert!(matches!(
@@ -301,8 +317,8 @@ mod tests {
     #[test]
     fn an_envelope_that_no_frame_can_hold_is_dropped_and_counted() {
         let queue = queue(100, 1 << 20);
-        queue.push(envelope(1, 64 * 1024));
-        queue.push(envelope(2, 1));
+        queue.push([envelope(1, 64 * 1024)]);
+        queue.push([envelope(2, 1)]);
         runtime().block_on(async {
             let mut stream = queue.stream();
             queue.open();

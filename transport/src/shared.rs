@@ -1,12 +1,12 @@
 //! What every task of one transport sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use raftwerk::{Busy, Envelope, Inbox};
+use raftwerk::{Envelope, Inbox};
 use raftwerk_raft::NodeId;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -74,9 +74,11 @@ impl Shared {
         self.heard.lock().clear();
     }
 
-    pub(crate) fn receive(&self, from: NodeId, envelope: Envelope) -> Result<(), Busy> {
-        self.inbox()
-            .map_or(Err(Busy), |inbox| inbox.receive(from, envelope))
+    /// Hands on what there is room for; the rest stays.
+    pub(crate) fn receive(&self, from: NodeId, envelopes: &mut VecDeque<Envelope>) {
+        if let Some(inbox) = self.inbox() {
+            inbox.receive_all(from, envelopes);
+        }
     }
 
     pub(crate) fn unreachable(&self, peer: NodeId) {

@@ -103,6 +103,22 @@ impl GrpcTransport {
         call(&self.shared, &self.handle, id, anew);
     }
 
+    fn send_some(&self, to: NodeId, envelopes: impl IntoIterator<Item = Envelope>) {
+        if to == self.shared.options.id {
+            return envelopes.into_iter().for_each(drop);
+        }
+        let existing = self.shared.peers.lock().get(&to).cloned();
+        let Some(peer) = existing else {
+            // No table and no call ever named it.
+            let dropped = envelopes.into_iter().count();
+            return self.shared.counters.send_dropped.add(dropped);
+        };
+        if peer.queue.push(envelopes) {
+            let shared = Arc::clone(&self.shared);
+            self.handle.spawn(async move { shared.unreachable(to) });
+        }
+    }
+
     fn serve(&self, listener: TcpListener) -> std::io::Result<()> {
         let _entered = self.handle.enter();
         let incoming = listen::Incoming::new(listener, self.shared.options.limits)?;
@@ -181,18 +197,16 @@ impl Transport for GrpcTransport {
     }
 
     fn send(&self, to: NodeId, envelope: Envelope) {
-        if to == self.shared.options.id {
-            return;
-        }
-        let existing = self.shared.peers.lock().get(&to).cloned();
-        let Some(peer) = existing else {
-            // No table and no call ever named it.
-            self.shared.counters.send_dropped.add(1);
-            return;
-        };
-        if peer.queue.push(envelope) {
-            let shared = Arc::clone(&self.shared);
-            self.handle.spawn(async move { shared.unreachable(to) });
+        self.send_some(to, [envelope]);
+    }
+
+    fn send_all(&self, envelopes: &mut Vec<(NodeId, Envelope)>) {
+        // A stable sort: the order per peer stays.
+        envelopes.sort_by_key(|(to, _)| *to);
+        let mut rest = envelopes.drain(..).peekable();
+        while let Some(to) = rest.peek().map(|(to, _)| *to) {
+            let same = std::iter::from_fn(|| rest.next_if(|(other, _)| *other == to));
+            self.send_some(to, same.map(|(_, envelope)| envelope));
         }
     }
 

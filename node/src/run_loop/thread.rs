@@ -52,7 +52,7 @@ impl Loop {
             .storage
             .on_durable(Box::new(move |mark| notify.durable(mark)));
         let mut next_tick = Instant::now() + self.tick;
-        let (mut events, mut effects) = (Vec::new(), Vec::new());
+        let (mut events, mut effects, mut sends) = (Vec::new(), Vec::new(), Vec::new());
         let mut stopped = false;
         while !stopped {
             self.mailbox
@@ -72,8 +72,15 @@ impl Loop {
             }
             turn.poll(&mut effects);
             for effect in effects.drain(..) {
-                self.perform(effect);
+                match effect {
+                    Effect::Send { to, envelope } => sends.push((to, envelope)),
+                    other => {
+                        self.workers.transport.send_all(&mut sends);
+                        self.perform(other);
+                    }
+                }
             }
+            self.workers.transport.send_all(&mut sends);
         }
         drop(subscription);
         // A poisoned store has told every group before.
