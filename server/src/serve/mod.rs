@@ -29,7 +29,8 @@ use member::{Member, Ports};
 const CLIENTS_MAX: Duration = Duration::from_secs(2);
 /// Signs of life that a silent client connection is asked for.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-const WORKERS: usize = 2;
+/// Threads that serve clients, at most.
+const WORKERS_MAX: usize = 4;
 
 /// Why a member ends by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +41,18 @@ pub(crate) enum End {
     Refused(String),
 }
 
+/// Half of the machine serves clients, the other half replicates. With two threads on two
+/// processors they would wake each other for single requests.
+fn workers() -> usize {
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    (processors / 2).clamp(1, WORKERS_MAX)
+}
+
 /// Runs one member until a signal comes, it leaves, or the cluster refuses it.
 pub(crate) fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
     let settings = args.settings()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+        .worker_threads(workers())
         .thread_name("raftwerk-serve")
         .enable_all()
         .build()
