@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
-    ApplyAck, Body, Entry, EntryKind, GroupWrite, HardState, Message, Persist, Ready, Role,
-    SnapshotMeta, SnapshotStatus, SoftState,
+    ApplyAck, Body, Entry, EntryKind, GroupWrite, HardState, Message, NodeId, Persist, Ready, Role,
+    SnapshotMeta, SnapshotStatus, SoftState, Term,
 };
 
 use super::{Commit, Driver, Transfer};
@@ -27,7 +27,7 @@ impl Driver {
         if let Some(soft_state) = ready.soft_state {
             self.soft_state_changed(soft_state);
         }
-        for message in ready.messages {
+        for message in without_repetition(ready.messages) {
             self.send(message, out);
         }
         for state in &ready.read_states {
@@ -182,5 +182,65 @@ impl Driver {
             return;
         };
         self.membership.change(entry.index(), &change, conf_state);
+    }
+}
+
+/// Leaves out the appends that only tell a commit index, where a later one to the same peer tells
+/// it too: each would cost an answer. Messages may be lost in any case.
+fn without_repetition(mut messages: Vec<Message>) -> Vec<Message> {
+    let mut later: Vec<(NodeId, Term)> = Vec::new();
+    let mut at = messages.len();
+    while at > 0 {
+        at -= 1;
+        let Some(message) = messages.get(at) else {
+            break;
+        };
+        let Body::Append { entries, .. } = &message.body else {
+            continue;
+        };
+        let to = (message.to, message.term);
+        if !later.contains(&to) {
+            later.push(to);
+        } else if entries.is_empty() {
+            messages.remove(at);
+        }
+    }
+    messages
+}
+
+#[cfg(test)]
+mod tests {
+    use raftwerk_raft::{LogId, LogIndex};
+
+    use super::*;
+
+    fn append(to: u64, term: u64, commit: u64, entries: u64) -> Message {
+        let id = |index| LogId::new(Term(term), LogIndex(index));
+        let entries = (1..=entries).map(|index| Entry::normal(id(index), "x".into()));
+        let body = Body::Append {
+            prev: LogId::ZERO,
+            commit: LogIndex(commit),
+            entries: entries.collect(),
+        };
+        Message {
+            from: NodeId(1),
+            to: NodeId(to),
+            term: Term(term),
+            body,
+        }
+    }
+
+    #[test]
+    fn commit_index_rides_with_a_later_append_to_the_same_peer() {
+        let messages = vec![
+            append(2, 5, 7, 0),
+            append(3, 5, 7, 0),
+            append(2, 5, 7, 2),
+            append(2, 5, 8, 0),
+            append(4, 4, 7, 0),
+            append(4, 5, 7, 1),
+        ];
+        let kept = [1, 2, 3, 4, 5].map(|at: usize| messages[at].clone());
+        assert_eq!(without_repetition(messages), kept);
     }
 }
