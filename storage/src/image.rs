@@ -3,7 +3,8 @@
 //! # What makes a write valid
 //! Checked part by part, in the order in which the parts take effect:
 //! 1. `reset_to` is not behind the snapshot recorded before: neither its index nor its term is
-//!    smaller, and at the same index the term is the same.
+//!    smaller, and at the same index the term is the same. No snapshot has a term and no index,
+//!    or an index and no term.
 //! 2. `snapshot` is not behind the one recorded before, stands at an index of the log (or just
 //!    before its first) and names the term that the log has there.
 //! 3. `append` is contiguous, leaves no gap behind the last entry, begins behind the newest
@@ -309,6 +310,10 @@ fn check_snapshot(covered: Option<LogId>, terms: &TermRuns, last: LogId) -> Resu
 }
 
 fn not_behind(what: &str, covered: Option<LogId>, to: LogId) -> Result<(), String> {
+    // What is refused by whoever reads it back must not be taken either.
+    if (to.term == Term(0)) != (to.index == LogIndex::ZERO) {
+        return Err(format!("{what} {to}: only one of term and index is zero"));
+    }
     let Some(covered) = covered else {
         return Ok(());
     };

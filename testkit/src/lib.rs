@@ -15,4 +15,6 @@ mod dice;
 pub mod fault_vfs;
 pub mod faults;
 pub mod log_suite;
+mod shrink;
+mod skipped;
 pub mod state_suite;

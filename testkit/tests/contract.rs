@@ -33,6 +33,12 @@ fn every_case_stands_in_the_contract_and_every_name_in_it_is_a_case() {
 }
 
 #[test]
+fn example_of_a_backend_is_short() {
+    let lines = include_str!("../examples/my_backend.rs").lines().count();
+    assert!(lines < 200, "{lines} lines, where under 200 are promised");
+}
+
+#[test]
 fn obligations_are_numbered_in_order_and_each_names_a_test() {
     for prefix in ['C', 'S'] {
         let mark = format!("- **{prefix}");

@@ -139,17 +139,75 @@ const CAUGHT_BY: &[(Broken, &str)] = &[
     ),
     (Broken::ForgetsToUncount, "idle_store_has_nothing_queued"),
     (Broken::AcceptsGroupTwice, "group_named_twice_is_refused"),
+    (
+        Broken::AcceptsSnapshotOfNoEntry,
+        "snapshot_of_what_can_be_no_entry_is_refused",
+    ),
+    (
+        Broken::KeepsFirstOfEqualIds,
+        "entry_written_again_is_the_last_written",
+    ),
+    (
+        Broken::ReadsTwoMoments,
+        "read_gives_what_stood_in_the_log_at_one_moment",
+    ),
+    (
+        Broken::ForgetsTermBeforeFirstAtReopen,
+        "terms_answer_over_compaction_boundaries",
+    ),
+    (
+        Broken::DestroyIsForgottenAtReopen,
+        "destroyed_group_stays_gone_after_a_crash",
+    ),
+    (Broken::CutsLargeEntries, "largest_entry_comes_back_whole"),
 ];
 
-fn caught(broken: Broken, name: &str) -> bool {
+/// How the case called `name` fails on a broken store.
+fn verdict(broken: Broken, name: &str) -> Option<String> {
     let (_, case) = CASES
         .iter()
         .find(|(known, _)| *known == name)
         .expect("a known case");
-    catch_unwind(AssertUnwindSafe(|| {
-        case(&|| ReferenceHome::new(Some(broken)))
-    }))
-    .is_err()
+    let run = AssertUnwindSafe(|| case(&|| ReferenceHome::new(Some(broken))));
+    let payload = catch_unwind(run).err()?;
+    let text = payload.downcast_ref::<String>().cloned();
+    Some(text.unwrap_or_default())
+}
+
+fn caught(broken: Broken, name: &str) -> bool {
+    verdict(broken, name).is_some()
+}
+
+#[test]
+fn failing_sequence_is_reduced_to_the_steps_it_needs() {
+    let needed = |broken, name| {
+        let verdict = verdict(broken, name).expect("caught");
+        let (_, steps) = verdict.split_once(":\n  ").expect("steps");
+        steps
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let steps = needed(Broken::ForgetsTruncation, "random_batches_match_the_model");
+    assert_eq!(
+        steps,
+        [
+            "submit group 3: append 1..=2 of term 1 (0 bytes)",
+            "submit group 3: append 1..=1 of term 2 (0 bytes)",
+        ]
+    );
+    let steps = needed(
+        Broken::AcksBeforeSync,
+        "random_batches_survive_kills_and_power_cuts",
+    );
+    assert_eq!(
+        steps,
+        [
+            "submit group 5: append 1..=1 of term 1 (0 bytes)",
+            "Wait",
+            "PowerLoss(0)",
+        ]
+    );
 }
 
 #[test]

@@ -85,15 +85,40 @@ const CAUGHT_BY: &[(Broken, &str)] = &[
     (Broken::StatsNeverShrink, "stats_follow_the_contents"),
 ];
 
-fn caught(broken: Broken, name: &str) -> bool {
+/// How the case called `name` fails on a broken store.
+fn verdict(broken: Broken, name: &str) -> Option<String> {
     let (_, case) = CASES
         .iter()
         .find(|(known, _)| *known == name)
         .expect("a known case");
-    catch_unwind(AssertUnwindSafe(|| {
-        case(&|| ReferenceStateHome::new(Some(broken)))
-    }))
-    .is_err()
+    let run = AssertUnwindSafe(|| case(&|| ReferenceStateHome::new(Some(broken))));
+    let payload = catch_unwind(run).err()?;
+    let text = payload.downcast_ref::<String>().cloned();
+    Some(text.unwrap_or_default())
+}
+
+fn caught(broken: Broken, name: &str) -> bool {
+    verdict(broken, name).is_some()
+}
+
+#[test]
+fn failing_sequence_is_reduced_to_the_steps_it_needs() {
+    let needed = |broken| {
+        let verdict = verdict(broken, "random_batches_match_the_map").expect("caught");
+        let (_, steps) = verdict.split_once(":\n  ").expect("steps");
+        let lines = steps.lines().map(|line| line.trim().to_owned());
+        lines.collect::<Vec<_>>()
+    };
+    let put = |key: &str| format!("Put {{ key: b\"{key}\", value: b\"\" }}");
+    assert_eq!(
+        needed(Broken::RemovesInclusiveEnd),
+        [
+            format!("Write([{}])", put("key-155")),
+            r#"Write([DeleteRange { start: b"key-070", end: b"key-155" }])"#.to_owned(),
+        ]
+    );
+    let steps = needed(Broken::ViewSeesLaterWrites);
+    assert_eq!(steps, ["HoldView", "Write([])"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use raftwerk_raft::{
     Entry, GroupId, GroupState, GroupWrite, HardState, LogError, LogHealth, LogId, LogIndex,
-    META_BYTES_MAX, SnapshotMeta, Storage, WriteBatch,
+    META_BYTES_MAX, SnapshotMeta, Storage, Term, WriteBatch,
 };
 
 /// One group, its entries in a vector.
@@ -127,6 +127,9 @@ impl GroupModel {
     }
 
     fn not_behind(&self, last: LogId) -> Result<(), String> {
+        if (last.term == Term(0)) != (last.index == LogIndex::ZERO) {
+            return Err(format!("{last} can be no entry's"));
+        }
         let old = self.snapshot.as_ref().map_or(LogId::ZERO, |meta| meta.last);
         let same = last.index == old.index && last.term != old.term;
         if self.snapshot.is_some() && (last.index < old.index || last.term < old.term || same) {

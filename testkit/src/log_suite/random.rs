@@ -1,8 +1,6 @@
 //! Random batches over a few groups, against the model; a failure is reduced to the steps it
 //! needs.
 
-use std::fmt;
-
 use bytes::Bytes;
 use raftwerk_raft::{
     ConfState, Durability, Entry, EntryKind, GroupId, GroupWrite, HardState, LogId, LogIndex,
@@ -12,13 +10,15 @@ use raftwerk_raft::{
 use super::home::LogFactory;
 use super::model::GroupModel;
 use super::session::Session;
+use super::simpler::{describe, simpler};
 use crate::dice::Dice;
+use crate::shrink::{Failure, guarded, shrink};
 
 const GROUPS: u64 = 5;
 
 /// What happens next. Says nothing of indexes and terms, so that any sequence makes sense.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Write { changes: Vec<Change>, lazy: bool },
     Wait,
     Reopen,
@@ -28,27 +28,27 @@ enum Step {
 
 /// One group's part, relative to what the group holds.
 #[derive(Clone, Debug, Default)]
-struct Change {
-    group: u64,
-    destroy: bool,
+pub(super) struct Change {
+    pub(super) group: u64,
+    pub(super) destroy: bool,
     /// A reset so far behind the newest snapshot: into the log, or beyond it.
-    reset: Option<u64>,
+    pub(super) reset: Option<u64>,
     /// A snapshot in the middle (in percent) of what may be covered.
-    snapshot: Option<u64>,
-    append: Option<Append>,
-    hard_state: Option<u64>,
-    compact: Option<u64>,
-    meta: Vec<(u8, Option<u16>)>,
-    seed: u64,
+    pub(super) snapshot: Option<u64>,
+    pub(super) append: Option<Append>,
+    pub(super) hard_state: Option<u64>,
+    pub(super) compact: Option<u64>,
+    pub(super) meta: Vec<(u8, Option<u16>)>,
+    pub(super) seed: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Append {
+pub(super) struct Append {
     /// How many entries are replaced, at most.
-    back: u64,
-    count: u64,
-    new_term: bool,
-    len_max: u64,
+    pub(super) back: u64,
+    pub(super) count: u64,
+    pub(super) new_term: bool,
+    pub(super) len_max: u64,
 }
 
 fn change(dice: &mut Dice, group: u64) -> Change {
@@ -122,7 +122,9 @@ impl Change {
                 .as_ref()
                 .map_or(LogIndex::ZERO, |meta| meta.last.index);
             let index = covered.plus(ahead + 1);
-            let id = now.id_at(index).unwrap_or(LogId::new(highest, index));
+            let id = now
+                .id_at(index)
+                .unwrap_or(LogId::new(highest.max(Term(1)), index));
             write.reset_to = Some(meta_at(id, &mut dice));
             now = apply(&now, &write);
         }
@@ -229,89 +231,89 @@ impl Append {
     }
 }
 
-/// How a run went wrong.
-struct Failure {
-    at: usize,
-    reason: String,
-}
-
-/// Runs the steps on a fresh store.
-fn run(factory: &dyn LogFactory, steps: &[Step], reopen_each: bool) -> Result<(), Failure> {
-    let mut session = Session::begin(factory);
-    for (at, step) in steps.iter().enumerate() {
-        let fail = |reason: String| Failure { at, reason };
-        match step {
-            Step::Write { changes, lazy } => {
-                let model = session.model();
-                let resolve = |change: &Change| change.resolve(&model.group(GroupId(change.group)));
-                let groups: Vec<GroupWrite> = changes.iter().map(resolve).collect();
-                let durability = if *lazy {
-                    Durability::Lazy
-                } else {
-                    Durability::Sync
-                };
-                session
-                    .try_submit(WriteBatch { groups, durability })
-                    .map_err(fail)?;
-                if reopen_each {
-                    session.wait();
-                    session.try_kill().map_err(fail)?;
+/// Runs the steps on a fresh store; `told` hears what each does.
+fn run(
+    factory: &dyn LogFactory,
+    steps: &[Step],
+    reopen_each: bool,
+    told: &mut Vec<String>,
+) -> Result<(), Failure> {
+    guarded(|at| {
+        let mut session = Session::begin(factory);
+        for (number, step) in steps.iter().enumerate() {
+            at.set(number);
+            match step {
+                Step::Write { changes, lazy } => {
+                    let batch = resolve(changes, *lazy, &session);
+                    told.push(describe(&batch));
+                    session.try_submit(batch)?;
+                    if reopen_each {
+                        session.wait();
+                        session.try_kill()?;
+                    }
+                }
+                other => {
+                    told.push(format!("{other:?}"));
+                    perform(other, &mut session)?;
                 }
             }
-            Step::Wait => session.wait(),
-            Step::Reopen => {
-                session.wait();
-                session.try_kill().map_err(fail)?;
-            }
-            Step::Kill => session.try_kill().map_err(fail)?,
-            Step::PowerLoss(seed) => session.try_power_loss(*seed).map_err(fail)?,
+            session.compare()?;
         }
-        session.compare().map_err(fail)?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
-/// Leaves out every step that the failure does not need.
-fn reduce(factory: &dyn LogFactory, steps: &[Step], reopen_each: bool, failure: Failure) -> String {
-    let mut needed = steps[..=failure.at].to_vec();
-    let mut failure = failure;
-    let mut at = needed.len();
-    while at > 0 {
-        at -= 1;
-        if at >= needed.len() {
-            continue;
-        }
-        let mut fewer = needed.clone();
-        fewer.remove(at);
-        if let Err(again) = run(factory, &fewer, reopen_each) {
-            needed = fewer[..=again.at].to_vec();
-            failure = again;
-        }
+fn resolve(changes: &[Change], lazy: bool, session: &Session) -> WriteBatch {
+    let model = session.model();
+    let resolve = |change: &Change| change.resolve(&model.group(GroupId(change.group)));
+    let durability = if lazy {
+        Durability::Lazy
+    } else {
+        Durability::Sync
+    };
+    WriteBatch {
+        groups: changes.iter().map(resolve).collect(),
+        durability,
     }
-    let listed: Vec<String> = needed.iter().map(ToString::to_string).collect();
-    format!(
-        "{}\nneeds these {} steps:\n{}",
-        failure.reason,
-        needed.len(),
-        listed.join("\n")
-    )
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "  {self:?}")
+fn perform(step: &Step, session: &mut Session) -> Result<(), String> {
+    match step {
+        Step::Write { .. } => Ok(()),
+        Step::Wait => {
+            session.wait();
+            Ok(())
+        }
+        Step::Reopen => {
+            session.wait();
+            session.try_kill()
+        }
+        Step::Kill => session.try_kill(),
+        Step::PowerLoss(seed) => session.try_power_loss(*seed),
     }
 }
 
 fn check(factory: &dyn LogFactory, runs: u64, count: usize, crashes: bool, reopen_each: bool) {
     for seed in 0..runs {
         let steps = steps(&mut Dice::new(seed), count, crashes);
-        if let Err(failure) = run(factory, &steps, reopen_each) {
-            panic!(
-                "seed {seed}: {}",
-                reduce(factory, &steps, reopen_each, failure)
-            );
-        }
+        let Err(failure) = run(factory, &steps, reopen_each, &mut Vec::new()) else {
+            continue;
+        };
+        let again = |steps: &[Step]| run(factory, steps, reopen_each, &mut Vec::new());
+        let (needed, failure) = shrink(&steps, failure, simpler, again);
+        let mut told = Vec::new();
+        let _ = run(factory, &needed, reopen_each, &mut told);
+        panic!(
+            "seed {seed}: {}\nneeds these {} steps{}:\n  {}",
+            failure.reason,
+            needed.len(),
+            if reopen_each {
+                ", each with a reopen"
+            } else {
+                ""
+            },
+            told.join("\n  ")
+        );
     }
 }
 

@@ -11,6 +11,7 @@ use raftwerk_raft::{
 
 use super::home::{Ability, HeldSyncs, LogFactory, LogHome};
 use super::model::LogModel;
+pub(super) use crate::skipped::skip;
 
 /// How long a full store may take until its watermark moves.
 const ROOM_MAX: Duration = Duration::from_secs(10);
@@ -244,12 +245,6 @@ impl Session {
             Ability::Unsupported(reason) => skip("a failing sync", reason),
         }
     }
-}
-
-/// Says that something was not tested; never silently.
-pub(super) fn skip(what: &str, reason: &str) -> bool {
-    println!("SKIPPED: {what}: {reason}");
-    false
 }
 
 pub(super) fn batch(groups: impl IntoIterator<Item = GroupWrite>) -> WriteBatch {

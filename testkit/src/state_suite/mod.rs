@@ -11,6 +11,7 @@
 mod cases;
 mod home;
 mod model;
+mod random;
 mod session;
 mod stream;
 
@@ -29,6 +30,7 @@ pub const CASES: &[(&str, Case)] = cases::ALL;
 pub fn run(name: &str, factory: &dyn StateFactory) {
     let case = CASES.iter().find(|(known, _)| *known == name);
     let (_, case) = case.unwrap_or_else(|| panic!("the suite has no case {name}"));
+    crate::skipped::begin(name);
     case(factory);
 }
 

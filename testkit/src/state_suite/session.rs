@@ -8,6 +8,7 @@ use raftwerk_raft::{LogId, LogIndex, StateOp, StateStore, Term};
 use super::home::{StateFactory, StateHome};
 use super::model::StateModel;
 use crate::log_suite::Ability;
+use crate::skipped::skip;
 
 pub(super) struct Session {
     home: Box<dyn StateHome>,
@@ -101,10 +102,7 @@ impl Session {
                     .unwrap_or_else(|reason| panic!("after a power cut ({seed}): {reason}"));
                 true
             }
-            Ability::Unsupported(reason) => {
-                println!("SKIPPED: power loss: {reason}");
-                false
-            }
+            Ability::Unsupported(reason) => skip("power loss", reason),
         }
     }
 
@@ -118,10 +116,7 @@ impl Session {
     pub(super) fn fail_next_sync(&mut self) -> bool {
         match self.home.fail_next_sync() {
             Ability::Done => true,
-            Ability::Unsupported(reason) => {
-                println!("SKIPPED: a failing sync: {reason}");
-                false
-            }
+            Ability::Unsupported(reason) => skip("a failing sync", reason),
         }
     }
 

@@ -53,6 +53,11 @@ pub(crate) enum Broken {
     ScrubCriesWolf,
     ForgetsToUncount,
     AcceptsGroupTwice,
+    AcceptsSnapshotOfNoEntry,
+    KeepsFirstOfEqualIds,
+    ReadsTwoMoments,
+    ForgetsTermBeforeFirstAtReopen,
+    CutsLargeEntries,
 }
 
 const QUEUE_BYTES_MAX: u64 = 8 << 20;
@@ -146,6 +151,7 @@ impl LogHome for ReferenceHome {
                         meta.context = Bytes::new();
                     }
                 }
+                Some(Broken::ForgetsTermBeforeFirstAtReopen) => group.base.term = Term(0),
                 _ => {}
             }
         }
@@ -368,6 +374,14 @@ impl Shared {
                         }
                     }
                 }
+                Some(Broken::KeepsFirstOfEqualIds) => {
+                    for entry in &mut group.entries {
+                        let same = |old: &&Entry| old.id == entry.id;
+                        if let Some(old) = old.entries.iter().find(same) {
+                            entry.data = old.data.clone();
+                        }
+                    }
+                }
                 Some(Broken::ForgetsTermBeforeFirst) if write.compact_to.is_some() => {
                     group.base.term = Term(0);
                 }
@@ -412,6 +426,12 @@ impl Shared {
                     .groups
                     .iter_mut()
                     .for_each(|write| write.snapshot = None);
+            }
+            Broken::AcceptsSnapshotOfNoEntry => {
+                for write in &mut batch.groups {
+                    write.reset_to = None;
+                    write.snapshot = None;
+                }
             }
             Broken::AcceptsGroupTwice => {
                 let mut seen = Vec::new();
@@ -649,12 +669,27 @@ impl LogReader for Reader {
         }
         let mut total = 0;
         let mut out = Vec::new();
-        for entry in model
+        let stale = self.shared.live.lock().stale.group(self.group);
+        for mut entry in model
             .entries
             .into_iter()
             .filter(|entry| range.contains(&entry.index()))
         {
             total += entry.data.len() as u64;
+            let front = entry.index().0 < u64::midpoint(range.start.0, range.end.0);
+            let mut before = stale
+                .entries
+                .iter()
+                .filter(|old| old.index() == entry.index());
+            if let Some(old) = before
+                .next()
+                .filter(|_| front && self.shared.is(Broken::ReadsTwoMoments))
+            {
+                entry = old.clone();
+            }
+            if self.shared.is(Broken::CutsLargeEntries) {
+                entry.data.truncate(3 << 20);
+            }
             let one = out.is_empty() && !self.shared.is(Broken::GivesNothingUnderASmallLimit);
             if total > max_bytes && !one && !self.shared.is(Broken::IgnoresByteLimit) {
                 break;

@@ -12,7 +12,10 @@ use crate::log_suite::session::{Session, append, batch, id, skip, step};
 fn sized(index: u64, len: usize) -> Entry {
     // Not compressible, and different everywhere.
     let mut dice = crate::dice::Dice::new(index);
-    let data: Vec<u8> = (0..len).map(|_| dice.next().to_le_bytes()[3]).collect();
+    let mut data: Vec<u8> = (0..len.div_ceil(8))
+        .flat_map(|_| dice.next().to_le_bytes())
+        .collect();
+    data.truncate(len);
     Entry::normal(id(1, index), Bytes::from(data))
 }
 
@@ -114,6 +117,39 @@ pub(super) fn entries_of_all_sizes_and_kinds_come_back(factory: &dyn LogFactory)
         ..step(2)
     });
     session.reopen();
+}
+
+/// The largest entry that the store promises to take, 16 MiB at most, and those on the way there.
+pub(super) fn largest_entry_comes_back_whole(factory: &dyn LogFactory) {
+    let mut session = Session::begin(factory);
+    let queue = session.store().pressure().queued_bytes_max;
+    let promised = session.store().entry_bytes_max().unwrap_or(queue / 2);
+    let largest = promised.min(16 * MIB);
+    let mut lens = vec![largest];
+    while lens[0] > 4 * MIB {
+        lens.insert(0, lens[0] / 2 + 1);
+    }
+    for (index, len) in (1..).zip(&lens) {
+        let append = vec![sized(index, usize::try_from(*len).unwrap())];
+        session.write(GroupWrite { append, ..step(1) });
+        session.wait();
+    }
+    session.write(GroupWrite {
+        append: vec![sized(lens.len() as u64 + 1, 0)],
+        ..step(1)
+    });
+    for _ in 0..2 {
+        let log = session.log(GroupId(1));
+        let last = LogIndex(lens.len() as u64);
+        for max_bytes in [0, largest] {
+            let read = log.read(last..last.plus(2), max_bytes).unwrap();
+            // An entry without payload fits behind one that fills the limit, behind a larger not.
+            assert_eq!(read.len(), if max_bytes == 0 { 1 } else { 2 });
+            assert_eq!(read[0].data.len() as u64, largest);
+        }
+        drop(log);
+        session.reopen();
+    }
 }
 
 pub(super) fn largest_numbers_come_back(factory: &dyn LogFactory) {

@@ -5,6 +5,7 @@ mod groups;
 mod limits;
 mod log;
 mod records;
+mod rewriting;
 mod sharing;
 
 use super::{Case, random};
@@ -37,6 +38,7 @@ pub(super) const ALL: &[(&str, Case)] = all![
         reset_behind_the_snapshot_is_refused,
         snapshot_meta_is_kept_whole,
         snapshot_of_another_log_is_refused,
+        snapshot_of_what_can_be_no_entry_is_refused,
         last_hard_state_wins,
         hard_state_that_goes_back_is_refused,
         named_values_are_set_replaced_and_removed,
@@ -50,9 +52,16 @@ pub(super) const ALL: &[(&str, Case)] = all![
         groups_are_listed_in_order_of_id,
         thousand_groups_keep_apart,
     },
+    rewriting::{
+        entry_written_again_is_the_last_written,
+        read_gives_what_stood_in_the_log_at_one_moment,
+        terms_answer_over_compaction_boundaries,
+        destroyed_group_stays_gone_after_a_crash,
+    },
     limits::{
         reads_stop_at_the_byte_limit_but_give_one,
         entries_of_all_sizes_and_kinds_come_back,
+        largest_entry_comes_back_whole,
         largest_numbers_come_back,
         refused_batch_comes_back_unchanged,
         idle_store_has_nothing_queued,

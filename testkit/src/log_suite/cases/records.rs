@@ -193,6 +193,25 @@ pub(super) fn snapshot_of_another_log_is_refused(factory: &dyn LogFactory) {
     session.reopen();
 }
 
+pub(super) fn snapshot_of_what_can_be_no_entry_is_refused(factory: &dyn LogFactory) {
+    let mut session = Session::begin(factory);
+    let reset = |meta| GroupWrite {
+        reset_to: Some(meta),
+        ..step(1)
+    };
+    session.refused(batch([reset(snapshot(0, 25))]));
+    session.refused(batch([reset(snapshot(7, 0))]));
+    session.write(append(1, 0, 1, 2));
+    session.refused(batch([GroupWrite {
+        snapshot: Some(snapshot(0, 1)),
+        ..step(1)
+    }]));
+    session.refused(batch([reset(snapshot(0, 9))]));
+    session.reopen();
+    session.write(reset(snapshot(1, 9)));
+    session.reopen();
+}
+
 pub(super) fn last_hard_state_wins(factory: &dyn LogFactory) {
     let mut session = Session::begin(factory);
     let states = [

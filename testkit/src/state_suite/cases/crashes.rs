@@ -2,8 +2,6 @@
 
 use raftwerk_raft::StateOp;
 
-use super::reading::random_batch;
-use crate::dice::Dice;
 use crate::state_suite::home::StateFactory;
 use crate::state_suite::session::{Session, id, numbered, put};
 
@@ -104,24 +102,5 @@ pub(super) fn failed_persist_is_not_called_durable(factory: &dyn StateFactory) {
     if session.power_loss(0) {
         session.write(&numbered(0..5, 3));
         session.reopen();
-    }
-}
-
-pub(super) fn random_batches_match_the_map_through_crashes(factory: &dyn StateFactory) {
-    for seed in 100..106 {
-        let mut dice = Dice::new(seed);
-        let mut session = Session::begin(factory);
-        for _ in 0..60 {
-            session.write(&random_batch(&mut dice));
-            match dice.below(20) {
-                0..5 => session.persist(),
-                5 => session.kill(),
-                6..8 => session.power_loss_or_kill(dice.below(1 << 20)),
-                _ => {}
-            }
-            session
-                .compare()
-                .unwrap_or_else(|reason| panic!("seed {seed}: {reason}"));
-        }
     }
 }

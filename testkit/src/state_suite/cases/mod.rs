@@ -4,7 +4,7 @@ mod crashes;
 mod reading;
 mod streams;
 
-use super::Case;
+use super::{Case, random};
 
 macro_rules! all {
     ($($module:ident :: { $($name:ident),* $(,)? }),* $(,)?) => {
@@ -25,7 +25,6 @@ pub(super) const ALL: &[(&str, Case)] = all![
         keys_and_values_of_all_sizes_come_back,
         stats_follow_the_contents,
         views_are_whole_while_others_write,
-        random_batches_match_the_map,
     },
     crashes::{
         persisted_state_survives_a_kill,
@@ -33,7 +32,6 @@ pub(super) const ALL: &[(&str, Case)] = all![
         batches_survive_whole_with_their_applied_id,
         durable_applied_is_never_ahead_of_what_survives,
         failed_persist_is_not_called_durable,
-        random_batches_match_the_map_through_crashes,
     },
     streams::{
         checkpoint_restores_into_another_store,
@@ -42,5 +40,9 @@ pub(super) const ALL: &[(&str, Case)] = all![
         damaged_stream_is_refused,
         cut_or_extended_stream_is_refused,
         broken_source_is_refused_and_the_restore_repeated,
+    },
+    random::{
+        random_batches_match_the_map,
+        random_batches_match_the_map_through_crashes,
     },
 ];
