@@ -7,7 +7,9 @@
     missing_docs
 )]
 
+#[allow(dead_code, reason = "nothing is broken here")]
 mod reference;
+#[allow(dead_code, reason = "nothing is broken here")]
 mod reference_state;
 
 use std::collections::BTreeSet;

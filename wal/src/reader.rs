@@ -188,7 +188,8 @@ impl LogReader for GroupLog {
                 .map(|entry| entry.data.len() as u64)
                 .sum::<u64>();
             out.extend(entries);
-            if bytes >= max_bytes {
+            // What is full to the byte still has room for an entry without payload.
+            if bytes > max_bytes {
                 break;
             }
         }
