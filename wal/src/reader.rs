@@ -16,6 +16,8 @@ use crate::segment::format::section_crc;
 
 /// How many sections one look at the index takes along.
 const SECTIONS_AT_ONCE: usize = 64;
+/// How often a read begins anew because the log was cut underneath it.
+const READ_TRIES: usize = 16;
 
 /// A group's log.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(crate) struct GroupLog {
 /// What a look at the index gave.
 enum Found {
     Memory(Vec<Entry>),
+    /// What was read before is no longer there.
+    Replaced,
     Sections(Vec<(Arc<dyn VfsFile>, Extent)>),
 }
 
@@ -42,9 +46,22 @@ impl GroupLog {
         }
     }
 
-    fn find(&self, range: &Range<LogIndex>, max_bytes: u64) -> Result<Found, LogError> {
+    /// `behind` is what was read before, and must still stand there.
+    fn find(
+        &self,
+        range: &Range<LogIndex>,
+        max_bytes: u64,
+        behind: Option<LogId>,
+    ) -> Result<Found, LogError> {
         let state = self.engine.state.lock();
         let blank = GroupImage::default();
+        let image = state
+            .groups
+            .get(&self.group)
+            .map_or(&blank, |group| &group.image);
+        if behind.is_some_and(|id| image.term(id.index) != Ok(id.term)) {
+            return Ok(Found::Replaced);
+        }
         let Some(group) = state.groups.get(&self.group) else {
             return blank
                 .readable(range.clone())
@@ -83,11 +100,18 @@ impl GroupLog {
     }
 
     /// Reads from `range`'s start on what one look at the index finds.
-    fn read_some(&self, range: &Range<LogIndex>, max: u64) -> Result<Vec<Entry>, LogError> {
+    /// `None` when what was read before, up to `behind`, is no longer in the log.
+    fn read_some(
+        &self,
+        range: &Range<LogIndex>,
+        max: u64,
+        behind: Option<LogId>,
+    ) -> Result<Option<Vec<Entry>>, LogError> {
         let mut last_try = false;
         loop {
-            let sections = match self.find(range, max)? {
-                Found::Memory(entries) => return Ok(entries),
+            let sections = match self.find(range, max, behind)? {
+                Found::Replaced => return Ok(None),
+                Found::Memory(entries) => return Ok(Some(entries)),
                 Found::Sections(sections) => sections,
             };
             let mut out = Vec::new();
@@ -103,13 +127,46 @@ impl GroupLog {
             }
             match failed {
                 // What comes before the damage is the answer; the next read begins with it.
-                Some(_) if !out.is_empty() => return Ok(out),
+                Some(_) if !out.is_empty() => return Ok(Some(out)),
                 // Between the look and the read the segment may have been compacted and reused.
                 Some(error) if last_try => return Err(error),
                 Some(_) => last_try = true,
-                None => return Ok(out),
+                None => return Ok(Some(out)),
             }
         }
+    }
+
+    /// Look by look. `None` when the log was cut, in between, into what was read already.
+    fn read_at_one_moment(
+        &self,
+        range: &Range<LogIndex>,
+        max_bytes: u64,
+    ) -> Result<Option<Vec<Entry>>, LogError> {
+        let mut out: Vec<Entry> = Vec::new();
+        let mut next = range.start;
+        let mut bytes = 0u64;
+        while next < range.end || out.is_empty() {
+            let left = max_bytes.saturating_sub(bytes);
+            let behind = out.last().map(|entry| entry.id);
+            let entries = match self.read_some(&(next..range.end), left, behind) {
+                Ok(Some(entries)) => entries,
+                Ok(None) => return Ok(None),
+                Err(_) if !out.is_empty() => break,
+                Err(error) => return Err(error),
+            };
+            let Some(last) = entries.last() else { break };
+            next = last.index().next();
+            bytes += entries
+                .iter()
+                .map(|entry| entry.data.len() as u64)
+                .sum::<u64>();
+            out.extend(entries);
+            // What is full to the byte still has room for an entry without payload.
+            if bytes > max_bytes {
+                break;
+            }
+        }
+        Ok(Some(out))
     }
 }
 
@@ -171,28 +228,18 @@ impl LogReader for GroupLog {
     }
 
     fn read(&self, range: Range<LogIndex>, max_bytes: u64) -> Result<Vec<Entry>, LogError> {
-        let mut out: Vec<Entry> = Vec::new();
-        let mut next = range.start;
-        let mut bytes = 0u64;
-        while next < range.end || out.is_empty() {
-            let left = max_bytes.saturating_sub(bytes);
-            let entries = match self.read_some(&(next..range.end), left) {
-                Ok(entries) => entries,
-                Err(_) if !out.is_empty() => break,
-                Err(error) => return Err(error),
-            };
-            let Some(last) = entries.last() else { break };
-            next = last.index().next();
-            bytes += entries
-                .iter()
-                .map(|entry| entry.data.len() as u64)
-                .sum::<u64>();
-            out.extend(entries);
-            // What is full to the byte still has room for an entry without payload.
-            if bytes > max_bytes {
+        let mut found = None;
+        for _ in 0..READ_TRIES {
+            found = self.read_at_one_moment(&range, max_bytes)?;
+            if found.is_some() {
                 break;
             }
         }
+        let mut out = match found {
+            Some(out) => out,
+            // It is cut again and again: what a single look finds is of one moment in any case.
+            None => self.read_some(&range, max_bytes, None)?.unwrap_or_default(),
+        };
         out.truncate(payload_fits(&out, max_bytes));
         Ok(out)
     }

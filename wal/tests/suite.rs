@@ -18,3 +18,19 @@ fn open(vfs: &FaultVfs) -> Result<Arc<dyn Storage>, StorageError> {
 }
 
 raftwerk_testkit::storage_suite!(|| VfsHome::new(open));
+
+/// Hardly anything stays in memory: a read takes its front from the disk and the rest from there.
+#[test]
+fn read_from_disk_and_memory_is_of_one_moment() {
+    let open = |vfs: &FaultVfs| -> Result<Arc<dyn Storage>, StorageError> {
+        let options = Options {
+            segment_bytes: 4 * 1024 * 1024,
+            batch_bytes_max: 1280 * 1024,
+            group_tail_bytes_max: 1024,
+            ..Options::default()
+        };
+        Ok(Arc::new(Wal::open(Arc::new(vfs.clone()), "log", options)?))
+    };
+    let name = "read_gives_what_stood_in_the_log_at_one_moment";
+    raftwerk_testkit::log_suite::run(name, &move || VfsHome::new(open));
+}
