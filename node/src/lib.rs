@@ -67,7 +67,7 @@ pub use transport::{
 };
 
 /// Opens the log in `dir` with this build's backend, the first of these whose feature is on: the
-/// write-ahead log (`wal`), RocksDB (`rocksdb`), redb (`redb`), and the log in memory (`mem`), which
+/// write-ahead log (`wal`), RocksDB (`rocksdb`), redb (`redb`), the log in memory (`mem`), which
 /// forgets everything with the process.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
 //! A process that dies while it writes leaves everything it acknowledged, whole batches and no gap.
-//! It is killed at its k-th acknowledgement, at its k-th write, its k-th sync, and sees a sync fail.
+//! It is killed at its k-th acknowledgement, its k-th write, its k-th sync, and sees a sync fail.
 //!
 //! A program of its own and not a list of tests: it calls itself as the process that dies.
 #![forbid(unsafe_code)]

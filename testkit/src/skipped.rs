@@ -1,4 +1,4 @@
-//! What a home could not do, and which case therefore did not test: always said, once for each case.
+//! What a home could not do, and which case did not test it: always said, once for each case.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
