@@ -1,5 +1,7 @@
 //! What a member is configured with.
 
+use std::time::Duration;
+
 use crate::error::ConfigError;
 use crate::types::NodeId;
 
@@ -11,6 +13,25 @@ pub enum ReadOnly {
     Safe,
     /// The leader trusts CheckQuorum's lease: bounded clock drift assumed.
     Lease,
+}
+
+/// On what lease reads rest ([`crate::RawNode::lease_read`]). The same for every member: it is the
+/// others who keep the promise that a leader counts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTerms {
+    /// How long members with a leader refuse to elect another. At most what
+    /// `election_ticks - 1` ticks take: the first tick may follow at once on what was heard.
+    pub election_timeout: Duration,
+    /// By how much two members' clocks may differ in measuring that time; the lease is shorter by
+    /// it.
+    pub drift_bound: Duration,
+}
+
+impl LeaseTerms {
+    /// How long a lease lasts from the sending of the heartbeat on.
+    pub(crate) const fn lasts(&self) -> Duration {
+        self.election_timeout.saturating_sub(self.drift_bound)
+    }
 }
 
 /// The options of a [`crate::RawNode`]. The default is the safe choice for a real cluster.
@@ -32,6 +53,16 @@ pub struct Config {
     pub check_quorum: bool,
     /// How reads are made linearizable.
     pub read_only: ReadOnly,
+    /// Lets a leader answer reads by itself, on a clock that the driver reads; none: off. While it
+    /// is on, every member refuses its vote for an election timeout after it last heard from any
+    /// leader and after it was started.
+    pub lease: Option<LeaseTerms>,
+    /// Ticks that this member waits longer than others before it starts an election: who should
+    /// rather not lead has a larger one.
+    pub election_delay_ticks: u32,
+    /// A leader that has given its disk something to write and got no receipt for an election
+    /// timeout steps down: others may do better.
+    pub step_down_on_stalled_disk: bool,
     /// A removed or demoted leader becomes a follower.
     pub step_down_on_removal: bool,
     /// Accepts configuration changes without checking them against pending ones: unsafe, for
@@ -76,6 +107,9 @@ impl Config {
             pre_vote: true,
             check_quorum: true,
             read_only: ReadOnly::Safe,
+            lease: None,
+            election_delay_ticks: 0,
+            step_down_on_stalled_disk: true,
             step_down_on_removal: true,
             disable_conf_change_validation: false,
             synchronous: false,
@@ -118,6 +152,17 @@ impl Config {
                 "read_only",
                 self.read_only != ReadOnly::Lease || self.check_quorum,
                 "lease reads need check_quorum",
+            ),
+            (
+                "lease",
+                self.lease
+                    .is_none_or(|lease| lease.lasts() > Duration::ZERO),
+                "drift_bound is less than election_timeout",
+            ),
+            (
+                "lease",
+                self.lease.is_none() || (self.check_quorum && !self.etcd_quirks),
+                "leases need check_quorum, and no quirks",
             ),
         ];
         match rules.into_iter().find(|(_, holds, _)| !holds) {

@@ -116,6 +116,30 @@ pub enum ReadIndexError {
     Halted(#[from] Halted),
 }
 
+/// Why a read cannot be answered by the leader's lease: ask with `read_index` instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseReadError {
+    /// The option is off.
+    #[error("leases are off")]
+    Off,
+    /// Only the leader has a lease.
+    #[error("not the leader")]
+    NotLeader {
+        /// Who leads, as far as this member knows.
+        leader: Option<NodeId>,
+    },
+    /// The leader has committed nothing in its term yet.
+    #[error("the leader's term has just begun; retry")]
+    NotReady,
+    /// No quorum has answered lately, or leadership was offered to somebody else in this term.
+    #[error("the lease is not in force")]
+    Expired,
+    /// The group has halted on this member.
+    #[error(transparent)]
+    Halted(#[from] Halted),
+}
+
 /// Why a committed configuration change had no effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -103,13 +103,14 @@ mod storage;
 pub mod tracker;
 mod types;
 
-pub use config::{Config, ReadOnly};
+pub use config::{Config, LeaseTerms, ReadOnly};
 pub use entry::{
     ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry, EntryKind,
     HardState, SnapshotMeta,
 };
 pub use error::{
-    ApplyConfChangeError, ConfigError, Halted, ProposeError, ReadIndexError, StepError,
+    ApplyConfChangeError, ConfigError, Halted, LeaseReadError, ProposeError, ReadIndexError,
+    StepError,
 };
 pub use message::{Body, Message, MessageKind};
 pub use observer::{ConfChangeRefusal, Event, NoObserver, Observer, VoteRequest};

@@ -438,6 +438,18 @@ pub enum Event<'a> {
         /// The last entry.
         last: LogId,
     },
+    /// A request for a vote was ignored: a leader counts on this member's promise.
+    VoteInLease {
+        /// The candidate.
+        from: NodeId,
+    },
+    /// An election was not started, for the same reason.
+    CampaignInLease,
+    /// This leader's disk has written nothing for an election timeout: it steps down.
+    DiskStalled {
+        /// The first entry that waits.
+        waiting: LogIndex,
+    },
     /// What the disk damaged is cut off: the leader sends it again.
     RefillStarted {
         /// From where on.

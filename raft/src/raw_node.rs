@@ -1,6 +1,7 @@
 //! The public face of the core.
 
 use std::mem;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -8,7 +9,8 @@ use crate::codec::encode_conf_change;
 use crate::config::Config;
 use crate::entry::{ConfChange, ConfState, Entry, EntryKind, HardState, SnapshotMeta};
 use crate::error::{
-    ApplyConfChangeError, ConfigError, Halted, ProposeError, ReadIndexError, StepError,
+    ApplyConfChangeError, ConfigError, Halted, LeaseReadError, ProposeError, ReadIndexError,
+    StepError,
 };
 use crate::log::{entry_bytes, payloads_bytes};
 use crate::message::{Message, MessageKind};
@@ -162,6 +164,24 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         self.raft.read_index(context)
     }
 
+    /// What the driver's clock says: one that never goes back and that goes on while the machine
+    /// is suspended, from any beginning. With [`Config::lease`], told before every input that may
+    /// make a leader send heartbeats (ticks and reads); a time told late only shortens the lease.
+    pub fn tell_time(&mut self, now: Duration) {
+        self.raft.tell_time(now);
+    }
+
+    /// An index at which a read of the state is linearizable at the time `now`, on the clock of
+    /// [`RawNode::tell_time`]: a state that has applied it answers, and nobody is asked. Holds as
+    /// long as no member's clock drifts further than [`Config::lease`] says.
+    ///
+    /// # Errors
+    /// [`LeaseReadError`] when this member has no lease: [`RawNode::read_index`] works without.
+    pub fn lease_read(&mut self, now: Duration) -> Result<LogIndex, LeaseReadError> {
+        self.check()?;
+        self.raft.lease_read(now)
+    }
+
     /// Starts an election now.
     pub fn campaign(&mut self) {
         if self.runs() {
@@ -254,7 +274,12 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     /// Sets the election timeout until the next one is drawn: for tests, and for who wants to
     /// prefer a member.
     pub fn set_election_timeout(&mut self, ticks: u32) {
-        self.raft.election_timeout = ticks;
+        // With leases no leader may be deposed earlier.
+        let least = match self.raft.config.lease {
+            Some(_) => self.raft.config.election_ticks,
+            None => 0,
+        };
+        self.raft.election_timeout = ticks.max(least);
     }
 
     /// There is something to do.

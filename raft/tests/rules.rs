@@ -12,6 +12,8 @@ mod support;
 
 #[path = "rules/election.rs"]
 mod election;
+#[path = "rules/lease.rs"]
+mod lease;
 #[path = "rules/loss.rs"]
 mod loss;
 #[path = "rules/membership.rs"]

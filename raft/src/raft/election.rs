@@ -41,10 +41,12 @@ impl Jitter {
 }
 
 impl<L: LogReader, O: Observer> Raft<L, O> {
-    /// Draws a timeout in `[election_ticks, 2 * election_ticks)`.
+    /// Draws a timeout in `[election_ticks, 2 * election_ticks)`, plus this member's own delay.
     pub(super) fn draw_election_timeout(&mut self) {
         let base = self.config.election_ticks;
-        self.election_timeout = base.saturating_add(self.jitter.below(base));
+        self.election_timeout = base
+            .saturating_add(self.config.election_delay_ticks)
+            .saturating_add(self.jitter.below(base));
     }
 
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
@@ -119,7 +121,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             self.observer.event(&Event::Unpromotable);
         } else if self.has_unapplied_conf_change() {
             self.observer.event(&Event::CampaignBlocked { term });
-        } else {
+        } else if self.may_campaign(how) {
             self.observer.event(&Event::ElectionStarted { term });
             self.ask_for_votes(how);
         }
@@ -303,7 +305,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         if self.role != Role::Follower {
             return;
         }
-        if self.config.read_only == ReadOnly::Lease {
+        if self.config.read_only == ReadOnly::Lease || self.config.lease.is_some() {
             // The leader's lease rests on this member not voting.
             self.observer.event(&Event::ForgetLeaderRefused);
         } else if let Some(leader) = self.leader.take() {

@@ -69,6 +69,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         if self.role != Role::Leader {
             return;
         }
+        self.revoke_lease();
         let own = self.tracker.progress.get(&self.config.id);
         if own.is_none_or(|progress| progress.is_learner) {
             if self.config.step_down_on_removal {

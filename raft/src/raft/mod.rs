@@ -3,6 +3,7 @@
 mod check;
 mod cold;
 mod election;
+mod lease;
 mod loss;
 mod membership;
 mod read;
@@ -25,6 +26,7 @@ use crate::tracker::{Progress, ProgressTracker};
 use crate::types::{LogId, LogIndex, NodeId, Role, Term};
 pub(crate) use cold::ColdReads;
 use election::{Campaign, Jitter};
+use lease::Lease;
 pub(crate) use loss::Losses;
 pub(crate) use read::ReadQueue;
 
@@ -43,6 +45,11 @@ pub(crate) struct Raft<L, O> {
     election_elapsed: u32,
     heartbeat_elapsed: u32,
     transfer_elapsed: u32,
+    /// Since any leader was heard from, or since the start; not begun anew with a term.
+    contact_elapsed: u32,
+    /// Since a leader's disk had something to write and wrote nothing, and where that stood.
+    disk_elapsed: u32,
+    disk_at: LogIndex,
     /// The drawn timeout.
     pub(crate) election_timeout: u32,
     jitter: Jitter,
@@ -59,6 +66,7 @@ pub(crate) struct Raft<L, O> {
     /// Payload bytes proposed in this term and not yet applied.
     uncommitted_bytes: u64,
     pub(crate) reads: ReadQueue,
+    lease: Lease,
     pub(crate) cold: ColdReads,
     /// The newest snapshot that may be sent.
     pub(crate) snapshot: Option<SnapshotMeta>,
@@ -97,6 +105,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             election_elapsed: 0,
             heartbeat_elapsed: 0,
             transfer_elapsed: 0,
+            contact_elapsed: 0,
+            disk_elapsed: 0,
+            disk_at: LogIndex::ZERO,
             election_timeout: 0,
             jitter,
             transferee: None,
@@ -106,6 +117,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             conf_restored_at: LogIndex::ZERO,
             uncommitted_bytes: 0,
             reads: ReadQueue::default(),
+            lease: Lease::default(),
             cold: ColdReads::default(),
             snapshot: restart
                 .snapshot
@@ -258,6 +270,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         self.pending_conf_index = LogIndex::ZERO;
         self.uncommitted_bytes = 0;
         self.reads.clear();
+        self.end_lease();
+        self.disk_elapsed = 0;
         self.cold.forget_peers();
         self.snapshot_wanted = false;
         self.waiting_for_snapshot.clear();
@@ -266,6 +280,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     /// One unit of time has passed.
     pub(crate) fn tick(&mut self) {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
+        self.contact_elapsed = self.contact_elapsed.saturating_add(1);
         self.cold.retry_apply();
         if self.role == Role::Leader {
             self.tick_leader();
@@ -284,6 +299,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 self.check_quorum();
             }
         }
+        if self.role == Role::Leader {
+            self.check_disk();
+        }
         if self.role != Role::Leader {
             return;
         }
@@ -300,10 +318,30 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
     }
 
+    /// A leader whose disk does not write holds everybody up: the others commit without it, but
+    /// who asks here waits.
+    fn check_disk(&mut self) {
+        let waiting = self.log.unstable.offset;
+        if self.log.unstable.entries.is_empty() || waiting != self.disk_at {
+            self.disk_elapsed = 0;
+            self.disk_at = waiting;
+            return;
+        }
+        self.disk_elapsed = self.disk_elapsed.saturating_add(1);
+        let stalled = self.disk_elapsed >= self.config.election_ticks;
+        if stalled && self.config.step_down_on_stalled_disk {
+            self.observer.event(&Event::DiskStalled { waiting });
+            self.become_follower(self.term, None);
+        }
+    }
+
     /// Takes a message: first its term, then what it says.
     pub(crate) fn step(&mut self, message: Message) -> Result<(), StepError> {
         if let Err(reason) = self.check_message(&message) {
             return Err(self.refuse(message.from, message.body.kind(), reason));
+        }
+        if self.breaks_promise(&message) {
+            return Ok(());
         }
         if message.term > self.term {
             if self.ignores_vote_request(&message) {
@@ -369,6 +407,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         match message.body {
             Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
                 self.election_elapsed = 0;
+                self.promise_lease();
                 self.leader = Some(from);
                 self.step_leaders_message(message)?;
             }
@@ -393,6 +432,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             // Who sends these leads this very term.
             Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
                 self.become_follower(self.term, Some(from));
+                self.promise_lease();
                 self.step_leaders_message(message)?;
             }
             Body::VoteResponse { reject } if self.role == Role::Candidate => {

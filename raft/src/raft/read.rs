@@ -49,6 +49,17 @@ impl ReadQueue {
         self.pending.len().saturating_add(self.waiting.len())
     }
 
+    /// A new position, behind all so far.
+    pub(super) const fn next_position(&mut self) -> u64 {
+        self.last_position = self.last_position.saturating_add(1);
+        self.last_position
+    }
+
+    /// Behind all so far.
+    pub(super) const fn newest_position(&self) -> u64 {
+        self.last_position
+    }
+
     /// What a heartbeat carries: zero when no read waits for it.
     pub(super) fn last_position(&self) -> u64 {
         self.pending.back().map_or(0, |read| read.position)
@@ -86,22 +97,19 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
 
     /// The entry that this leader's term began with is committed. Its term alone does not tell: a
     /// bootstrap snapshot may be of the same.
-    fn committed_in_term(&self) -> bool {
+    pub(super) fn committed_in_term(&self) -> bool {
         self.log.committed >= self.term_start
     }
 
     fn start_read(&mut self, from: NodeId, context: Bytes) {
         let index = self.log.committed;
-        let alone =
-            self.tracker.is_singleton() && self.tracker.config.voters.contains(self.config.id);
         // While leadership is handed over the lease no longer keeps others from being elected.
         let leased = self.config.read_only == ReadOnly::Lease && self.transferee.is_none();
-        if alone || leased {
+        if self.decides_alone() || leased {
             self.answer_read(from, index, context);
             return;
         }
-        self.reads.last_position = self.reads.last_position.saturating_add(1);
-        let position = self.reads.last_position;
+        let position = self.reads.next_position();
         self.reads.pending.push_back(PendingRead {
             position,
             index,
@@ -137,6 +145,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             own.or_else(|| reads.acks.get(&id).copied()).map(LogIndex)
         };
         let confirmed = self.tracker.config.voters.committed_index(acked).value();
+        self.renew_lease(confirmed);
         while let Some(read) = self.reads.pending.pop_front() {
             if read.position > confirmed {
                 self.reads.pending.push_front(read);

@@ -190,7 +190,11 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     pub(super) fn broadcast_heartbeat(&mut self) {
-        let read_position = self.reads.last_position();
+        self.begin_lease_round();
+        let read_position = match self.config.lease {
+            Some(_) => self.reads.newest_position(),
+            None => self.reads.last_position(),
+        };
         for to in self.others() {
             let Some(progress) = self.tracker.progress.get_mut(&to) else {
                 continue;

@@ -54,6 +54,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
         self.transferee = Some(to);
         if caught_up {
+            self.give_lease_away();
             self.send(to, Body::TimeoutNow);
             self.observer.event(&Event::TimeoutNowSent {
                 to,
@@ -73,6 +74,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             .get(&from)
             .is_some_and(|progress| progress.match_index == last);
         if self.transferee == Some(from) && caught_up {
+            self.give_lease_away();
             self.observer.event(&Event::TimeoutNowSent {
                 to: from,
                 after_catching_up: true,

@@ -1,11 +1,13 @@
 //! The commands of a script.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use raftwerk_raft::codec::encode_conf_change;
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Config,
-    Entry, EntryKind, LogId, LogIndex, Message, NodeId, RawNode, ReadOnly, Restart, Role,
-    SnapshotMeta, Term,
+    Entry, EntryKind, LeaseTerms, LogId, LogIndex, Message, NodeId, RawNode, ReadOnly, Restart,
+    Role, SnapshotMeta, Term,
 };
 
 use super::describe::{self, Wire};
@@ -83,11 +85,15 @@ impl Cluster {
                 let ticks = u32::try_from(number(command.val("timeout").unwrap())).unwrap();
                 self.on_node(command, |node| node.set_election_timeout(ticks))
             }
-            _ => Err("unknown command".to_owned()),
+            _ => self.run_fault(command),
         }
     }
 
-    fn on_node(&mut self, command: &Command, f: impl FnOnce(&mut RawNode<MemLog, Logger>)) -> Done {
+    pub(super) fn on_node(
+        &mut self,
+        command: &Command,
+        f: impl FnOnce(&mut RawNode<MemLog, Logger>),
+    ) -> Done {
         f(&mut self.member(id(command, 0))?.node);
         Ok(())
     }
@@ -154,6 +160,7 @@ impl Cluster {
                 ..Default::default()
             };
             let is_async = !config.synchronous;
+            let own_config = config.clone();
             let logger = Logger {
                 id,
                 out: self.out.clone(),
@@ -167,6 +174,9 @@ impl Cluster {
                 log,
                 is_async,
                 written,
+                config: own_config,
+                stored: written,
+                meta: Default::default(),
                 append_work: Default::default(),
                 apply_work: Default::default(),
                 history: vec![start.clone()],
@@ -326,12 +336,12 @@ impl Cluster {
     }
 }
 
-fn number(text: &str) -> u64 {
+pub(super) fn number(text: &str) -> u64 {
     text.parse()
         .unwrap_or_else(|_| panic!("{text} is no number"))
 }
 
-fn id(command: &Command, at: usize) -> NodeId {
+pub(super) fn id(command: &Command, at: usize) -> NodeId {
     NodeId(number(&command.args[at].key))
 }
 
@@ -371,6 +381,7 @@ fn config(command: &Command, id: NodeId) -> Config {
         max_uncommitted_size: 0,
         max_committed_size_per_ready: u64::MAX,
         etcd_quirks: true,
+        step_down_on_stalled_disk: false,
         ..Config::new(id, 0)
     };
     for arg in &command.args[1..] {
@@ -386,6 +397,22 @@ fn config(command: &Command, id: NodeId) -> Config {
                 config.disable_conf_change_validation = parse_bool(value);
             }
             "step-down-on-removal" => config.step_down_on_removal = parse_bool(value),
+            "max-size-per-msg" => config.max_size_per_msg = number(value),
+            "max-inflight-bytes" => config.max_inflight_bytes = number(value),
+            "max-uncommitted-size" => config.max_uncommitted_size = number(value),
+            "election-delay" => {
+                config.election_delay_ticks = u32::try_from(number(value)).unwrap();
+            }
+            "unsafe-vote" => config.unsafe_vote_after_lost_tail = parse_bool(value),
+            "watch-disk" => config.step_down_on_stalled_disk = parse_bool(value),
+            // Election timeout and drift, in milliseconds.
+            "lease" => {
+                let millis = |at: usize| Duration::from_millis(number(&arg.vals[at]));
+                config.lease = Some(LeaseTerms {
+                    election_timeout: millis(0),
+                    drift_bound: millis(1),
+                });
+            }
             "quirks" => config.etcd_quirks = parse_bool(value),
             "read-only" => {
                 let lease = value == "lease-based";

@@ -2,13 +2,15 @@
 
 mod commands;
 mod describe;
+mod faults;
 mod output;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
-    ConfState, Entry, EntryKind, HardState, LogIndex, NodeId, Persist, RawNode, Ready,
+    ConfState, Config, Entry, EntryKind, HardState, LogIndex, NodeId, Persist, RawNode, Ready,
     SnapshotMeta, StepError,
 };
 
@@ -26,6 +28,10 @@ struct Member {
     is_async: bool,
     /// The last term and vote that a `Ready` asked to write.
     written: HardState,
+    config: Config,
+    /// What is durable beside the log: hard state and named values.
+    stored: HardState,
+    meta: BTreeMap<Bytes, Bytes>,
     append_work: VecDeque<(Persist, Vec<Wire>)>,
     apply_work: VecDeque<(Vec<Entry>, Vec<Wire>)>,
     /// The state machine: a snapshot after each entry.
@@ -239,7 +245,7 @@ fn persist_responses(id: NodeId, persist: &Persist) -> Vec<Wire> {
 
 impl Member {
     /// The store's part of a step.
-    fn store(&self, persist: &Persist) -> Done {
+    fn store(&mut self, persist: &Persist) -> Done {
         if let Some(snapshot) = &persist.snapshot {
             if !persist.entries.is_empty() {
                 return Err("can't apply snapshot and entries at the same time".to_owned());
@@ -247,6 +253,7 @@ impl Member {
             self.log.reset_to(snapshot.last);
         }
         self.log.append(&persist.entries);
+        self.store_state(persist);
         Ok(())
     }
 

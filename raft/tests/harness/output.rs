@@ -192,7 +192,8 @@ impl Observer for Logger {
             .or_else(|| replication(self.id.0, event))
             .or_else(|| log(event))
             .or_else(|| snapshot(self.id.0, event))
-            .or_else(|| transfer(self.id.0, event));
+            .or_else(|| transfer(self.id.0, event))
+            .or_else(|| losses(self.id.0, event));
         match told {
             Some((level, text)) => self.out.log(level, &text),
             None => self.out.log(Level::Fatal, &format!("{event:?}")),
@@ -201,6 +202,35 @@ impl Observer for Logger {
 }
 
 type Told = Option<(Level, String)>;
+
+/// What etcd has no words for.
+fn losses(id: u64, event: &Event<'_>) -> Told {
+    let text = match event {
+        Event::TailLost { commit, last } => {
+            format!("{id:x} has lost the tail of its log: it ends at {last}, not at {commit}")
+        }
+        Event::RefillStarted { first, to } => {
+            format!("{id:x} replaces damaged entries from {first} on, up to {to}")
+        }
+        Event::RefillFinished { last } => format!("{id:x} is whole again at {last}"),
+        Event::FollowerLost { from, progress } => {
+            format!("{id:x} hears that {:x} lost entries [{progress}]", from.0)
+        }
+        Event::VoteInLease { from } => {
+            format!(
+                "{id:x} ignores the candidate {:x}: a leader may count on it",
+                from.0
+            )
+        }
+        Event::CampaignInLease => format!("{id:x} does not campaign: a leader may count on it"),
+        Event::DiskStalled { waiting } => {
+            format!("{id:x} steps down: its disk has not written entry {waiting}")
+        }
+        Event::Halted { cause } => format!("{id:x} halts: {cause}"),
+        _ => return None,
+    };
+    Some((Level::Warn, text))
+}
 
 fn election(id: u64, event: &Event<'_>) -> Told {
     let text = match event {
