@@ -80,12 +80,17 @@ word!(StoreBackend { Redb => "redb", Rocksdb => "rocksdb", Mem => "mem" });
 pub(crate) fn built_in(log: LogBackend, store: StoreBackend) -> Result<(), CliError> {
     let asked = log == LogBackend::Rocksdb || store == StoreBackend::Rocksdb;
     if asked && !cfg!(feature = "rocksdb") {
-        return Err(CliError::usage(
-            "this raftwerk was built without RocksDB: build it with --features rocksdb (which \
-             needs libclang and a C++ compiler; on Debian: apt-get install libclang-dev g++)",
-        ));
+        return Err(not_built_in());
     }
     Ok(())
+}
+
+/// Says how to get what this program was built without.
+pub(crate) fn not_built_in() -> CliError {
+    CliError::usage(
+        "this raftwerk was built without RocksDB: build it with --features rocksdb (which \
+         needs libclang and a C++ compiler; on Debian: apt-get install libclang-dev g++)",
+    )
 }
 
 /// The flags of `raftwerk serve`, which are also the keys of its file (with `_` for `-`).
@@ -257,6 +262,7 @@ impl Settings {
             log: self.log,
             store: self.store,
             left: false,
+            migrating: false,
         }
     }
 }

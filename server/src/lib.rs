@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod http;
 pub mod kv;
+mod offline;
 pub mod proto;
 mod serve;
 mod up;

@@ -398,3 +398,174 @@ fn a_cluster_comes_up_serves_brings_the_dead_back_and_ends_in_order() {
         TcpListener::bind(("127.0.0.1", port + n)).unwrap();
     }
 }
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Runs a command that must work.
+fn succeed(args: &[&str]) -> String {
+    let output = run(args);
+    assert!(output.status.success(), "{args:?}: {}", said(&output));
+    said(&output)
+}
+
+#[test]
+fn a_stopped_member_goes_on_with_another_log_and_its_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("member");
+    let ports = ports();
+    let member = Member::serve(&data, ports, &[]);
+    member.ask_patiently(&["put", "hello", "world"]);
+    let busy = run(&["migrate", "--data", path(&data), "--log", "redb"]);
+    assert!(said(&busy).contains("in use"), "{}", said(&busy));
+    assert_eq!(member.end(), Some(0));
+
+    let done = succeed(&["migrate", "--data", path(&data), "--log", "redb"]);
+    assert!(done.contains("reading back: 100 %"), "{done}");
+    assert!(done.contains("log.wal: delete it"), "{done}");
+    let refused = Member::serve_refused(&data, ports, &[]);
+    assert!(refused.contains("with --log redb, not wal"), "{refused}");
+    let member = Member::serve(&data, ports, &["--log", "redb"]);
+    assert_eq!(member.ask_patiently(&["get", "hello"]), "world\n");
+    member.ask_patiently(&["put", "after", "wards"]);
+    assert_eq!(member.end(), Some(0));
+
+    // And back.
+    let done = run(&["migrate", "--data", path(&data), "--log", "wal"]);
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    let member = Member::serve(&data, ports, &[]);
+    assert_eq!(member.ask_patiently(&["get", "after"]), "wards\n");
+    assert_eq!(member.ask_patiently(&["get", "hello"]), "world\n");
+    assert_eq!(member.end(), Some(0));
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_stopped_member_goes_on_with_log_and_state_in_rocksdb() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("member");
+    let ports = ports();
+    let member = Member::serve(&data, ports, &[]);
+    member.ask_patiently(&["put", "hello", "world"]);
+    assert_eq!(member.end(), Some(0));
+    let flags = ["--log", "rocksdb", "--store", "rocksdb"];
+    succeed(&[&["migrate", "--data", path(&data)][..], &flags].concat());
+    let member = Member::serve(&data, ports, &flags);
+    assert_eq!(member.ask_patiently(&["get", "hello"]), "world\n");
+    member.ask_patiently(&["put", "after", "wards"]);
+    assert_eq!(member.end(), Some(0));
+    let before = contents(&data);
+    for command in ["dump", "verify", "stats"] {
+        succeed(&["log", command, path(&data), "--json"]);
+    }
+    assert!(contents(&data) == before);
+}
+
+/// Every file below `dir` with its bytes.
+fn contents(dir: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut found = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_log_in_redb_is_looked_at_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("member");
+    let member = Member::serve(&data, ports(), &["--log", "redb"]);
+    member.ask_patiently(&["put", "hello", "world"]);
+    let busy = run(&["log", "verify", path(&data)]);
+    assert_eq!(busy.status.code(), Some(3), "{}", said(&busy));
+    assert!(said(&busy).contains("is in use: end the member first"));
+    // Killed, so that opening has something to write.
+    signal(i32::try_from(member.child.id()).unwrap(), Signal::KILL);
+    drop(member);
+
+    let before = contents(&data);
+    let verified = succeed(&["log", "verify", path(&data)]);
+    assert!(verified.starts_with("intact: 1 groups, "), "{verified}");
+    let dumped = succeed(&["log", "dump", path(&data.join("log"))]);
+    assert!(dumped.starts_with("group 1  term 2  commit "), "{dumped}");
+    assert!(dumped.contains("\n      entry 1  term "), "{dumped}");
+    let stats = succeed(&["log", "stats", path(&data), "--json"]);
+    assert!(stats.contains("\"backend\":\"log-redb\""), "{stats}");
+    assert!(contents(&data) == before, "the folder was touched");
+
+    let state = run(&["log", "verify", path(&data.join("state"))]);
+    assert_eq!(state.status.code(), Some(3));
+    let state = said(&state);
+    assert!(
+        state.contains("holds a redb state store, not a log"),
+        "{state}"
+    );
+
+    // A page of the file is gone.
+    let file = data.join("log/log.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[8192..middle].fill(0x55);
+    std::fs::write(&file, &bytes).unwrap();
+    let damaged = run(&["log", "verify", path(&data)]);
+    assert_eq!(damaged.status.code(), Some(2), "{}", said(&damaged));
+    assert!(
+        said(&damaged).starts_with("damaged: "),
+        "{}",
+        said(&damaged)
+    );
+    assert!(std::fs::read(&file).unwrap() == bytes);
+}
+
+#[test]
+fn a_migration_that_is_killed_leaves_no_store_and_is_completed_by_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("member");
+    let member = Member::serve(&data, ports(), &[]);
+    member.ask_patiently(&["put", "hello", "world"]);
+    assert_eq!(member.end(), Some(0));
+    let copy = folder.path().join("copy");
+    let from = format!("wal:{}", path(&data.join("log")));
+    let to = format!("redb:{}", path(&copy));
+    let args = ["migrate", "--from", &from, "--to", &to];
+    let before = contents(&data);
+    for stage in ["copying", "writing", "reading", "settling"] {
+        let _ = std::fs::remove_dir_all(&copy);
+        let mut child = raftwerk()
+            .args(args)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(
+            lines.any(|line| line.unwrap().starts_with(stage)),
+            "{stage}"
+        );
+        signal(i32::try_from(child.id()).unwrap(), Signal::KILL);
+        child.wait().unwrap();
+        // It may have been faster than the signal.
+        if copy.join("MIGRATION").exists() {
+            let looked = run(&["log", "stats", path(&copy)]);
+            assert!(!looked.status.success(), "{stage}: {}", said(&looked));
+            let done = succeed(&args);
+            assert!(done.contains("read back and compared"), "{done}");
+        }
+        succeed(&["log", "verify", path(&copy)]);
+        assert!(contents(&data) == before, "{stage}");
+    }
+    let again = run(&args);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        said(&again).contains("choose an empty folder"),
+        "{}",
+        said(&again)
+    );
+}

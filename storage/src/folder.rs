@@ -19,6 +19,9 @@ use crate::vfs::{OpenMode, SyncSite, Vfs, VfsLock};
 pub const LOCK_FILE: &str = "LOCK";
 /// The identity file's name.
 pub const IDENTITY_FILE: &str = "IDENTITY";
+/// Whoever copies a store into a folder keeps a file of this name in it until the copy is whole:
+/// as long as it is there, no store is opened.
+pub const MIGRATION_FILE: &str = "MIGRATION";
 /// What the identity file is called until it is whole.
 const IDENTITY_TEMPORARY: &str = "IDENTITY.tmp";
 
@@ -165,7 +168,39 @@ impl Folder {
         kind: Kind,
         mode: FolderMode,
     ) -> Result<Self, StorageError> {
+        Self::claim(vfs, path.into(), kind, mode, None)
+    }
+
+    /// Makes the folder of a store of `kind` that is to take the place of the store `uuid`, with
+    /// all that it holds: a copy in another format. The folder must be missing or empty.
+    ///
+    /// # Errors
+    /// As [`Folder::open`]; [`StorageError::WrongStore`] too when the folder holds a store.
+    pub fn create_copy(
+        vfs: Arc<dyn Vfs>,
+        path: impl Into<PathBuf>,
+        kind: Kind,
+        uuid: StoreUuid,
+    ) -> Result<Self, StorageError> {
         let path = path.into();
+        if let Some(found) = look(vfs.as_ref(), &path, kind)? {
+            return Err(wrong(&path, kind, &format!("{found} already")));
+        }
+        let folder = Self::claim(vfs, path, kind, FolderMode::CreateIfMissing, Some(uuid))?;
+        if folder.uuid() == uuid {
+            return Ok(folder);
+        }
+        // Somebody was faster.
+        Err(wrong(&folder.path, kind, &folder.identity.to_string()))
+    }
+
+    fn claim(
+        vfs: Arc<dyn Vfs>,
+        path: PathBuf,
+        kind: Kind,
+        mode: FolderMode,
+        uuid: Option<StoreUuid>,
+    ) -> Result<Self, StorageError> {
         let found = look(vfs.as_ref(), &path, kind)?;
         if found.is_none() {
             if mode == FolderMode::MustExist {
@@ -186,7 +221,7 @@ impl Folder {
         let created = found.is_none();
         let identity = match found {
             Some(identity) => identity,
-            None => create_identity(vfs.as_ref(), &path, kind)?,
+            None => create_identity(vfs.as_ref(), &path, kind, uuid)?,
         };
         // Also in an existing folder: a kill may have come between the rename and its sync.
         if let Err(error) = vfs.sync_dir(&path, SYNC_RENAME) {
@@ -263,6 +298,9 @@ fn look(vfs: &dyn Vfs, path: &Path, kind: Kind) -> Result<Option<Identity>, Stor
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error("list", path)(error)),
     };
+    if names.iter().any(|name| name == MIGRATION_FILE) {
+        return Err(wrong(path, kind, "a migration that is not finished"));
+    }
     if names.iter().any(|name| name == IDENTITY_FILE) {
         let identity = Folder::peek(vfs, path)?;
         if !identity.is(kind) {
@@ -294,8 +332,16 @@ fn create_folder(vfs: &dyn Vfs, path: &Path) -> Result<(), StorageError> {
         .map_err(io_error("create", path))
 }
 
-fn create_identity(vfs: &dyn Vfs, path: &Path, kind: Kind) -> Result<Identity, StorageError> {
-    let uuid = StoreUuid::random().map_err(io_error("draw a uuid for", path))?;
+fn create_identity(
+    vfs: &dyn Vfs,
+    path: &Path,
+    kind: Kind,
+    uuid: Option<StoreUuid>,
+) -> Result<Identity, StorageError> {
+    let uuid = match uuid {
+        Some(uuid) => uuid,
+        None => StoreUuid::random().map_err(io_error("draw a uuid for", path))?,
+    };
     let identity = Identity {
         uuid,
         backend: kind.name.to_owned(),

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use raftwerk_raft::StorageError;
 use raftwerk_storage::folder::{
-    Folder, FolderMode, IDENTITY_FILE, Kind, LOCK_FILE, SYNC_CREATE, SYNC_IDENTITY, SYNC_RENAME,
+    Folder, FolderMode, IDENTITY_FILE, Kind, LOCK_FILE, MIGRATION_FILE, SYNC_CREATE, SYNC_IDENTITY,
+    SYNC_RENAME,
 };
 use raftwerk_storage::vfs::{CountingVfs, OpenMode, RealVfs, SyncSite, Vfs};
 
@@ -242,4 +243,42 @@ fn real_files_read_and_write_where_they_are_told() {
         (2, 2, 4)
     );
     assert_eq!((counts.reads, counts.read_bytes, counts.opens), (2, 4, 4));
+}
+
+#[test]
+fn copy_takes_the_uuid_of_its_original_and_only_in_an_empty_folder() {
+    let scratch = Scratch::new();
+    let original = create(&scratch.store());
+    let path = scratch.0.join("copy");
+    let other = Kind {
+        name: "log-redb",
+        format_version: 1,
+    };
+    let copy = Folder::create_copy(Arc::new(RealVfs), &path, other, original.uuid()).unwrap();
+    assert_eq!(copy.uuid(), original.uuid());
+    drop(copy);
+    let again = Folder::create_copy(Arc::new(RealVfs), &path, other, original.uuid());
+    assert!(
+        matches!(again, Err(StorageError::WrongStore { .. })),
+        "{again:?}"
+    );
+    let opened = open(&path, other, FolderMode::MustExist).unwrap();
+    assert_eq!(opened.uuid(), original.uuid());
+}
+
+#[test]
+fn unfinished_copy_is_no_store() {
+    let scratch = Scratch::new();
+    for identity in [false, true] {
+        let path = scratch.0.join(format!("identity-{identity}"));
+        fs::create_dir(&path).unwrap();
+        if identity {
+            drop(create(&path));
+        }
+        fs::write(path.join(MIGRATION_FILE), "").unwrap();
+        let before = names(&path);
+        let refused = open(&path, KIND, FolderMode::CreateIfMissing).unwrap_err();
+        assert!(refused.to_string().contains("not finished"), "{refused}");
+        assert_eq!(names(&path), before);
+    }
 }

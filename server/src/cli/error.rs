@@ -35,6 +35,11 @@ impl CliError {
         }
     }
 
+    /// The same, where a command's exit codes have a meaning of their own.
+    pub(crate) fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
     /// The exit code.
     #[must_use]
     pub const fn code(&self) -> u8 {

@@ -1,7 +1,6 @@
 //! The command line: what can be said, and where it goes.
 
 mod error;
-mod local;
 mod signal;
 pub(crate) mod words;
 
@@ -16,6 +15,8 @@ pub(crate) use signal::{Signal, Signals};
 
 use crate::bench::BenchArgs;
 use crate::config::ServeArgs;
+use crate::offline::look;
+use crate::offline::migrate::MigrateArgs;
 use crate::up::UpArgs;
 use words::complain;
 
@@ -90,9 +91,11 @@ enum Command {
     /// Measure puts or gets; works against any etcd
     #[command(subcommand)]
     Bench(BenchCommand),
-    /// Look at a stopped member's log, read-only
+    /// Look at a stopped member's log, of any backend, read-only
     #[command(subcommand)]
     Log(LogCommand),
+    /// Copy a stopped member's log or state store into another backend
+    Migrate(MigrateArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -157,15 +160,24 @@ enum BenchCommand {
 enum LogCommand {
     /// Print what the log holds
     Dump {
-        /// The member's folder
+        /// The member's folder, or its log's
         dir: PathBuf,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
     },
-    /// Check every byte of the log
+    /// Check every byte of the log; ends with 0: intact, 1: with a torn end that was never
+    /// acknowledged, 2: damaged, 3: it cannot be looked at
     Verify {
-        /// The member's folder
+        /// The member's folder, or its log's
+        dir: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say how much the log holds, of each group
+    Stats {
+        /// The member's folder, or its log's
         dir: PathBuf,
         /// As JSON
         #[arg(long)]
@@ -231,8 +243,10 @@ fn run(command: Command) -> Result<ExitCode, CliError> {
     match command {
         Command::Up(args) => crate::up::run(&args),
         Command::Serve(args) => crate::serve::run(*args),
-        Command::Log(LogCommand::Dump { dir, json }) => local::dump(&dir, json),
-        Command::Log(LogCommand::Verify { dir, json }) => local::verify(&dir, json),
+        Command::Log(LogCommand::Dump { dir, json }) => look::dump(&dir, json),
+        Command::Log(LogCommand::Verify { dir, json }) => look::verify(&dir, json),
+        Command::Log(LogCommand::Stats { dir, json }) => look::stats(&dir, json),
+        Command::Migrate(args) => crate::offline::migrate::run(args),
         remote => runtime()?.block_on(run_remote(remote)),
     }
 }
@@ -278,7 +292,9 @@ async fn run_remote(command: Command) -> Result<ExitCode, CliError> {
         Command::Bench(BenchCommand::Get { args, consistency }) => {
             bench::run(args, bench::Op::Get(consistency)).await
         }
-        Command::Up(_) | Command::Serve(_) | Command::Log(_) => Ok(ExitCode::SUCCESS),
+        Command::Up(_) | Command::Serve(_) | Command::Log(_) | Command::Migrate(_) => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

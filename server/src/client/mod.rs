@@ -5,4 +5,4 @@ pub(crate) mod json;
 pub(crate) mod keys;
 pub(crate) mod members;
 pub(crate) mod status;
-mod table;
+pub(crate) mod table;

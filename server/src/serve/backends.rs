@@ -58,13 +58,7 @@ fn open_rocksdb(dir: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError>
 
 #[cfg(not(feature = "rocksdb"))]
 fn open_rocksdb(_: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
-    Err(not_built_in())
-}
-
-/// The flags were checked before: only a member's file can ask for it.
-#[cfg(not(feature = "rocksdb"))]
-fn not_built_in() -> CliError {
-    CliError::failed("this raftwerk was built without RocksDB")
+    Err(crate::config::not_built_in())
 }
 
 fn open_wal(settings: &Settings, dir: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
@@ -145,7 +139,7 @@ fn open_rocksdb_store(dir: &Path) -> Result<Arc<dyn StateStore>, CliError> {
 
 #[cfg(not(feature = "rocksdb"))]
 fn open_rocksdb_store(_: &Path) -> Result<Arc<dyn StateStore>, CliError> {
-    Err(not_built_in())
+    Err(crate::config::not_built_in())
 }
 
 /// Bytes of the files in `folder` and below; zero where there is none.

@@ -27,6 +27,9 @@ pub(crate) struct Stored {
     /// It has left its cluster and will not be taken back.
     #[serde(default)]
     pub(crate) left: bool,
+    /// `raftwerk migrate` is changing its stores and has not ended.
+    #[serde(default)]
+    pub(crate) migrating: bool,
 }
 
 impl Stored {
@@ -56,13 +59,14 @@ impl Stored {
         let text = format!(
             "# Written by `raftwerk serve`: whose folder this is. Not to be edited.\n\
              cluster = \"{}\"\nid = \"{}\"\nname = \"{}\"\nlog = \"{}\"\n\
-             store = \"{}\"\nleft = {}\n",
+             store = \"{}\"\nleft = {}\nmigrating = {}\n",
             self.cluster,
             self.id,
             self.name,
             self.log.word(),
             self.store.word(),
-            self.left
+            self.left,
+            self.migrating
         );
         write_whole(folder, MEMBER_FILE, &text).map_err(|error| {
             CliError::failed(format!(
@@ -83,10 +87,18 @@ impl Stored {
                 self.id, self.name
             )));
         }
+        if self.migrating {
+            return Err(CliError::failed(format!(
+                "{folder} is in the middle of a migration: run `raftwerk migrate --data {folder} \
+                 --log {} --store {}` again",
+                self.log.word(),
+                self.store.word()
+            )));
+        }
         let differs = |flag: &str, has: &str, asked: &str| {
             Err(CliError::failed(format!(
-                "{folder} holds a member with {flag} {has}, not {asked}; change the flag, or \
-                 choose another folder with --data"
+                "{folder} holds a member with {flag} {has}, not {asked}; change the flag, choose \
+                 another folder with --data, or see `raftwerk migrate --help`"
             )))
         };
         if self.log != settings.log {

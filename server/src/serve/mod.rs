@@ -1,7 +1,7 @@
 //! `serve`: one member, from its folder to its ports and back.
 
 mod admin;
-mod backends;
+pub(crate) mod backends;
 pub(crate) mod folder;
 mod join;
 mod member;

@@ -41,6 +41,9 @@ pub(super) struct Planned {
     pub(super) client: String,
     pub(super) peer: String,
     pub(super) folder: PathBuf,
+    /// As its folder says: it may have been migrated since the cluster began.
+    pub(super) log: LogBackend,
+    pub(super) store: StoreBackend,
     /// It has left the cluster in an earlier run and is not started.
     pub(super) left: bool,
 }
@@ -49,8 +52,6 @@ pub(super) struct Planned {
 #[derive(Clone, Debug)]
 pub(super) struct Cluster {
     pub(super) folder: PathBuf,
-    pub(super) log: LogBackend,
-    pub(super) store: StoreBackend,
     pub(super) members: Vec<Planned>,
     stored: Stored,
     is_new: bool,
@@ -87,14 +88,16 @@ impl Cluster {
             .map(|(number, (client, peer))| {
                 let name = format!("m{number}");
                 let folder = folder.join(&name);
-                let left = Member::read(&folder)?.is_some_and(|member| member.left);
+                let member = Member::read(&folder)?;
                 let (client, peer) = (format!("127.0.0.1:{client}"), format!("127.0.0.1:{peer}"));
                 Ok(Planned {
                     name,
                     client,
                     peer,
                     folder,
-                    left,
+                    log: member.as_ref().map_or(stored.log, |member| member.log),
+                    store: member.as_ref().map_or(stored.store, |member| member.store),
+                    left: member.is_some_and(|member| member.left),
                 })
             })
             .collect::<Result<_, CliError>>()?;
@@ -110,12 +113,11 @@ impl Cluster {
             };
             check_free(*port, &what, advice)?;
         }
-        let (log, store) = (stored.log, stored.store);
-        built_in(log, store)?;
+        for member in &members {
+            built_in(member.log, member.store)?;
+        }
         Ok(Self {
             folder,
-            log,
-            store,
             members,
             stored,
             is_new,

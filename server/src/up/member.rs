@@ -81,9 +81,9 @@ impl Member {
             "--initial-cluster-token",
             cluster.token(),
             "--log",
-            cluster.log.word(),
+            planned.log.word(),
             "--store",
-            cluster.store.word(),
+            planned.store.word(),
         ];
         let mut member = Self {
             planned: planned.clone(),

@@ -4,6 +4,7 @@ mod cluster;
 mod member;
 mod ports;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::client::connect::connect;
 use crate::config::{LogBackend, StoreBackend};
 use crate::proto::admin::StatusRequest;
 use crate::proto::admin::admin_client::AdminClient;
-use cluster::{Claim, Cluster};
+use cluster::{Claim, Cluster, Planned};
 use member::{CODE_REFUSED, Ended, Member};
 
 /// How long the cluster may take to elect a leader.
@@ -157,7 +158,12 @@ fn announce(cluster: &Cluster, members: &[Member], leader: &str) {
             member.planned.folder.display()
         );
     }
-    let (log, store) = (cluster.log.word(), cluster.store.word());
+    // They differ when members have been migrated.
+    let words = |word: &dyn Fn(&Planned) -> &'static str| {
+        let words: BTreeSet<_> = members.iter().map(|member| word(&member.planned)).collect();
+        words.into_iter().collect::<Vec<_>>().join(" and ")
+    };
+    let (log, store) = (words(&|m| m.log.word()), words(&|m| m.store.word()));
     say!("{leader} leads; log {log}, store {store}; Ctrl-C ends the cluster");
     let first = members
         .first()

@@ -1,47 +1,25 @@
-//! `log dump` and `log verify`: a stopped member's log, read-only.
+//! What a write-ahead log holds, frame by frame: it can be read without being opened.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::Path;
 
 use raftwerk_raft::StorageError;
 use raftwerk_storage::vfs::RealVfs;
 use raftwerk_wal::inspect::{self, Record};
 use raftwerk_wal::{Report, TailEnd, Verdict};
 
+use super::engine::failed;
+use super::look::Finding;
+use super::walk::unreadable;
 use crate::cli::CliError;
-use crate::cli::words::say;
 use crate::client::json::{Object, list};
 
-/// The log within a member's folder.
-const LOG_DIR: &str = "log";
-
-/// The log's folder: the one given, or the one in the member's folder that was given.
-fn log_dir(dir: &Path) -> PathBuf {
-    let inside = dir.join(LOG_DIR);
-    if inside.is_dir() {
-        inside
-    } else {
-        dir.to_owned()
-    }
-}
-
-fn failed(error: StorageError) -> CliError {
-    match error {
-        StorageError::Locked { path } => {
-            CliError::failed(format!("{path} is in use: end the member first"))
-        }
-        error => CliError::failed(error.to_string()),
-    }
-}
-
-/// Prints every record. Exit code 3 when something cannot be read.
-pub(crate) fn dump(dir: &Path, json: bool) -> Result<ExitCode, CliError> {
-    let mut out = BufWriter::new(io::stdout().lock());
+/// Prints every record.
+pub(super) fn dump(dir: &Path, json: bool, out: &mut dyn Write) -> Result<Finding, CliError> {
     let mut written = Ok(());
     let mut intact = true;
-    inspect::dump(&RealVfs, &log_dir(dir), &mut |record| {
+    inspect::dump(&RealVfs, dir, &mut |record| {
         intact &= !matches!(
             record,
             Record::Unreadable { .. } | Record::Item { intact: false, .. }
@@ -55,15 +33,15 @@ pub(crate) fn dump(dir: &Path, json: bool) -> Result<ExitCode, CliError> {
         }
     })
     .map_err(failed)?;
-    match written.and_then(|()| out.flush()) {
+    match written {
         // Whoever read the beginning has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         result => result.map_err(|error| CliError::failed(error.to_string()))?,
     }
     Ok(if intact {
-        ExitCode::SUCCESS
+        Finding::Intact
     } else {
-        ExitCode::from(3)
+        Finding::Damaged
     })
 }
 
@@ -158,25 +136,26 @@ fn object(record: &Record) -> String {
     }
 }
 
-/// Checks the whole log. Exit code 0: intact; 1: it cannot be looked at; 3: damaged. A torn end
-/// is what a crash leaves and counts as intact.
-pub(crate) fn verify(dir: &Path, json: bool) -> Result<ExitCode, CliError> {
-    let report = inspect::verify(&RealVfs, &log_dir(dir)).map_err(failed)?;
-    say!(
-        "{}",
-        if json {
-            report_object(&report)
-        } else {
-            report_text(&report)
+/// Checks the whole log and says what there is. An end that may have been acknowledged is damage:
+/// somebody has to decide about it.
+pub(super) fn verify(dir: &Path, json: bool) -> Result<(String, Finding), CliError> {
+    let report = match inspect::verify(&RealVfs, dir) {
+        Err(StorageError::Corrupt { reason, .. }) => {
+            return Ok((unreadable(&reason, json), Finding::Damaged));
         }
-    );
-    let damaged =
-        report.verdict() == Verdict::Corrupt || matches!(report.tail, TailEnd::Ambiguous { .. });
-    Ok(if damaged {
-        ExitCode::from(3)
+        report => report.map_err(failed)?,
+    };
+    let finding = match (report.verdict(), &report.tail) {
+        (Verdict::Corrupt, _) | (_, TailEnd::Ambiguous { .. }) => Finding::Damaged,
+        (Verdict::Torn, _) => Finding::Torn,
+        (Verdict::Clean, _) => Finding::Intact,
+    };
+    let text = if json {
+        report_object(&report)
     } else {
-        ExitCode::SUCCESS
-    })
+        report_text(&report)
+    };
+    Ok((text, finding))
 }
 
 fn verdict(report: &Report) -> &'static str {
