@@ -54,7 +54,8 @@ pub enum Loss {
     /// Entries at the end of the log that it had acknowledged.
     #[error(
         "acknowledged entries at the end of this member's log are lost: it is brought up to date \
-         and has no vote unless unsafely told so; remove it from the group and add it anew under another identity"
+         and has no vote unless unsafely told so; remove it from the group and add it anew under \
+         another identity"
     )]
     TailLost,
     /// Entries within the log, not yet applied.
