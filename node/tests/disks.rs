@@ -217,7 +217,11 @@ fn panic_on_the_run_loop_leaves_nobody_waiting() {
     assert_eq!(group.propose("first").wait().unwrap().response, "1");
     let mut events = group.events();
     log.refusals.store(PANIC, Ordering::SeqCst);
-    assert_eq!(group.propose("lost").wait(), Err(ProposeError::Unknown));
+    // A write of the group's own may end the loop before the proposal is taken.
+    assert!(matches!(
+        group.propose("lost").wait(),
+        Err(ProposeError::Unknown | ProposeError::Stopped)
+    ));
     while events.recv().wait().is_some() {}
     assert_eq!(group.status().health, Health::Stopped);
     assert_eq!(group.propose("late").wait(), Err(ProposeError::Stopped));
