@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use raftwerk_tests::client::{Client, agreed_hash, leader, of_prefix};
 use raftwerk_tests::processes::Cluster;
 use rustix::process::Signal;
+use tokio::sync::Notify;
 
 const WRITERS: usize = 8;
 
@@ -33,24 +34,42 @@ struct Seen {
     counts: [u64; WRITERS],
 }
 
+/// The same, and who is told of each acknowledgement.
+#[derive(Default)]
+struct Watched {
+    seen: Mutex<Seen>,
+    grown: Notify,
+}
+
+impl Watched {
+    /// Waits until `count` writes are acknowledged.
+    async fn acknowledged(&self, count: usize) {
+        while self.seen.lock().acknowledged.len() < count {
+            self.grown.notified().await;
+        }
+    }
+}
+
 /// Starts writers that write `w<writer>/<number>` in order until told to stop.
 fn start_writers(
     cluster: &Cluster,
-    seen: &Arc<Mutex<Seen>>,
+    watched: &Arc<Watched>,
     stop: &Arc<AtomicBool>,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     (0..WRITERS)
         .map(|writer| {
-            let (seen, stop) = (seen.clone(), stop.clone());
+            let (watched, stop) = (Arc::clone(watched), Arc::clone(stop));
             let mut client = Client::of_all(cluster, writer);
             tokio::spawn(async move {
                 let mut number = 0;
                 while !stop.load(Ordering::Relaxed) {
                     client.put(&key(writer, number), b"written").await;
                     number += 1;
-                    let mut seen = seen.lock();
+                    let mut seen = watched.seen.lock();
                     seen.acknowledged.push(Instant::now());
                     seen.counts[writer] = number;
+                    drop(seen);
+                    watched.grown.notify_one();
                 }
             })
         })
@@ -65,34 +84,28 @@ fn key(writer: usize, number: u64) -> String {
 async fn killing_the_leader_again_and_again_loses_no_acknowledged_write() {
     let mut cluster = Cluster::start(3, &[]);
     leader(&cluster).await;
-    let seen = Arc::new(Mutex::new(Seen::default()));
+    let watched = Arc::new(Watched::default());
     let stop = Arc::new(AtomicBool::new(false));
-    let writers = start_writers(&cluster, &seen, &stop);
+    let writers = start_writers(&cluster, &watched, &stop);
     let end = Instant::now() + duration();
     let mut kills = 0;
     while Instant::now() < end {
         let victim = leader(&cluster).await;
-        let before = seen.lock().acknowledged.len();
+        let before = watched.seen.lock().acknowledged.len();
         cluster.members[victim].kill();
         kills += 1;
         // Some writes must get through without it before it comes back.
-        let patience = Instant::now() + Duration::from_secs(30);
-        while seen.lock().acknowledged.len() < before + 100 {
-            assert!(
-                Instant::now() < patience,
-                "no service for 30 s\n{}",
-                cluster.outputs()
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let service = watched.acknowledged(before + 100);
+        let within = tokio::time::timeout(Duration::from_secs(30), service).await;
+        assert!(within.is_ok(), "no service for 30 s\n{}", cluster.outputs());
         cluster.start_member(victim);
     }
     stop.store(true, Ordering::Relaxed);
     for writer in writers {
         writer.await.unwrap();
     }
-    report_gaps(&seen.lock().acknowledged, kills);
-    let counts = seen.lock().counts;
+    report_gaps(&watched.seen.lock().acknowledged, kills);
+    let counts = watched.seen.lock().counts;
     for turn in 0..3 {
         for (writer, count) in counts.iter().enumerate() {
             verify(&mut Client::of_all(&cluster, turn), writer, *count).await;
@@ -156,8 +169,12 @@ async fn a_leader_stopped_for_five_seconds_gives_no_stale_read_and_loses_no_writ
     let mut client = Client::of_all(&cluster, old + 1);
     client.put("x", b"before").await;
     cluster.members[old].signal(Signal::STOP);
+    let stopped = Instant::now();
     client.put("x", b"after").await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // Service goes on without it all the while.
+    while stopped.elapsed() < Duration::from_secs(5) {
+        client.put("y", b"meanwhile").await;
+    }
     cluster.members[old].signal(Signal::CONT);
     // Asked at once after it wakes up, it still believes that it leads.
     let mut woken = Client::of(&cluster.members[old]);

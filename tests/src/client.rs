@@ -1,13 +1,13 @@
 //! A client of the etcd API for tests: asks one member after the other until one answers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raftwerk_server::proto::etcdserverpb as pb;
 use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use crate::processes::{Cluster, Member, PATIENCE, await_some, command};
+use crate::processes::{Cluster, Member, PATIENCE, Patience, await_some, command};
 
 /// Speaks to some members.
 #[derive(Clone, Debug)]
@@ -74,14 +74,13 @@ impl Client {
     /// # Panics
     /// When it is not after [`PATIENCE`].
     pub async fn put(&mut self, key: &str, value: &[u8]) -> i64 {
-        let until = Instant::now() + PATIENCE;
+        let patience = Patience::new(PATIENCE);
         loop {
             match self.put_once(key, value).await {
                 Ok(revision) => return revision,
                 Err(status) => {
                     assert!(is_transient(&status), "put {key}: {status}");
-                    assert!(Instant::now() < until, "put {key}: {status}");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    patience.again(|| format!("put {key}: {status}")).await;
                 }
             }
         }
@@ -109,14 +108,13 @@ impl Client {
     /// # Panics
     /// When none has after [`PATIENCE`].
     pub async fn range(&mut self, request: pb::RangeRequest) -> pb::RangeResponse {
-        let until = Instant::now() + PATIENCE;
+        let patience = Patience::new(PATIENCE);
         loop {
             match self.range_once(request.clone()).await {
                 Ok(answer) => return answer,
                 Err(status) => {
                     assert!(is_transient(&status), "range: {status}");
-                    assert!(Instant::now() < until, "range: {status}");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    patience.again(|| format!("range: {status}")).await;
                 }
             }
         }
@@ -175,7 +173,7 @@ pub fn channel(member: &Member, timeout: Duration) -> Channel {
 /// # Panics
 /// When there is none after [`PATIENCE`].
 pub async fn leader(cluster: &Cluster) -> usize {
-    let until = Instant::now() + PATIENCE;
+    let patience = Patience::new(PATIENCE);
     loop {
         for (index, member) in cluster.members.iter().enumerate() {
             if !member.runs() {
@@ -193,8 +191,9 @@ pub async fn leader(cluster: &Cluster) -> usize {
                 }
             }
         }
-        assert!(Instant::now() < until, "no leader\n{}", cluster.outputs());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        patience
+            .again(|| format!("no leader\n{}", cluster.outputs()))
+            .await;
     }
 }
 
@@ -217,7 +216,7 @@ pub async fn hash_kv(member: &Member) -> Result<(i64, u32), Status> {
 /// # Panics
 /// When they do not after [`PATIENCE`].
 pub async fn agreed_hash(cluster: &Cluster) -> (i64, u32) {
-    let until = Instant::now() + PATIENCE;
+    let patience = Patience::new(PATIENCE);
     loop {
         let mut found = Vec::new();
         for member in cluster.members.iter().filter(|m| m.runs()) {
@@ -230,12 +229,9 @@ pub async fn agreed_hash(cluster: &Cluster) -> (i64, u32) {
         if good.len() == found.len() && good.windows(2).all(|pair| pair.first() == pair.last()) {
             return *good.first().expect("a member runs");
         }
-        assert!(
-            Instant::now() < until,
-            "members disagree: {found:?}\n{}",
-            cluster.outputs()
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        patience
+            .again(|| format!("members disagree: {found:?}\n{}", cluster.outputs()))
+            .await;
     }
 }
 

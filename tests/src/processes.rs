@@ -435,19 +435,49 @@ pub fn succeed(args: &[&str]) -> String {
 /// # Panics
 /// When it has not after [`PATIENCE`].
 pub fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
+    let patience = Patience::new(PATIENCE);
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < until, "waited in vain: {what}");
+        patience.check(|| format!("waited in vain: {what}"));
         pause();
     }
 }
 
+/// What [`pause`] waits.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// A short wait between two looks at another process, which has no event to await.
 pub fn pause() {
-    std::thread::sleep(Duration::from_millis(20));
+    std::thread::sleep(PAUSE);
+}
+
+/// How long another process is asked again and again.
+#[derive(Debug)]
+pub struct Patience(Instant);
+
+impl Patience {
+    /// From now on, for `max`.
+    #[must_use]
+    pub fn new(max: Duration) -> Self {
+        Self(Instant::now() + max)
+    }
+
+    /// # Panics
+    /// With `why` once it is at its end.
+    fn check(&self, why: impl FnOnce() -> String) {
+        assert!(Instant::now() < self.0, "{}", why());
+    }
+
+    /// Lets a moment pass before the other process is asked again, as [`pause`] does.
+    ///
+    /// # Panics
+    /// With `why` once it is at its end.
+    pub async fn again(&self, why: impl FnOnce() -> String) {
+        self.check(why);
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Every file below `folder` with its bytes: two of these are equal when nothing was touched.
