@@ -20,8 +20,6 @@ mod place;
 mod plan;
 mod random;
 mod report;
-#[cfg(feature = "rocksdb")]
-mod rocksdb_settings;
 mod run;
 pub mod state;
 mod stats;

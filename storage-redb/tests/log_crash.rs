@@ -4,14 +4,14 @@
 
 mod log_history;
 
-use log_history::{DIR, Known, check, models, open, run};
+use log_history::{DIR, open, run};
 use raftwerk_raft::{Entry, GroupId, GroupWrite, LogId, LogIndex, Storage, Term, WriteBatch};
 use raftwerk_storage_redb::{
     RedbLog, SYNC_LOG, SYNC_LOG_MARK, SYNC_LOG_NAME, SYNC_LOG_RENEW, compact_log,
 };
 use raftwerk_testkit::crash::{CrashOptions, CrashReport, crash_points};
 use raftwerk_testkit::fault_vfs::{CrashPlan, Fault, FaultVfs, PlanLimits};
-use raftwerk_testkit::faults::{FAULTS, fault_points};
+use raftwerk_testkit::history::{Known, check, fail_every_call, models};
 use std::sync::Arc;
 
 fn options(stride: usize, seed: u64) -> CrashOptions {
@@ -94,24 +94,10 @@ fn every_sync_has_a_name_that_was_seen() {
 
 #[test]
 fn no_failed_call_leads_to_a_false_acknowledgement() {
-    // Every run is the same history up to its fault, so one list of models serves all.
-    let all = models();
-    let outcome = fault_points(
-        &Known::default(),
-        &FAULTS,
-        false,
-        |vfs, progress| {
-            let mine = models();
-            if let Ok(log) = open(vfs) {
-                run(&log, progress, &mine, 31, 5);
-            }
-            let (mut all, mine) = (all.lock(), mine.lock());
-            if mine.len() > all.len() {
-                all.clone_from(&mine);
-            }
-        },
+    let outcome = fail_every_call(
         open,
-        |known, log| check(&all, known, &log),
+        |log, progress, models| run(log, progress, models, 31, 5),
+        |models, known, log| check(models, known, log),
     );
     let report = outcome.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(report.runs > 100, "{report:?}");

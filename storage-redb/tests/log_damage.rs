@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use log_history::{DIR, Known, models, open, run, try_open};
+use log_history::{DIR, open, run, try_open};
 use raftwerk_raft::{ByteBudget, GroupId, LogError, LogIndex, Storage, StorageError};
 use raftwerk_storage_redb::{OnDamage, RedbLog, SYNC_LOG_MARK};
 use raftwerk_testkit::crash::Progress;
 use raftwerk_testkit::damage::{DamageOptions, damage_points};
 use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Image};
+use raftwerk_testkit::history::{Known, models};
 use raftwerk_testkit::log_suite::model::LogModel;
 
 /// How a damaged log answers.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use raftwerk_raft::{LogId, LogIndex, StateError, StorageError, Term};
-use raftwerk_storage::folder::{Folder, io_error};
+use raftwerk_storage::folder::{Folder, io_error, replace_file};
 use raftwerk_storage::vfs::{OpenMode, SyncSite};
 use rocksdb::{DB, Options};
 
@@ -249,25 +249,13 @@ fn active_text(number: u64) -> String {
 
 /// Makes the store of that number the one that counts, durably.
 pub(crate) fn activate(home: &Folder, number: u64) -> Result<(), StorageError> {
-    let vfs = home.vfs();
-    let temporary = home.path().join(ACTIVE_TEMPORARY);
-    match vfs.remove_file(&temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(io_error("remove", &temporary)(error));
-        }
-        _ => {}
-    }
-    let file = vfs
-        .open(&temporary, OpenMode::CreateNew)
-        .map_err(io_error("create", &temporary))?;
-    file.write_at(0, active_text(number).as_bytes())
-        .map_err(io_error("write", &temporary))?;
-    file.sync_data(SYNC_ACTIVE)
-        .map_err(io_error("sync", &temporary))?;
-    vfs.sync_dir(home.path(), SYNC_DATA)
-        .map_err(io_error("sync", home.path()))?;
-    vfs.rename(&temporary, &home.path().join(ACTIVE_FILE))
-        .map_err(io_error("rename", &temporary))?;
-    vfs.sync_dir(home.path(), SYNC_RENAME)
-        .map_err(io_error("sync", home.path()))
+    let (vfs, path) = (home.vfs(), home.path());
+    // The store itself, before anything names it.
+    vfs.sync_dir(path, SYNC_DATA)
+        .map_err(io_error("sync", path))?;
+    let text = active_text(number);
+    let names = (ACTIVE_FILE, ACTIVE_TEMPORARY);
+    replace_file(vfs.as_ref(), path, names, text.as_bytes(), SYNC_ACTIVE)?;
+    vfs.sync_dir(path, SYNC_RENAME)
+        .map_err(io_error("sync", path))
 }

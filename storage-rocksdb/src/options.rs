@@ -47,7 +47,10 @@ impl RocksLogOptions {
         }
     }
 
-    pub(crate) fn engine(&self) -> Options {
+    /// What RocksDB is told: for who measures the bare engine with the same settings, or opens its
+    /// files with tools of their own.
+    #[must_use]
+    pub fn engine(&self) -> Options {
         let mut options = common(
             self.memtable_bytes,
             self.memtables_max,
@@ -101,7 +104,10 @@ impl RocksStoreOptions {
         }
     }
 
-    pub(crate) fn engine(&self) -> Options {
+    /// What RocksDB is told: for who measures the bare engine with the same settings, or opens its
+    /// files with tools of their own.
+    #[must_use]
+    pub fn engine(&self) -> Options {
         // Keys that are not there are asked for too.
         let bloom_bits = Some(10.0);
         let mut options = common(

@@ -347,7 +347,30 @@ fn create_identity(
         backend: kind.name.to_owned(),
         format_version: kind.format_version,
     };
-    let temporary = path.join(IDENTITY_TEMPORARY);
+    let bytes = identity.encode();
+    replace_file(
+        vfs,
+        path,
+        (IDENTITY_FILE, IDENTITY_TEMPORARY),
+        bytes.as_bytes(),
+        SYNC_IDENTITY,
+    )?;
+    Ok(identity)
+}
+
+/// Writes a file whole or not at all, over what was there: under the second of `names` first, synced
+/// as `site`, then renamed to the first. The caller syncs the folder.
+///
+/// # Errors
+/// What the file system says; the old file is still there.
+pub fn replace_file(
+    vfs: &dyn Vfs,
+    folder: &Path,
+    (name, temporary): (&str, &str),
+    bytes: &[u8],
+    site: SyncSite,
+) -> Result<(), StorageError> {
+    let temporary = folder.join(temporary);
     match vfs.remove_file(&temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(io_error("remove", &temporary)(error));
@@ -357,14 +380,12 @@ fn create_identity(
     let file = vfs
         .open(&temporary, OpenMode::CreateNew)
         .map_err(io_error("create", &temporary))?;
-    file.write_at(0, identity.encode().as_bytes())
+    file.write_at(0, bytes)
         .map_err(io_error("write", &temporary))?;
-    file.sync_data(SYNC_IDENTITY)
-        .map_err(io_error("sync", &temporary))?;
+    file.sync_data(site).map_err(io_error("sync", &temporary))?;
     drop(file);
-    vfs.rename(&temporary, &path.join(IDENTITY_FILE))
-        .map_err(io_error("rename", &temporary))?;
-    Ok(identity)
+    vfs.rename(&temporary, &folder.join(name))
+        .map_err(io_error("rename", &temporary))
 }
 
 fn wrong(path: &Path, kind: Kind, found: &str) -> StorageError {

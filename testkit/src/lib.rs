@@ -5,6 +5,7 @@
 //! - [`crash::crash_points`]: cuts the power at every call of a workload, in every way, and again
 //!   during recovery.
 //! - [`faults::fault_points`]: fails every call of a workload and of its recovery, in every way.
+//! - [`history::History`]: random batches for those, and what a log must hold after each.
 //! - [`damage::damage_points`]: flips every bit, zeroes, swaps and breaks every sector.
 //! - [`storage_suite!`] and [`state_store_suite!`]: the tests that every backend passes.
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@ pub mod damage;
 mod dice;
 pub mod fault_vfs;
 pub mod faults;
+pub mod history;
 pub mod log_suite;
 mod shrink;
 mod skipped;

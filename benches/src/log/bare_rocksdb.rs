@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use raftwerk_raft::codec::{encode_entry, encode_hard_state};
+use raftwerk_storage_rocksdb::RocksLogOptions;
 use rocksdb::{DB, Direction, IteratorMode, WriteBatch, WriteOptions};
 
 use super::bare_redb::{hard_state, payload_bytes};
 use super::{Append, LogTarget, words};
-use crate::rocksdb_settings;
 
 /// Behind the group in a key: hard states stand before entries.
 const STATE: u8 = 0;
@@ -21,7 +21,7 @@ struct BareRocksdb {
 }
 
 pub(super) fn open(folder: &Path) -> Result<Box<dyn LogTarget>, String> {
-    let db = DB::open(&rocksdb_settings::log(), folder.join("bare")).map_err(words)?;
+    let db = DB::open(&RocksLogOptions::new("").engine(), folder.join("bare")).map_err(words)?;
     Ok(Box::new(BareRocksdb {
         db,
         syncs: AtomicU64::new(0),

@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
+use raftwerk_storage_rocksdb::RocksStoreOptions;
 use rocksdb::{DB, Direction, IteratorMode, WriteBatch};
 
 use super::{Put, StateTarget};
 use crate::log::words;
-use crate::rocksdb_settings;
 
 /// Before all keys of the data.
 const APPLIED: &[u8] = b"\0applied";
@@ -17,7 +17,9 @@ const DATA: u8 = 1;
 struct BareRocksdb(DB);
 
 pub(super) fn open(folder: &Path) -> Result<Box<dyn StateTarget>, String> {
-    let db = DB::open(&rocksdb_settings::store(), folder.join("bare")).map_err(words)?;
+    let mut options = RocksStoreOptions::new("").engine();
+    options.create_if_missing(true);
+    let db = DB::open(&options, folder.join("bare")).map_err(words)?;
     Ok(Box::new(BareRocksdb(db)))
 }
 

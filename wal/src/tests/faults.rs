@@ -2,39 +2,18 @@
 
 use raftwerk_raft::{GroupWrite, LogIndex, Storage, SubmitError, Ticket, WriteBatch};
 use raftwerk_testkit::fault_vfs::{CrashPlan, Fault, FaultVfs};
-use raftwerk_testkit::faults::fault_points;
+use raftwerk_testkit::history::fail_every_call;
 
 use super::sites::{GROUP, append, entry};
-use super::workload::{Known, check, models, open, prepare, run_on};
+use super::workload::{check, open, prepare, run_on};
 use crate::Prepared;
-
-const FAULTS: [Fault; 4] = [
-    Fault::Eio,
-    Fault::Enospc,
-    Fault::ShortWrite,
-    Fault::FsyncFailsOnceThenOk,
-];
 
 #[test]
 fn no_failed_call_leads_to_a_false_acknowledgement() {
-    // Every run is the same history up to its fault, so one list of models serves all.
-    let all = models();
-    let outcome = fault_points(
-        &Known::default(),
-        &FAULTS,
-        false,
-        |vfs, progress| {
-            let mine = models();
-            if let Ok(wal) = open(vfs) {
-                run_on(&wal, progress, &mine, 31, 30);
-            }
-            let (mut all, mine) = (all.lock(), mine.lock());
-            if mine.len() > all.len() {
-                all.clone_from(&mine);
-            }
-        },
+    let outcome = fail_every_call(
         open,
-        |known, wal| check(&all, known, &wal),
+        |wal, progress, models| run_on(wal, progress, models, 31, 30),
+        |models, known, wal| check(models, known, wal),
     );
     let report = outcome.unwrap_or_else(|failure| panic!("{failure}"));
     assert!(report.runs > 200, "{report:?}");
