@@ -358,8 +358,8 @@ fn create_identity(
     Ok(identity)
 }
 
-/// Writes a file whole or not at all, over what was there: under the second of `names` first, synced
-/// as `site`, then renamed to the first. The caller syncs the folder.
+/// Writes a file whole or not at all, over what was there: under the second of `names` first,
+/// synced as `site`, then renamed to the first. The caller syncs the folder.
 ///
 /// # Errors
 /// What the file system says; the old file is still there.
