@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use raftwerk_raft::{
-    ApplyAck, Config, Entry, GroupState, HardState, LogIndex, LogRead, LogReader, NodeId, Persist,
-    RawNode, Restart, SnapshotMeta,
+    ApplyAck, Config, Entry, GroupState, HardState, LogId, LogIndex, LogRead, LogReader, NodeId,
+    Persist, RawNode, Restart, SnapshotMeta,
 };
 
 use super::oracle::Machine;
@@ -34,6 +34,8 @@ pub(crate) struct Member {
     pub(crate) snapshot_wanted: bool,
     /// What is known to the oracle of its commit index.
     pub(crate) noted: LogIndex,
+    /// Where its clock began.
+    pub(crate) clock_ms: u64,
     starts: u64,
 }
 
@@ -64,6 +66,7 @@ impl Member {
             machine,
             snapshot_wanted: false,
             noted: LogIndex::ZERO,
+            clock_ms: id.0 * 77_777,
             starts: 0,
         }
     }
@@ -141,14 +144,30 @@ impl Member {
 }
 
 impl Disk {
-    /// One step becomes durable.
-    pub(crate) fn write(&mut self, persist: &Persist, keep_vote: bool) {
+    /// One step becomes durable. `state_at` gives the state that a snapshot brings.
+    pub(crate) fn write(
+        &mut self,
+        persist: &Persist,
+        keep_vote: bool,
+        state_at: impl Fn(LogId) -> u64,
+    ) {
         if let Some(meta) = &persist.snapshot {
             self.log.reset_to(meta.last);
             self.snapshot = meta.clone();
+            assert!(
+                meta.last.index >= self.machine.applied.index,
+                "the state goes back"
+            );
+            self.machine = Machine {
+                applied: meta.last,
+                hash: state_at(meta.last),
+                conf: meta.conf_state.clone(),
+            };
         }
         self.log.append(&persist.entries);
         if let Some(state) = persist.hard_state {
+            let kept = self.hard_state;
+            assert!(state.term >= kept.term, "term went back on disk");
             let vote = if keep_vote { state.vote } else { None };
             self.hard_state = HardState { vote, ..state };
         }

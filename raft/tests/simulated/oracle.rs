@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use raftwerk_raft::{ConfState, Entry, EntryKind, LogId, LogIndex, NodeId, Term};
+use raftwerk_raft::{ConfState, Entry, EntryKind, LogId, LogIndex, NodeId, Role, Term};
 
 /// The state after an entry: every replica has the same at the same index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,18 @@ impl Machine {
 /// An entry as it was first seen, with the term of the one before it.
 type Seen = (Term, EntryKind, Bytes);
 
+/// What shows of a member after an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) role: Role,
+    pub(crate) term: Term,
+    pub(crate) vote: Option<NodeId>,
+    pub(crate) commit: LogIndex,
+    pub(crate) applied: LogIndex,
+    pub(crate) first: LogIndex,
+    pub(crate) last: LogId,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     leaders: BTreeMap<Term, NodeId>,
@@ -36,6 +48,8 @@ pub(crate) struct Oracle {
     /// The term of each committed entry, and the term of who knew it first.
     committed: BTreeMap<LogIndex, (Term, Term)>,
     states: BTreeMap<LogIndex, (LogId, u64)>,
+    /// Each member as it was seen last, since it was started.
+    views: BTreeMap<NodeId, View>,
 }
 
 impl Oracle {
@@ -45,9 +59,58 @@ impl Oracle {
         self.states.insert(last.index, (last, 0));
     }
 
+    /// It was killed: the next one under this name begins with what its disk has.
+    pub(crate) fn stops(&mut self, id: NodeId) {
+        self.views.remove(&id);
+    }
+
+    /// What happened to `id`, whose log `term_at` reads: nothing goes back, a vote stays, and a
+    /// leader only appends.
+    pub(crate) fn moves(
+        &mut self,
+        id: NodeId,
+        view: View,
+        term_at: impl Fn(LogIndex) -> Option<Term>,
+    ) {
+        let before = self.views.insert(id, view).unwrap_or_default();
+        assert!(view.term >= before.term, "{id}: term went back");
+        assert!(view.commit >= before.commit, "{id}: commit index went back");
+        assert!(
+            view.applied >= before.applied,
+            "{id}: applied index went back"
+        );
+        assert!(
+            view.applied <= view.commit,
+            "{id}: applied what is not committed"
+        );
+        assert!(
+            view.commit <= view.last.index,
+            "{id}: commit index beyond the log"
+        );
+        if view.term == before.term {
+            assert!(
+                before.vote.is_none() || view.vote == before.vote,
+                "{id}: changed its vote in term {}",
+                view.term
+            );
+        }
+        let (leads, led) = (view.role == Role::Leader, before.role == Role::Leader);
+        if leads && led && view.term == before.term {
+            let kept = before.last.index < view.first
+                || term_at(before.last.index) == Some(before.last.term);
+            assert!(
+                view.last.index >= before.last.index && kept,
+                "leader append-only: {id} overwrites {}",
+                before.last
+            );
+        } else if leads {
+            self.leads(id, view.term, view.first, term_at);
+        }
+    }
+
     /// Election safety: one leader a term. Leader completeness: it has all that was committed in
     /// earlier terms. `term_at` reads its log, from `first` on.
-    pub(crate) fn leads(
+    fn leads(
         &mut self,
         id: NodeId,
         term: Term,
@@ -95,8 +158,15 @@ impl Oracle {
         news
     }
 
-    pub(crate) fn is_committed(&self, index: LogIndex) -> bool {
-        self.committed.contains_key(&index)
+    /// What becomes committed is on the disks of a majority of each half. `on_disk` says whose.
+    pub(crate) fn is_durable(conf: &ConfState, commit: LogIndex, on_disk: impl Fn(NodeId) -> bool) {
+        for half in [&conf.voters, &conf.voters_outgoing] {
+            let count = half.iter().filter(|id| on_disk(**id)).count();
+            assert!(
+                half.is_empty() || count > half.len() / 2,
+                "{commit} was committed, which {count} of {half:?} have on their disks"
+            );
+        }
     }
 
     pub(crate) fn last_committed(&self) -> LogIndex {
@@ -110,7 +180,7 @@ impl Oracle {
         let is = (machine.applied, machine.hash);
         let index = machine.applied.index;
         assert!(
-            self.is_committed(index),
+            self.committed.contains_key(&index),
             "entry {index} was applied before it was committed"
         );
         let state = *self.states.entry(index).or_insert(is);

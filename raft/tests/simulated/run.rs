@@ -1,16 +1,20 @@
 //! What the dice choose from, and what must happen once they stop.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, LogIndex,
     LogReader as _, Message, NodeId, RawNode, Role, SnapshotStatus, Status,
 };
 
-use super::{Simulation, sound};
+use super::{Driver, Simulation, TICK_MS, sound};
 
 impl Simulation {
+    /// Lets that much happen; more where time passes for all at once, and so more slowly.
     pub(crate) fn run(&mut self, events: usize) {
-        for _ in 0..events {
+        let slower = if self.config.lease.is_some() { 3 } else { 1 };
+        for _ in 0..events * slower {
             self.event();
         }
     }
@@ -21,38 +25,103 @@ impl Simulation {
     }
 
     fn event(&mut self) {
-        let id = self.any();
+        let mut id = self.any();
+        while self.frozen.contains(&id) && !self.dice.one_in(20) {
+            id = self.any();
+        }
         match self.dice.below(1000) {
             0..400 => self.deliver(),
-            400..560 => self.with(id, |node| node.tick()),
+            400..560 => self.tick(id),
             560..720 => self.sync(id),
-            720..830 => self.apply_some(id),
-            830..880 => self.propose(id),
-            880..895 => self.answer_log_read(id),
-            895..915 => self.read(id),
-            915..940 => self.snapshot(id),
-            940..955 => self.change_members(id),
-            955..960 => {
+            720..820 => self.apply_some(id),
+            820..860 => self.propose(id),
+            860..875 => self.answer_log_read(id),
+            875..895 => self.read(id),
+            895..910 => self.lease_read(id),
+            910..930 => self.snapshot(id),
+            930..945 => self.change_members(id),
+            945..948 => self.leave_joint(id),
+            948..954 => {
                 let to = self.any();
                 self.with(id, |node| node.transfer_leader(to));
             }
-            960..963 => self.with(id, |node| node.campaign()),
-            963..965 => self.with(id, |node| node.forget_leader()),
-            965..970 => {
+            954..957 => self.with(id, |node| node.campaign()),
+            957..960 => self.with(id, |node| node.forget_leader()),
+            960..965 => {
                 let peer = self.any();
                 self.with(id, |node| node.report_unreachable(peer));
             }
-            970..972 => {
+            965..968 => {
                 let peer = self.any();
                 self.with(id, |node| {
                     node.report_snapshot(peer, SnapshotStatus::Failed)
                 });
             }
-            972..980 => self.crash(id),
-            980..986 => self.partition(id),
-            986..990 => self.cut.clear(),
+            968..976 => self.crash(id),
+            976..979 => self.start(id),
+            979..983 => self.partition(id),
+            983..988 => self.cut.clear(),
+            988..992 => self.freeze(id),
+            992..995 => self.frozen.clear(),
             _ => self.cool(id),
         }
+    }
+
+    /// Time goes on: for one member alone, or, since leases count on clocks that go alike, for
+    /// all that do not stand still.
+    fn tick(&mut self, id: NodeId) {
+        if self.config.lease.is_none() {
+            self.with(id, |node| node.tick());
+        } else if self.dice.one_in(self.members.len() + 1) {
+            self.tick_all();
+        }
+    }
+
+    fn tick_all(&mut self) {
+        self.now_ms += TICK_MS;
+        for id in self.ids() {
+            if !self.frozen.contains(&id) {
+                let now = self.clock(id);
+                self.with(id, |node| {
+                    node.tell_time(now);
+                    node.tick();
+                });
+            }
+        }
+    }
+
+    fn clock(&self, id: NodeId) -> Duration {
+        Duration::from_millis(self.members[&id].clock_ms + self.now_ms)
+    }
+
+    /// A read that asks nobody knows of everything that is committed anywhere.
+    fn lease_read(&mut self, id: NodeId) {
+        // Also at who stands still: it wakes up just for that.
+        let frozen = self.frozen.first().copied().filter(|_| self.dice.one_in(2));
+        let id = frozen.unwrap_or(id);
+        let now = match self.driver {
+            Driver::ReadsOldClock => Duration::ZERO,
+            _ => self.clock(id),
+        };
+        let committed = self.oracle.last_committed();
+        let mut read = None;
+        self.with(id, |node| read = node.lease_read(now).ok());
+        if let Some(index) = read {
+            assert!(
+                index >= committed,
+                "stale lease read: {index} after {committed}"
+            );
+            self.lease_read_count += 1;
+        }
+    }
+
+    /// Somebody stands still, mostly the leader: neither ticks nor messages reach it.
+    fn freeze(&mut self, id: NodeId) {
+        if self.config.lease.is_none() || !self.frozen.is_empty() {
+            return;
+        }
+        let leader = self.leader_status().map(|status| status.id);
+        self.frozen.insert(leader.unwrap_or(id));
     }
 
     /// A message arrives: any, perhaps twice, perhaps never.
@@ -76,7 +145,9 @@ impl Simulation {
             let old = self.network.remove(0);
             self.report(&old, SnapshotStatus::Failed);
         }
-        let lost = self.dice.one_in(20) || self.cut.contains(&(message.from, message.to));
+        let lost = self.dice.one_in(20)
+            || self.cut.contains(&(message.from, message.to))
+            || self.frozen.contains(&message.to);
         if lost {
             self.report(&message, SnapshotStatus::Failed);
         } else {
@@ -137,7 +208,7 @@ impl Simulation {
 
     fn change_members(&mut self, id: NodeId) {
         let mut steps = Vec::new();
-        for _ in 0..1 + self.dice.below(2) {
+        for _ in 0..1 + self.dice.below(3) {
             let node = self.any();
             let kinds = [
                 ConfChangeKind::AddVoter,
@@ -152,6 +223,7 @@ impl Simulation {
         let transitions = [
             ConfChangeTransition::Auto,
             ConfChangeTransition::JointImplicit,
+            ConfChangeTransition::JointExplicit,
         ];
         let transition = *self.dice.pick(&transitions).unwrap();
         let change = ConfChange {
@@ -164,25 +236,35 @@ impl Simulation {
         });
     }
 
+    /// Leaves a joint configuration that is not left by itself.
+    fn leave_joint(&mut self, id: NodeId) {
+        self.with(id, |node| {
+            let _ = node.propose_conf_change(ConfChange::default());
+        });
+    }
+
     fn crash(&mut self, id: NodeId) {
         // What the disk was doing may just have been done.
         for _ in 0..self.dice.below(3) {
-            let member = self.members.get_mut(&id).unwrap();
-            if let Some(mut persist) = member.writes.pop_front() {
-                if persist.snapshot.is_some() {
-                    member.writes.push_front(persist);
-                    break;
-                }
-                persist.messages.clear();
-                let keep_vote = self.driver != super::Driver::ForgetsVote;
-                member.disk.write(&persist, keep_vote);
+            if self.members[&id].node.is_some() {
+                self.write(id);
             }
         }
+        self.members.get_mut(&id).unwrap().crash();
+        self.oracle.stops(id);
+        // Sometimes it stays down for a while.
+        if !self.dice.one_in(3) {
+            self.start(id);
+        }
+    }
+
+    fn start(&mut self, id: NodeId) {
         let config = self.config.clone();
         let member = self.members.get_mut(&id).unwrap();
-        member.crash();
-        member.start(&config);
-        self.with(id, |_| {});
+        if member.node.is_none() {
+            member.start(&config);
+            self.with(id, |_| {});
+        }
     }
 
     fn partition(&mut self, id: NodeId) {
@@ -217,6 +299,8 @@ impl Simulation {
     /// Everything works again: a leader is found, and what it takes reaches everybody.
     pub(crate) fn must_recover(&mut self) {
         self.cut.clear();
+        self.frozen.clear();
+        self.ids().into_iter().for_each(|id| self.start(id));
         (0..30).for_each(|_| self.round());
         // Without PreVote those who cannot win keep disturbing who can, so this may take a while.
         self.rounds_until("has settled", Self::has_settled);
@@ -256,8 +340,9 @@ impl Simulation {
 
     /// One tick for everybody; everything else as often as it is wanted.
     fn round(&mut self) {
-        for id in self.ids() {
-            self.with(id, |node| node.tick());
+        self.tick_all();
+        if let Some(status) = self.leader_status().filter(waits_to_leave) {
+            self.leave_joint(status.id);
         }
         for _ in 0..30 {
             for message in std::mem::take(&mut self.network) {
@@ -309,6 +394,7 @@ impl Simulation {
         for member in self.members.values_mut() {
             if !conf.contains(member.id) {
                 member.crash();
+                self.oracle.stops(member.id);
             }
         }
     }
@@ -327,4 +413,9 @@ impl Simulation {
     pub(crate) fn committed(&self) -> LogIndex {
         self.oracle.last_committed()
     }
+}
+
+/// In a joint configuration that nobody leaves without being told to.
+fn waits_to_leave(status: &Status) -> bool {
+    !status.conf_state.voters_outgoing.is_empty() && !status.conf_state.auto_leave
 }
