@@ -71,6 +71,7 @@ fn codec(criterion: &mut Criterion) {
         from: NodeId(1),
         to: NodeId(2),
         term: Term(1),
+        session: 0,
         body: Body::Append {
             prev: LogId::default(),
             commit: LogIndex(0),

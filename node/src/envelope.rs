@@ -244,6 +244,7 @@ impl SnapshotHeader {
         put_varint(&mut out, self.from.0);
         put_varint(&mut out, self.to.0);
         put_varint(&mut out, self.term.0);
+        put_varint(&mut out, self.session);
         put_u128(&mut out, self.snapshot);
         put_varint(&mut out, self.len_bytes);
         encode_snapshot_meta(&self.meta, &mut out);
@@ -262,6 +263,7 @@ impl SnapshotHeader {
                 from: input.node()?,
                 to: input.node()?,
                 term: Term(input.varint()?),
+                session: input.varint()?,
                 snapshot: read_u128(input)?,
                 len_bytes: input.varint()?,
                 meta: read_snapshot_meta(input)?,
@@ -294,6 +296,7 @@ mod tests {
             from: NodeId(1),
             to: NodeId(2),
             term: Term(2),
+            session: 0,
             body,
         };
         let answers = [
@@ -356,6 +359,7 @@ mod tests {
             from: NodeId(2),
             to: NodeId(3),
             term: Term(4),
+            session: 1,
             meta,
             snapshot: 1 << 77,
             len_bytes: 5,

@@ -113,6 +113,8 @@ pub struct SnapshotHeader {
     pub to: NodeId,
     /// The sender's term.
     pub term: Term,
+    /// The message's session.
+    pub session: u64,
     /// What the snapshot covers.
     pub meta: SnapshotMeta,
     /// Names this build of the snapshot: a resumed stream must have the same.
@@ -193,6 +195,7 @@ impl SnapshotHeader {
             from: self.from,
             to: self.to,
             term: self.term,
+            session: self.session,
             body: Body::Snapshot {
                 meta: self.meta.clone(),
             },

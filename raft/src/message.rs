@@ -15,6 +15,10 @@ pub struct Message {
     /// The sender's term; zero in what carries none ([`Body::Propose`], [`Body::ReadIndex`],
     /// [`Body::Committed`]).
     pub term: Term,
+    /// How often the follower that replicates with its leader here was removed in this term: who
+    /// is added again begins anew, and what belongs to its earlier life counts no more. Zero for
+    /// all others and in all that is not replication.
+    pub session: u64,
     /// What it says.
     pub body: Body,
 }

@@ -352,6 +352,13 @@ pub enum Event<'a> {
         /// Who.
         from: NodeId,
     },
+    /// An answer that a member gave before it was removed and added again was ignored.
+    EarlierSession {
+        /// Who.
+        from: NodeId,
+        /// What came.
+        kind: MessageKind,
+    },
     /// This member refused entries: its log differs before them.
     AppendRejected {
         /// The leader.

@@ -55,6 +55,7 @@ fn golden_message(term: u64, body: Body, expected: &str) {
         from: NodeId(1),
         to: NodeId(200),
         term: Term(term),
+        session: 0,
         body,
     };
     golden(
@@ -387,6 +388,22 @@ fn count_beyond_what_the_input_can_hold_allocates_nothing() {
 }
 
 #[test]
+fn only_a_session_takes_room_for_itself() {
+    let message = |session| Message {
+        from: NodeId(1),
+        to: NodeId(2),
+        term: Term(3),
+        session,
+        body: Body::HeartbeatResponse { read_position: 4 },
+    };
+    let (encode, decode) = (codec::encode_message, codec::decode_message);
+    golden(&message(0), "01 08 01 02 03 04", encode, decode);
+    golden(&message(200), "01 88 01 02 03 c801 04", encode, decode);
+    let zero = codec::decode_message(bytes_of("01 88 01 02 03 00 04"));
+    assert!(matches!(zero, Err(DecodeError::Invalid { .. })), "{zero:?}");
+}
+
+#[test]
 fn payload_shares_the_memory_of_its_message() {
     let entries = vec![entry(1, 1, EntryKind::Normal, b"payload")];
     let body = Body::Append {
@@ -398,6 +415,7 @@ fn payload_shares_the_memory_of_its_message() {
         from: NodeId(1),
         to: NodeId(2),
         term: Term(1),
+        session: 0,
         body,
     };
     let input = encoded(&message, codec::encode_message);

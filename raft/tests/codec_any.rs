@@ -183,10 +183,17 @@ fn any_body() -> impl Strategy<Value = Body> {
 
 fn any_message() -> impl Strategy<Value = Message> {
     // A term that no entry above exceeds.
-    (number(), number(), 1000..u64::MAX, any_body()).prop_map(|(from, to, term, body)| Message {
+    let head = (
+        number(),
+        number(),
+        1000..u64::MAX,
+        prop_oneof![Just(0), number().prop_map(|n| n.max(1))],
+    );
+    (head, any_body()).prop_map(|((from, to, term, session), body)| Message {
         from: NodeId(from.max(1)),
         to: NodeId(to.max(1)),
         term: Term(term),
+        session,
         body,
     })
 }

@@ -26,6 +26,8 @@ mod reads;
 mod replication;
 #[path = "rules/restart.rs"]
 mod restart;
+#[path = "rules/session.rs"]
+mod session;
 #[path = "rules/snapshots.rs"]
 mod snapshots;
 #[path = "rules/transfer.rs"]

@@ -148,6 +148,7 @@ fn snapshot_of_peer(index: u64) -> Message {
         from: PEER,
         to: HOST,
         term: Term(1),
+        session: 0,
         body: Body::Snapshot { meta },
     }
 }

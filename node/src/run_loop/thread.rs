@@ -222,6 +222,7 @@ impl Sender {
             from: message.from,
             to,
             term: message.term,
+            session: message.session,
             meta,
             snapshot,
             len_bytes,

@@ -285,6 +285,7 @@ mod tests {
                 from,
                 to,
                 term,
+                session: 0,
                 meta: meta(),
                 snapshot,
                 len_bytes,

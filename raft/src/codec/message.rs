@@ -33,13 +33,20 @@ const COMMITTED: u8 = 15;
 const ACKED: u8 = 16;
 const LOST: u8 = 17;
 
+/// Set in the tag when a session follows the term: it is zero but for who was removed in the term.
+const WITH_SESSION: u8 = 0x80;
+
 /// Appends a message.
 pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
     out.push(MESSAGE_VERSION);
-    out.push(tag(&message.body));
+    let with_session = message.session > 0;
+    out.push(tag(&message.body) | if with_session { WITH_SESSION } else { 0 });
     put_varint(out, message.from.value());
     put_varint(out, message.to.value());
     put_varint(out, message.term.value());
+    if with_session {
+        put_varint(out, message.session);
+    }
     match &message.body {
         Body::Vote { last, transfer } => {
             put_log_id(out, *last);
@@ -128,7 +135,8 @@ pub fn decode_message(input: Bytes) -> Result<Message, DecodeError> {
 
 fn read_message(reader: &mut Reader) -> Result<Message, DecodeError> {
     reader.version("message", MESSAGE_VERSION)?;
-    let tag = reader.u8()?;
+    let tagged = reader.u8()?;
+    let tag = tagged & !WITH_SESSION;
     let (from, to, term) = (reader.node()?, reader.node()?, reader.term()?);
     if term == Term::ZERO
         && matches!(
@@ -140,12 +148,27 @@ fn read_message(reader: &mut Reader) -> Result<Message, DecodeError> {
             reason: "request without a term",
         });
     }
+    let session = if tagged == tag {
+        0
+    } else {
+        read_session(reader)?
+    };
     Ok(Message {
         from,
         to,
         term,
+        session,
         body: read_body(reader, tag, term)?,
     })
+}
+
+fn read_session(reader: &mut Reader) -> Result<u64, DecodeError> {
+    match reader.varint()? {
+        0 => Err(DecodeError::Invalid {
+            reason: "session zero is not written",
+        }),
+        session => Ok(session),
+    }
 }
 
 fn read_body(reader: &mut Reader, tag: u8, term: Term) -> Result<Body, DecodeError> {

@@ -60,6 +60,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     pub(super) fn switch_to(&mut self, config: Config, progress: BTreeMap<NodeId, Progress>) {
+        if self.role == Role::Leader && !self.config.etcd_quirks {
+            self.sessions.change(&self.tracker.progress, &progress);
+        }
         self.tracker.config = config;
         self.tracker.progress = progress;
         self.observer.event(&Event::ConfSwitched {

@@ -8,6 +8,7 @@ mod loss;
 mod membership;
 mod read;
 mod replication;
+mod session;
 mod snapshot;
 mod transfer;
 
@@ -29,6 +30,7 @@ use election::{Campaign, Jitter};
 use lease::Lease;
 pub(crate) use loss::Losses;
 pub(crate) use read::ReadQueue;
+use session::Sessions;
 
 /// The state of one member (Raft paper, figure 2, and what the extensions add).
 #[derive(Clone, Debug)]
@@ -42,6 +44,7 @@ pub(crate) struct Raft<L, O> {
     pub(crate) leader: Option<NodeId>,
     pub(crate) role: Role,
     pub(crate) losses: Losses,
+    sessions: Sessions,
     election_elapsed: u32,
     heartbeat_elapsed: u32,
     transfer_elapsed: u32,
@@ -102,6 +105,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             leader: None,
             role: Role::Follower,
             losses: Losses::new(&restart),
+            sessions: Sessions::default(),
             election_elapsed: 0,
             heartbeat_elapsed: 0,
             transfer_elapsed: 0,
@@ -219,6 +223,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             from: self.config.id,
             to,
             term,
+            session: self.sessions.of(to, body.kind()),
             body,
         };
         if waits {
@@ -240,6 +245,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 from,
                 to,
                 term: Term::ZERO,
+                session: 0,
                 body,
             });
         }
@@ -267,6 +273,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 progress.match_index = last;
             }
         }
+        self.sessions.end();
         self.pending_conf_index = LogIndex::ZERO;
         self.uncommitted_bytes = 0;
         self.reads.clear();
@@ -343,6 +350,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         if self.breaks_promise(&message) {
             return Ok(());
         }
+        self.sessions.answer(message.session);
         if message.term > self.term {
             if self.ignores_vote_request(&message) {
                 return Ok(());
@@ -381,6 +389,12 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             self.observer.event(&Event::NoProgress { from });
             return;
         };
+        // A leader's own answers need none: they say what its disk holds, member or not.
+        if from != self.config.id && message.session != self.sessions.current(from) {
+            let kind = message.body.kind();
+            self.observer.event(&Event::EarlierSession { from, kind });
+            return;
+        }
         match message.body {
             Body::AppendResponse { index, reject } => {
                 progress.recent_active = true;

@@ -279,6 +279,7 @@ impl Cluster {
             from,
             to,
             term: member.node.term(),
+            session: 0,
             body,
         });
         self.out.print(&message.describe());
@@ -294,6 +295,7 @@ impl Cluster {
             from,
             to,
             term: Term::ZERO,
+            session: 0,
             body,
         };
         self.member(to)?

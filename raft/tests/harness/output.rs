@@ -413,6 +413,11 @@ fn membership(id: u64, event: &Event<'_>) -> Told {
 fn replication(id: u64, event: &Event<'_>) -> Told {
     let text = match event {
         Event::NoProgress { from } => format!("{id:x} no progress available for {:x}", from.0),
+        Event::EarlierSession { from, kind } => format!(
+            "{id:x} ignores what {:x} answered before it was removed: {}",
+            from.0,
+            kind_name(*kind)
+        ),
         Event::AppendRejected {
             from,
             prev,

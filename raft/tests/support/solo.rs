@@ -195,10 +195,22 @@ impl Solo {
     }
 
     pub fn try_step(&mut self, from: u64, term: u64, body: Body) -> Result<(), StepError> {
+        self.try_step_in(0, from, term, body)
+    }
+
+    /// What belongs to a session.
+    pub fn try_step_in(
+        &mut self,
+        session: u64,
+        from: u64,
+        term: u64,
+        body: Body,
+    ) -> Result<(), StepError> {
         let message = Message {
             from: NodeId(from),
             to: self.node.id(),
             term: Term(term),
+            session,
             body,
         };
         let result = self.node.step(message);

@@ -243,6 +243,7 @@ pub fn heartbeat(from: u64, to: u64) -> Envelope {
         from: NodeId(from),
         to: NodeId(to),
         term: Term(3),
+        session: 0,
         body,
     };
     Envelope {
@@ -277,6 +278,7 @@ pub fn header(from: u64, to: u64, snapshot: u128, len_bytes: u64) -> SnapshotHea
         from: NodeId(from),
         to: NodeId(to),
         term: Term(3),
+        session: 0,
         meta: SnapshotMeta::default(),
         snapshot,
         len_bytes,

@@ -226,6 +226,7 @@ mod tests {
             from: NodeId(1),
             to: NodeId(to),
             term: Term(term),
+            session: 0,
             body,
         }
     }

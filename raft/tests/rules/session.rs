@@ -1,0 +1,139 @@
+//! A member that is removed and added again in one term begins anew.
+
+use raftwerk_raft::{Body, ConfChangeKind, LogIndex, MessageKind, NodeId};
+
+use crate::solo::{Solo, append, change, setup, snapshot, voters};
+
+const ACK: u64 = 5;
+
+/// A leader of 1, 2 and 3 that has removed 3 and added it again as a voter: entry 1 begins the
+/// term, 2 to 5 are what 3 has acknowledged in its first life, 6 removes it and 7 adds it.
+fn rejoined(quirks: bool) -> Solo {
+    let mut solo = setup().options(|c| c.etcd_quirks = quirks).start();
+    solo.lead();
+    for data in ["a", "b", "c", "d"] {
+        solo.propose(data);
+    }
+    solo.ack(2, ACK);
+    solo.ack(3, ACK);
+    solo.tick(1);
+    for (kind, index) in [(ConfChangeKind::Remove, 6), (ConfChangeKind::AddVoter, 7)] {
+        let proposed = solo.node.propose_conf_change(change(kind, 3));
+        proposed.unwrap();
+        solo.drain();
+        solo.ack(2, index);
+    }
+    assert_eq!(solo.commit(), 7);
+    solo
+}
+
+fn matched(solo: &Solo) -> u64 {
+    solo.node.status().progress[&NodeId(3)].match_index.0
+}
+
+fn ack_in(solo: &mut Solo, session: u64, index: u64) {
+    let body = Body::AppendResponse {
+        index: LogIndex(index),
+        reject: None,
+    };
+    let term = solo.node.term().0;
+    solo.try_step_in(session, 3, term, body).unwrap();
+}
+
+#[test]
+fn late_acknowledgement_of_an_earlier_life_does_not_count() {
+    let mut solo = rejoined(false);
+    assert_eq!(matched(&solo), 0);
+    ack_in(&mut solo, 0, ACK);
+    assert_eq!(matched(&solo), 0, "what it held then may be gone");
+    assert!(solo.saw("EarlierSession"));
+    ack_in(&mut solo, 1, 7);
+    assert_eq!(matched(&solo), 7, "what it holds now counts");
+}
+
+#[test]
+fn nothing_is_committed_with_the_acknowledgement_of_an_earlier_life() {
+    let mut solo = rejoined(false);
+    solo.propose("e");
+    ack_in(&mut solo, 0, 8);
+    assert_eq!(solo.commit(), 7);
+    ack_in(&mut solo, 1, 8);
+    assert_eq!(solo.commit(), 8);
+}
+
+#[test]
+fn with_etcds_quirks_a_late_acknowledgement_counts() {
+    let mut solo = rejoined(true);
+    ack_in(&mut solo, 0, ACK);
+    assert_eq!(matched(&solo), ACK);
+}
+
+#[test]
+fn everything_that_replicates_to_a_second_life_carries_its_session() {
+    let mut solo = rejoined(false);
+    solo.take();
+    solo.tick(1);
+    solo.propose("e");
+    let sent = solo.take();
+    let of = |id, kind| {
+        let fits = |m: &&raftwerk_raft::Message| m.to == NodeId(id) && m.body.kind() == kind;
+        sent.iter()
+            .filter(fits)
+            .map(|m| m.session)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of(3, MessageKind::Heartbeat), [1]);
+    assert_eq!(
+        of(2, MessageKind::Heartbeat),
+        [0],
+        "others are in their first"
+    );
+    assert_eq!(of(2, MessageKind::Append), [0]);
+}
+
+#[test]
+fn another_term_begins_with_the_first_session() {
+    let mut solo = rejoined(false);
+    let term = solo.node.term().0;
+    solo.step(2, term + 1, append(0, 0, &[], 0));
+    solo.lead();
+    ack_in(&mut solo, 0, 7);
+    assert_eq!(matched(&solo), 7);
+}
+
+#[test]
+fn follower_answers_in_the_session_that_it_was_asked_in() {
+    let mut solo = setup().start();
+    let asked = [
+        (
+            Body::Heartbeat {
+                commit: LogIndex(0),
+                read_position: 0,
+            },
+            MessageKind::HeartbeatResponse,
+        ),
+        (append(0, 0, &[1, 1], 0), MessageKind::AppendResponse),
+        (append(1, 9, &[1], 0), MessageKind::AppendResponse),
+        (
+            Body::Snapshot {
+                meta: snapshot(1, 20, voters(&[1, 2, 3])),
+            },
+            MessageKind::AppendResponse,
+        ),
+        (
+            Body::Heartbeat {
+                commit: LogIndex(30),
+                read_position: 0,
+            },
+            MessageKind::Lost,
+        ),
+    ];
+    for (session, (body, answer)) in (1..).zip(asked) {
+        solo.try_step_in(session, 2, 1, body).unwrap();
+        let sent = solo.take();
+        let found = sent.iter().find(|m| m.body.kind() == answer).unwrap();
+        assert_eq!(found.session, session, "{answer:?}");
+    }
+    solo.try_step_in(0, 2, 1, append(0, 0, &[], 0)).unwrap();
+    assert_eq!(solo.take()[0].session, 0);
+}
