@@ -15,7 +15,7 @@ use crate::error::{
 use crate::log::{entry_bytes, payloads_bytes};
 use crate::message::{Message, MessageKind};
 use crate::observer::{NoObserver, Observer};
-use crate::raft::Raft;
+use crate::raft::{Digest, Raft};
 use crate::ready::{
     ApplyAck, LogReadId, LogReadResult, Persist, PersistAck, Proposed, Ready, SnapshotStatus,
     SoftState,
@@ -418,6 +418,19 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             voteless: raft.voteless(),
             loss: raft.loss(),
         }
+    }
+
+    /// A digest of what this member is going to do: of two that were started with the same options
+    /// and read equal logs, those with equal digests answer every input alike. How many ticks they
+    /// have waited and which timeouts they have drawn is left out, and so is what the store holds.
+    /// For simulators that must tell whether they have been somewhere before; not stable between
+    /// versions.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut digest = Digest::default();
+        self.raft.digest(&mut digest);
+        digest.add(&(self.soft_state, self.hard_state, &self.advance));
+        digest.finish()
     }
 
     /// Why the group has halted on this member, if it has.

@@ -9,6 +9,7 @@ pub(crate) use unstable::Unstable;
 
 use crate::entry::{Entry, SnapshotMeta};
 use crate::observer::{Event, Observer};
+use crate::raft::Digest;
 use crate::storage::{LogError, LogReader};
 use crate::types::{LogId, LogIndex, Term};
 
@@ -315,6 +316,24 @@ impl<L: LogReader> RaftLog<L> {
         // entry with each call.
         self.applying_paused =
             self.applying_bytes >= self.applying_bytes_max || index < self.appliable(unstable);
+    }
+
+    /// Everything in it but what the store holds.
+    pub(crate) fn digest(&self, digest: &mut Digest) {
+        let Self {
+            stable: _,
+            unstable,
+            committed,
+            applying,
+            applied,
+            gap,
+            damaged_below,
+            applying_bytes_max: _,
+            applying_bytes,
+            applying_paused,
+        } = self;
+        digest.add(&(unstable, committed, applying, applied));
+        digest.add(&(gap, damaged_below, applying_bytes, applying_paused));
     }
 
     /// Everything up to `index` is applied; `bytes` of the budget are free again.

@@ -3,6 +3,7 @@
 mod check;
 mod cold;
 mod election;
+mod fingerprint;
 mod lease;
 mod loss;
 mod membership;
@@ -27,6 +28,7 @@ use crate::tracker::{Progress, ProgressTracker};
 use crate::types::{LogId, LogIndex, NodeId, Role, Term};
 pub(crate) use cold::ColdReads;
 use election::{Campaign, Jitter};
+pub(crate) use fingerprint::Digest;
 use lease::Lease;
 pub(crate) use loss::Losses;
 pub(crate) use read::ReadQueue;

@@ -1,0 +1,95 @@
+//! Everything that can happen to three members within a scope: each way in which messages arrive,
+//! get lost, come twice, disks write, members crash and time out, visited breadth first over the
+//! core itself. States are told apart by [`raftwerk_raft::RawNode::fingerprint`], so without
+//! timers, and by the set of messages under way.
+//!
+//! `RAFTWERK_STATES` is how many states of each scope are visited at least (20,000 if not set);
+//! a scope with fewer states is visited whole.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "explore/member.rs"]
+mod member;
+#[path = "explore/promises.rs"]
+mod promises;
+#[path = "explore/scope.rs"]
+mod scope;
+#[path = "explore/search.rs"]
+mod search;
+#[path = "explore/shelf.rs"]
+mod shelf;
+
+use std::time::Instant;
+
+use member::Driver;
+use scope::{ALL, ELECTIONS, REPLICATION, Scope};
+use search::{Explorer, Report};
+
+fn states_max() -> usize {
+    std::env::var("RAFTWERK_STATES").map_or(20_000, |text| text.parse().expect("RAFTWERK_STATES"))
+}
+
+fn explore(scope: Scope, states_max: usize) -> Report {
+    let start = Instant::now();
+    let report = Explorer::new(scope).run(states_max);
+    let (seconds, driver) = (start.elapsed().as_secs_f64(), scope.driver);
+    let Report {
+        states,
+        depth,
+        complete,
+        ..
+    } = report;
+    let whole = if complete { ", all there are" } else { "" };
+    println!(
+        "{} ({driver:?}): {states} states{whole}, depth {depth}, {seconds:.1} s",
+        scope.name
+    );
+    report
+}
+
+#[test]
+fn every_promise_holds_in_every_state() {
+    for scope in ALL {
+        let report = explore(scope, states_max());
+        if let Some((promise, way)) = report.violation {
+            panic!("{}: {promise}, after\n{}", scope.name, way.join("\n"));
+        }
+        assert!(report.complete || report.states >= states_max());
+    }
+}
+
+/// What a broken driver does is found among so many states.
+const FOUND_WITHIN: usize = 100_000;
+
+fn is_found(scope: Scope, driver: Driver, promises: &[&str]) {
+    let report = explore(Scope { driver, ..scope }, FOUND_WITHIN);
+    let (promise, way) = report.violation.expect("a broken promise");
+    println!("{promise}, after\n  {}", way.join("\n  "));
+    assert!(
+        promises.iter().any(|known| promise.contains(known)),
+        "{promise}"
+    );
+}
+
+#[test]
+fn a_member_that_votes_twice_is_found() {
+    is_found(ELECTIONS, Driver::ForgetsVote, &["voted twice"]);
+}
+
+#[test]
+fn an_answer_before_the_write_is_found() {
+    is_found(REPLICATION, Driver::AnswersEarly, &["disks"]);
+}
+
+#[test]
+fn a_receipt_before_the_write_is_found() {
+    is_found(
+        REPLICATION,
+        Driver::AcknowledgesEarly,
+        &["applied and not on the disk"],
+    );
+}
