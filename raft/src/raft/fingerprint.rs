@@ -40,6 +40,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             observer: _,
             log,
             tracker,
+            sessions,
             term,
             vote,
             leader,
@@ -77,7 +78,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         digest.add(&(conf_restored_at, uncommitted_bytes, reads, lease, cold));
         digest.add(&(snapshot, snapshot_wanted, waiting_for_snapshot));
         digest.add(&(messages, messages_after_persist, read_states, halted));
-        digest.add(&tracker.config);
+        digest.add(&(&tracker.config, sessions));
         // What is left of an earlier office decides nothing: the next one begins anew.
         match role {
             Role::Leader => digest.add(&(&tracker.progress, term_start)),
