@@ -406,7 +406,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             applied: raft.log.applied,
             first: raft.log.first_index(),
             last: raft.log.last(),
-            durable: raft.log.unstable.offset.prev(),
+            durable: raft.log.durable(),
             conf_state: raft.tracker.conf_state(),
             progress: if leads {
                 raft.tracker.progress.clone()

@@ -25,7 +25,7 @@ pub struct Status {
     pub first: LogIndex,
     /// The last entry, persisted or not.
     pub last: LogId,
-    /// The last index that is known to be durable here.
+    /// The last index that is known to be durable here; zero while a snapshot is being installed.
     pub durable: LogIndex,
     /// The configuration in force.
     pub conf_state: ConfState,

@@ -126,6 +126,14 @@ impl<L: LogReader> RaftLog<L> {
         self.unstable.last().unwrap_or_else(|| self.stable.last())
     }
 
+    /// The last index that is durable here: none while a snapshot that replaces the log is not.
+    pub(crate) const fn durable(&self) -> LogIndex {
+        match self.unstable.snapshot {
+            Some(_) => LogIndex::ZERO,
+            None => self.unstable.offset.prev(),
+        }
+    }
+
     pub(crate) fn last_index(&self) -> LogIndex {
         self.last().index
     }

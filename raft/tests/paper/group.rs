@@ -120,7 +120,9 @@ impl Group {
                     continue;
                 };
                 self.arrived.push(message.clone());
-                match member.try_step(from, message.term.0, message.body) {
+                let result = member.node.step(message);
+                member.drain();
+                match result {
                     Ok(()) | Err(StepError::PeerNotFound { .. }) => {}
                     Err(error) => panic!("{error}"),
                 }

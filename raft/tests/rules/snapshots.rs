@@ -321,3 +321,15 @@ fn a_leader_of_a_lower_term_learns_from_its_snapshot_that_it_is_one() {
     let sent = solo.take();
     assert_eq!((sent[0].term, &sent[0].body), (Term(5), &acked(0)));
 }
+
+#[test]
+fn what_a_snapshot_covers_counts_as_durable_once_it_is_installed() {
+    let setup = setup().options(|config| config.synchronous = false);
+    let mut solo = setup.log(&[1, 1]).hard_state(1, 0, 0).start();
+    assert_eq!(solo.node.status().durable, LogIndex(2));
+    let meta = snapshot(2, 5, voters(&[1, 2, 3]));
+    solo.step(2, 2, Body::Snapshot { meta });
+    assert_eq!(solo.node.status().durable, LogIndex(0));
+    solo.sync();
+    assert_eq!(solo.node.status().durable, LogIndex(5));
+}

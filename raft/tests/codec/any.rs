@@ -1,12 +1,6 @@
 //! The codec given any value, damaged bytes and arbitrary ones.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
 
-use std::fmt::{Debug, Write as _};
+use std::fmt::Debug;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -16,23 +10,7 @@ use raftwerk_raft::{
     EntryKind, HardState, LogId, LogIndex, Message, NodeId, SnapshotMeta, Term,
 };
 
-/// Encodes into bytes of its own.
-fn encoded<T>(value: &T, encode: fn(&T, &mut Vec<u8>)) -> Bytes {
-    let mut out = Vec::new();
-    encode(value, &mut out);
-    out.into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        write!(out, "{byte:02x}").unwrap();
-        out
-    })
-}
-
-fn id(term: u64, index: u64) -> LogId {
-    LogId::new(Term(term), LogIndex(index))
-}
+use crate::{encoded, hex, id};
 
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..4_u64, 100..300_u64, any::<u64>(), Just(u64::MAX)]
