@@ -234,7 +234,7 @@ impl World {
                 self.is_on_disk(message.term, index);
             }
         }
-        for ack in persist.ack {
+        if let Some(ack) = persist.ack {
             self.node.persisted(ack);
         }
         self.drain();
