@@ -18,6 +18,12 @@ use std::{env, fs};
 
 const SEPARATOR: &str = "----";
 
+/// The core's folder, also where these files are compiled into another package.
+const PACKAGE: &str = match option_env!("RAFTWERK_RAFT") {
+    Some(folder) => folder,
+    None => env!("CARGO_MANIFEST_DIR"),
+};
+
 /// One argument of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arg {
@@ -101,7 +107,7 @@ pub fn run_file(path: impl AsRef<Path>, mut handle: impl FnMut(&Command) -> Stri
         }
         outputs.push(output);
     }
-    let ours = path.starts_with(env!("CARGO_MANIFEST_DIR"));
+    let ours = path.starts_with(PACKAGE);
     if ours && env::var_os("RAFTWERK_REWRITE").is_some() {
         fs::write(path, rewrite(&text, &commands, &outputs)).unwrap();
     } else {
@@ -124,11 +130,7 @@ pub fn scripts(folder: impl AsRef<Path>) -> Vec<PathBuf> {
 
 /// This package's own scripts in `tests/data/<kind>`: at least one.
 pub fn own_scripts(kind: &str) -> Vec<PathBuf> {
-    let paths = scripts(
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/data")
-            .join(kind),
-    );
+    let paths = scripts(Path::new(PACKAGE).join("tests/data").join(kind));
     assert!(!paths.is_empty(), "no scripts of kind {kind}");
     paths
 }
@@ -141,10 +143,7 @@ pub fn extra_traces(kind: &str) -> Vec<PathBuf> {
     let Some(root) = env::var_os("RAFTWERK_TRACES").filter(|root| !root.is_empty()) else {
         return Vec::new();
     };
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .join(root)
-        .join(kind);
+    let folder = Path::new(PACKAGE).join("..").join(root).join(kind);
     let paths = scripts(&folder);
     assert!(!paths.is_empty(), "{}: no scripts", folder.display());
     paths

@@ -1,0 +1,192 @@
+//! Switches the mutants of the core on, one after the other, and wants a test to fail for each.
+//!
+//! `raftwerk-mutants [--only PROGRAM] [M001 M017 ...]`: with names only these, with `--only` only
+//! by the tests of one program. `RAFTWERK_TRACES` names the folder of etcd's traces.
+
+mod suites;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+use std::{env, thread};
+
+use suites::{SUITES, Suite};
+use table::Mutant;
+
+/// M001 to here have to be in the table.
+const LAST: u32 = 102;
+/// As many may be equivalent to the core at most.
+const EQUIVALENT_MAX: usize = 5;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is wanted, from the command line.
+#[derive(Default)]
+struct Wanted {
+    only: Option<String>,
+    ids: Vec<u32>,
+}
+
+fn wanted() -> Result<Wanted, String> {
+    let mut wanted = Wanted::default();
+    let mut args = env::args().skip(1);
+    while let Some(arg) = args.next() {
+        if arg == "--only" {
+            wanted.only = Some(args.next().ok_or("--only which program?")?);
+            continue;
+        }
+        let id = arg.strip_prefix('M').and_then(|id| id.parse().ok());
+        wanted
+            .ids
+            .push(id.ok_or_else(|| format!("{arg} is no mutant's name"))?);
+    }
+    Ok(wanted)
+}
+
+fn run() -> Result<bool, String> {
+    let wanted = wanted()?;
+    let mutants = table::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("table"))?;
+    check_table(&mutants)?;
+    let programs = suites::programs()?;
+    let suites = runnable(&wanted, &programs)?;
+    let start = Instant::now();
+    // Without a mutant everything passes, or what fails with one says nothing.
+    for (suite, program) in &suites {
+        let (failed, passed) = suites::run(suite, program, None)?;
+        if let Some(failed) = failed {
+            return Err(format!("without any mutant fails {failed}"));
+        }
+        if passed == 0 {
+            return Err(format!("{} has no tests", suite.program));
+        }
+        let took = start.elapsed().as_secs_f64();
+        println!(
+            "{} {}: {passed} tests pass ({took:.1} s)",
+            suite.program, suite.filter
+        );
+    }
+    let chosen: Vec<&Mutant> = mutants
+        .iter()
+        .filter(|mutant| wanted.ids.is_empty() || wanted.ids.contains(&mutant.id))
+        .collect();
+    let verdicts = judge(&chosen, &suites)?;
+    let bad = report(&chosen, &verdicts);
+    println!(
+        "{} mutants, {bad} to be looked at, {:.0} s",
+        chosen.len(),
+        start.elapsed().as_secs_f64()
+    );
+    Ok(bad == 0)
+}
+
+fn check_table(mutants: &[Mutant]) -> Result<(), String> {
+    if let Some(id) = (1..=LAST).find(|id| mutants.iter().all(|mutant| mutant.id != *id)) {
+        return Err(format!("M{id:03} is missing in the table"));
+    }
+    let equivalent = mutants.iter().filter(|mutant| mutant.equivalent.is_some());
+    let equivalent = equivalent.count();
+    if equivalent > EQUIVALENT_MAX {
+        return Err(format!("{equivalent} mutants are said to be equivalent"));
+    }
+    let empty = mutants.iter().find(|mutant| mutant.edits.is_empty());
+    empty.map_or(Ok(()), |mutant| {
+        Err(format!(
+            "M{:03} changes nothing ({})",
+            mutant.id,
+            mutant.place.display()
+        ))
+    })
+}
+
+/// The suites that are wanted, each with its program.
+fn runnable(
+    wanted: &Wanted,
+    programs: &BTreeMap<String, PathBuf>,
+) -> Result<Vec<(Suite, PathBuf)>, String> {
+    let traces = env::var_os("RAFTWERK_TRACES").is_some_and(|folder| !folder.is_empty());
+    let mut suites = Vec::new();
+    for suite in SUITES {
+        let chosen = wanted
+            .only
+            .as_ref()
+            .is_none_or(|only| only == suite.program);
+        if chosen && (traces || suite.filter != "traces") {
+            let program = programs.get(suite.program);
+            let program = program.ok_or_else(|| format!("no test program {}", suite.program))?;
+            suites.push((*suite, program.clone()));
+        }
+    }
+    if suites.is_empty() {
+        return Err("no such test program".to_owned());
+    }
+    Ok(suites)
+}
+
+/// What each mutant fails, if anything.
+fn judge(
+    mutants: &[&Mutant],
+    suites: &[(Suite, PathBuf)],
+) -> Result<BTreeMap<u32, Option<String>>, String> {
+    let next = AtomicUsize::new(0);
+    let verdicts = Mutex::new(BTreeMap::new());
+    let work = || {
+        while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut verdict = Ok(None);
+            for (suite, program) in suites {
+                verdict = suites::run(suite, program, Some(mutant.id)).map(|(failed, _)| failed);
+                if verdict != Ok(None) {
+                    break;
+                }
+            }
+            if let Ok(mut verdicts) = verdicts.lock() {
+                verdicts.insert(mutant.id, verdict);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        (0..threads).for_each(|_| drop(scope.spawn(work)));
+    });
+    let verdicts = verdicts.into_inner().map_err(|error| error.to_string())?;
+    verdicts
+        .into_iter()
+        .map(|(id, verdict)| verdict.map(|verdict| (id, verdict)))
+        .collect()
+}
+
+/// Prints what became of each mutant. Gives how many ought to have ended otherwise.
+fn report(mutants: &[&Mutant], verdicts: &BTreeMap<u32, Option<String>>) -> usize {
+    let mut bad = 0;
+    for mutant in mutants {
+        let failed = verdicts.get(&mutant.id).and_then(Option::as_ref);
+        let (ok, verdict) = match (failed, &mutant.equivalent) {
+            (Some(failed), None) => (true, format!("fails {failed}")),
+            (None, Some(reason)) => (true, format!("equivalent: {reason}")),
+            (Some(failed), Some(_)) => (false, format!("SAID TO BE EQUIVALENT, fails {failed}")),
+            (None, None) => {
+                let places = mutant.edits.iter();
+                let places = places.map(|edit| format!("{} fn {}", edit.file, edit.function));
+                (
+                    false,
+                    format!("SURVIVES: {}", places.collect::<Vec<_>>().join(", ")),
+                )
+            }
+        };
+        bad += usize::from(!ok);
+        println!("M{:03} {}: {verdict}", mutant.id, mutant.title);
+    }
+    bad
+}
