@@ -1,7 +1,7 @@
 //! Switches the mutants of the core on, one after the other, and wants a test to fail for each.
 //!
 //! `raftwerk-mutants [--only PROGRAM] [M001 M017 ...]`: with names only these, with `--only` only
-//! by the tests of one program. `RAFTWERK_TRACES` names the folder of etcd's traces.
+//! by the tests of one program (`explore` runs only so). `RAFTWERK_TRACES` names the folder of etcd's traces.
 
 mod suites;
 mod table;
@@ -119,10 +119,10 @@ fn runnable(
     let traces = env::var_os("RAFTWERK_TRACES").is_some_and(|folder| !folder.is_empty());
     let mut suites = Vec::new();
     for suite in SUITES {
-        let chosen = wanted
-            .only
-            .as_ref()
-            .is_none_or(|only| only == suite.program);
+        let chosen = match &wanted.only {
+            Some(only) => only == suite.program,
+            None => !suite.heavy,
+        };
         if chosen && (traces || suite.filter != "traces") {
             let program = programs.get(suite.program);
             let program = program.ok_or_else(|| format!("no test program {}", suite.program))?;

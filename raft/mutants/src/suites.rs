@@ -17,6 +17,8 @@ pub(crate) struct Suite {
     pub(crate) filter: &'static str,
     /// Values of the environment.
     pub(crate) env: &'static [(&'static str, &'static str)],
+    /// It takes its time, and is asked only by name.
+    pub(crate) heavy: bool,
 }
 
 const fn all(program: &'static str) -> Suite {
@@ -24,11 +26,13 @@ const fn all(program: &'static str) -> Suite {
         program,
         filter: "",
         env: &[],
+        heavy: false,
     }
 }
 
 /// What is asked for each mutant, the cheapest first: the first test that fails ends it.
 pub(crate) const SUITES: &[Suite] = &[
+    all("paper"),
     all("rules"),
     all("tracker"),
     all("quorum"),
@@ -46,14 +50,21 @@ pub(crate) const SUITES: &[Suite] = &[
         filter: "traces",
         ..all("interaction")
     },
+    Suite {
+        filter: "every_promise",
+        heavy: true,
+        ..all("explore")
+    },
 ];
 
 /// No suite takes this long; a mutant that goes round in circles does.
 const SUITE_TIME_MAX: Duration = Duration::from_secs(20);
+const HEAVY_TIME_MAX: Duration = Duration::from_secs(300);
 /// After a test has failed, the rest may still say why.
 const REASON_TIME_MAX: Duration = Duration::from_secs(2);
 /// A mutant that goes round in circles may also collect without end.
 const MEMORY_KIB_MAX: u64 = 2 * 1024 * 1024;
+const HEAVY_MEMORY_KIB_MAX: u64 = 8 * 1024 * 1024;
 const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The programs by name, built if they are not.
@@ -100,11 +111,16 @@ pub(crate) fn run(
     program: &Path,
     mutant: Option<u32>,
 ) -> Result<(Option<String>, usize), String> {
+    let (time_max, memory_kib_max) = if suite.heavy {
+        (HEAVY_TIME_MAX, HEAVY_MEMORY_KIB_MAX)
+    } else {
+        (SUITE_TIME_MAX, MEMORY_KIB_MAX)
+    };
     let mut command = Command::new("sh");
     command
         .args([
             "-c",
-            &format!("ulimit -v {MEMORY_KIB_MAX}; exec \"$0\" \"$@\""),
+            &format!("ulimit -v {memory_kib_max}; exec \"$0\" \"$@\""),
         ])
         .arg(program)
         .args(["--test-threads", "1", suite.filter])
@@ -129,7 +145,7 @@ pub(crate) fn run(
         }
     });
     let mut output = Vec::new();
-    let mut deadline = Instant::now() + SUITE_TIME_MAX;
+    let mut deadline = Instant::now() + time_max;
     let mut failing = false;
     let ended = loop {
         match chunks.recv_timeout(deadline.saturating_duration_since(Instant::now())) {

@@ -86,15 +86,15 @@ fn parse(path: &Path, text: &str, mutants: &mut Vec<Mutant>) -> Result<(), Strin
             mutant.equivalent = Some(reason.to_owned());
             continue;
         }
-        if let Some((file, function)) = line.split_once(" fn ") {
-            if !line.starts_with(['+', '-']) {
-                mutant.edits.push(Edit {
-                    file: file.to_owned(),
-                    function: function.to_owned(),
-                    ..Edit::default()
-                });
-                continue;
-            }
+        if let Some((file, function)) = line.split_once(" fn ")
+            && !line.starts_with(['+', '-'])
+        {
+            mutant.edits.push(Edit {
+                file: file.to_owned(),
+                function: function.to_owned(),
+                ..Edit::default()
+            });
+            continue;
         }
         let edit = mutant.edits.last_mut();
         let edit = edit.ok_or_else(|| format!("{}: of which function?", place()))?;

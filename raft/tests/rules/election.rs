@@ -192,6 +192,25 @@ fn a_lost_election_makes_a_follower_of_the_same_term() {
 }
 
 #[test]
+fn a_candidate_follows_who_won_its_term() {
+    let heartbeat = Body::Heartbeat {
+        commit: 0.into(),
+        read_position: 0,
+    };
+    for body in [append(0, 0, &[1], 0), heartbeat] {
+        let mut solo = setup().start();
+        solo.campaign();
+        assert_eq!(solo.node.role(), Role::Candidate);
+        solo.step(2, 1, body);
+        assert_eq!(solo.node.role(), Role::Follower);
+        assert_eq!(
+            (solo.node.term(), solo.node.leader()),
+            (Term(1), Some(NodeId(2)))
+        );
+    }
+}
+
+#[test]
 fn a_late_pre_vote_does_not_count_as_a_vote() {
     let mut solo = setup().options(|config| config.pre_vote = true).start();
     solo.campaign();

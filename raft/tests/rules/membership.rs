@@ -2,7 +2,7 @@
 
 use raftwerk_raft::{
     ApplyConfChangeError, Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition,
-    ConfState, LogIndex, MessageKind, NodeId, ProposeError, Role,
+    ConfState, EntryKind, LogIndex, MessageKind, NodeId, ProposeError, Role,
 };
 
 use crate::solo::{Solo, append, change, change_entry, joint, setup, snapshot, voters};
@@ -69,6 +69,36 @@ fn in_a_joint_configuration_only_leaving_it_is_possible() {
     solo.lead();
     solo.ack(2, 1);
     assert!(refused(solo.node.propose_conf_change(add(4))));
+    assert!(solo.node.propose_conf_change(ConfChange::default()).is_ok());
+}
+
+#[test]
+fn where_etcd_is_followed_an_empty_entry_takes_the_place_of_a_refused_change() {
+    let mut solo = setup()
+        .conf(joint(&[1, 2, 3], &[1, 2]))
+        .options(|config| config.etcd_quirks = true)
+        .start();
+    solo.lead();
+    solo.ack(2, 1);
+    assert!(solo.node.propose_conf_change(add(4)).is_ok());
+    solo.drain();
+    let refused = solo.log.all().remove(1);
+    assert_eq!((refused.kind, refused.data.len()), (EntryKind::Normal, 0));
+    assert!(solo.node.propose_conf_change(ConfChange::default()).is_ok());
+    solo.drain();
+    assert_eq!(solo.log.all()[2].kind, EntryKind::ConfChange);
+}
+
+#[test]
+fn without_validation_a_change_is_taken_while_another_is_pending() {
+    let mut solo = setup()
+        .options(|config| config.disable_conf_change_validation = true)
+        .start();
+    solo.lead();
+    for node in [4, 5] {
+        assert!(solo.node.propose_conf_change(add(node)).is_ok());
+        solo.drain();
+    }
     assert!(solo.node.propose_conf_change(ConfChange::default()).is_ok());
 }
 
@@ -323,6 +353,7 @@ fn a_new_leader_leaves_a_joint_configuration_once_what_it_found_is_applied() {
         LogIndex(3),
         "entry 2 may be a change"
     );
+    assert!(!solo.saw("NotLeavingJoint"), "it is not even tried");
     let (_, ack) = solo.applies.remove(0);
     solo.node.applied(ack);
     solo.drain();

@@ -1,6 +1,6 @@
 //! What waits for the disk, and what a receipt vouches for.
 
-use raftwerk_raft::{Body, LogIndex, MessageKind, NodeId, Role};
+use raftwerk_raft::{Body, LogIndex, Message, MessageKind, NodeId, Role, Term};
 
 use crate::solo::{Setup, Solo, append, id, setup, voters};
 
@@ -222,6 +222,37 @@ fn applying_pauses_at_its_budget_and_goes_on_when_it_is_acknowledged() {
         solo.drain();
     }
     assert!(solo.applies.is_empty());
+}
+
+#[test]
+fn own_answers_are_taken_before_the_receipt_of_the_same_step() {
+    let mut solo = setup()
+        .conf(voters(&[1]))
+        .options(|config| config.pre_vote = true)
+        .start();
+    solo.lead();
+    solo.node.propose("a".into()).unwrap();
+    let vote = Message {
+        from: NodeId(2),
+        to: NodeId(1),
+        term: Term(7),
+        body: Body::Vote {
+            last: id(0, 0),
+            transfer: false,
+        },
+    };
+    solo.node.step(vote).unwrap();
+    assert_eq!(solo.node.role(), Role::Follower);
+    // Its own pre-vote, which begins another term, leaves with the entry that is to be written.
+    solo.node.campaign();
+    solo.drain();
+    assert!(solo.saw("StalePersistAck"));
+    assert_eq!(solo.node.role(), Role::Leader);
+    let status = solo.node.status();
+    assert_eq!(
+        status.durable, status.last.index,
+        "the next one makes up for it"
+    );
 }
 
 #[test]
