@@ -1,7 +1,8 @@
 //! Switches the mutants of the core on, one after the other, and wants a test to fail for each.
 //!
 //! `raftwerk-mutants [--only PROGRAM] [M001 M017 ...]`: with names only these, with `--only` only
-//! by the tests of one program (`explore` runs only so). `RAFTWERK_TRACES` names the folder of etcd's traces.
+//! by the tests of one program (`explore` runs only so). `RAFTWERK_TRACES` names the folder of
+//! etcd's traces.
 
 mod suites;
 mod table;

@@ -104,17 +104,11 @@ pub(crate) fn programs() -> Result<BTreeMap<String, PathBuf>, String> {
     Ok(programs)
 }
 
-/// Runs a suite with a mutant switched on, or none. Gives what failed, if anything did, and how
-/// many tests passed.
-pub(crate) fn run(
-    suite: &Suite,
-    program: &Path,
-    mutant: Option<u32>,
-) -> Result<(Option<String>, usize), String> {
-    let (time_max, memory_kib_max) = if suite.heavy {
-        (HEAVY_TIME_MAX, HEAVY_MEMORY_KIB_MAX)
+fn command(suite: &Suite, program: &Path, mutant: Option<u32>) -> Command {
+    let memory_kib_max = if suite.heavy {
+        HEAVY_MEMORY_KIB_MAX
     } else {
-        (SUITE_TIME_MAX, MEMORY_KIB_MAX)
+        MEMORY_KIB_MAX
     };
     let mut command = Command::new("sh");
     command
@@ -132,6 +126,22 @@ pub(crate) fn run(
     if let Some(id) = mutant {
         command.env("RAFTWERK_MUTANT", format!("M{id:03}"));
     }
+    command
+}
+
+/// Runs a suite with a mutant switched on, or none. Gives what failed, if anything did, and how
+/// many tests passed.
+pub(crate) fn run(
+    suite: &Suite,
+    program: &Path,
+    mutant: Option<u32>,
+) -> Result<(Option<String>, usize), String> {
+    let time_max = if suite.heavy {
+        HEAVY_TIME_MAX
+    } else {
+        SUITE_TIME_MAX
+    };
+    let mut command = command(suite, program, mutant);
     let mut child = command.spawn().map_err(|error| format!("sh: {error}"))?;
     let mut pipe = child.stdout.take().ok_or("no pipe")?;
     let (send, chunks) = channel();

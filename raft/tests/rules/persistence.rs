@@ -236,6 +236,7 @@ fn own_answers_are_taken_before_the_receipt_of_the_same_step() {
         from: NodeId(2),
         to: NodeId(1),
         term: Term(7),
+        session: 0,
         body: Body::Vote {
             last: id(0, 0),
             transfer: false,
