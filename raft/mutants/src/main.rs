@@ -61,8 +61,7 @@ fn run() -> Result<bool, String> {
     let wanted = wanted()?;
     let mutants = table::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("table"))?;
     check_table(&mutants)?;
-    let programs = suites::programs()?;
-    let suites = runnable(&wanted, &programs)?;
+    let suites = runnable(&wanted)?;
     let start = Instant::now();
     // Without a mutant everything passes, or what fails with one says nothing.
     for (suite, program) in &suites {
@@ -113,27 +112,26 @@ fn check_table(mutants: &[Mutant]) -> Result<(), String> {
 }
 
 /// The suites that are wanted, each with its program.
-fn runnable(
-    wanted: &Wanted,
-    programs: &BTreeMap<String, PathBuf>,
-) -> Result<Vec<(Suite, PathBuf)>, String> {
+fn runnable(wanted: &Wanted) -> Result<Vec<(Suite, PathBuf)>, String> {
     let traces = env::var_os("RAFTWERK_TRACES").is_some_and(|folder| !folder.is_empty());
-    let mut suites = Vec::new();
-    for suite in SUITES {
-        let chosen = match &wanted.only {
+    let chosen = |suite: &&Suite| {
+        let named = match &wanted.only {
             Some(only) => only == suite.program,
             None => !suite.heavy,
         };
-        if chosen && (traces || suite.filter != "traces") {
-            let program = programs.get(suite.program);
-            let program = program.ok_or_else(|| format!("no test program {}", suite.program))?;
-            suites.push((*suite, program.clone()));
-        }
-    }
+        named && (traces || suite.filter != "traces")
+    };
+    let suites: Vec<Suite> = SUITES.iter().filter(chosen).copied().collect();
     if suites.is_empty() {
         return Err("no such test program".to_owned());
     }
-    Ok(suites)
+    let programs = suites::programs(&suites)?;
+    let with_program = |suite: Suite| {
+        let program = programs.get(suite.program).cloned();
+        let program = program.ok_or_else(|| format!("no test program {}", suite.program))?;
+        Ok((suite, program))
+    };
+    suites.into_iter().map(with_program).collect()
 }
 
 /// What each mutant fails, if anything.

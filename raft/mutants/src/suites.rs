@@ -1,6 +1,6 @@
 //! The core's test programs, compiled against the library that holds the mutants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -67,8 +67,8 @@ const MEMORY_KIB_MAX: u64 = 2 * 1024 * 1024;
 const HEAVY_MEMORY_KIB_MAX: u64 = 8 * 1024 * 1024;
 const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The programs by name, built if they are not.
-pub(crate) fn programs() -> Result<BTreeMap<String, PathBuf>, String> {
+/// The programs of these suites by name, built if they are not.
+pub(crate) fn programs(suites: &[Suite]) -> Result<BTreeMap<String, PathBuf>, String> {
     let own = env::current_exe().map_err(|error| error.to_string())?;
     // The tests are built as this program was.
     let folder = own.parent().and_then(Path::file_name);
@@ -77,8 +77,10 @@ pub(crate) fn programs() -> Result<BTreeMap<String, PathBuf>, String> {
         Some(profile) => profile,
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let names: BTreeSet<&str> = suites.iter().map(|suite| suite.program).collect();
     let output = Command::new(cargo)
-        .args(["test", "--package", env!("CARGO_PKG_NAME"), "--tests"])
+        .args(["test", "--package", env!("CARGO_PKG_NAME")])
+        .args(names.iter().flat_map(|name| ["--test", *name]))
         .args(["--no-run", "--message-format=json", "--profile", profile])
         .stderr(Stdio::inherit())
         .output()
