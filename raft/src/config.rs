@@ -65,6 +65,9 @@ pub struct Config {
     pub step_down_on_stalled_disk: bool,
     /// A removed or demoted leader becomes a follower.
     pub step_down_on_removal: bool,
+    /// A leader makes a voter of every learner that is caught up, one at a time: for groups in
+    /// which nobody is to stay a learner.
+    pub promote_learners: bool,
     /// Accepts configuration changes without checking them against pending ones: unsafe, for
     /// tests of etcd's behaviour only.
     pub disable_conf_change_validation: bool,
@@ -111,6 +114,7 @@ impl Config {
             election_delay_ticks: 0,
             step_down_on_stalled_disk: true,
             step_down_on_removal: true,
+            promote_learners: false,
             disable_conf_change_validation: false,
             synchronous: false,
             max_size_per_msg: 1024 * 1024,

@@ -1,5 +1,6 @@
 //! Why an input was not taken. None of these changes the core's state.
 
+use crate::observer::ConfChangeRefusal;
 use crate::storage::LogError;
 use crate::types::{LogIndex, NodeId};
 
@@ -70,7 +71,7 @@ pub enum ProposeError {
     #[error("configuration change refused: {reason}")]
     ConfChange {
         /// Why.
-        reason: String,
+        reason: ConfChangeRefusal,
     },
     /// The group has halted on this member.
     #[error(transparent)]
@@ -111,6 +112,21 @@ pub enum ReadIndexError {
     /// Too many reads wait for the term's first commit: retry later.
     #[error("too many reads are waiting; retry")]
     Busy,
+    /// The group has halted on this member.
+    #[error(transparent)]
+    Halted(#[from] Halted),
+}
+
+/// Why no snapshot is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestSnapshotError {
+    /// A leader or candidate has nobody to ask: hand over first, or retry once somebody leads.
+    #[error("only a follower can ask for a snapshot")]
+    NotFollower,
+    /// This member is the only voter.
+    #[error("there is nobody to ask for a snapshot")]
+    Alone,
     /// The group has halted on this member.
     #[error(transparent)]
     Halted(#[from] Halted),

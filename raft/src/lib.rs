@@ -110,14 +110,14 @@ pub use entry::{
 };
 pub use error::{
     ApplyConfChangeError, ConfigError, Halted, LeaseReadError, ProposeError, ReadIndexError,
-    StepError,
+    RequestSnapshotError, StepError,
 };
 pub use message::{Body, Message, MessageKind};
 pub use observer::{ConfChangeRefusal, Event, NoObserver, Observer, VoteRequest};
 pub use raw_node::RawNode;
 pub use ready::{
-    ApplyAck, LogRead, LogReadId, LogReadResult, Persist, PersistAck, Proposed, ReadState, Ready,
-    SnapshotStatus, SoftState,
+    ApplyAck, Fate, LogRead, LogReadId, LogReadResult, Persist, PersistAck, Proposed, ReadDropped,
+    ReadState, Ready, SnapshotStatus, SoftState,
 };
 pub use restart::Restart;
 pub use state_machine::{

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::entry::{Entry, SnapshotMeta};
+use crate::ready::ReadDropped;
 use crate::types::{LogId, LogIndex, NodeId, Term};
 
 /// A message between two members of one group.
@@ -13,7 +14,7 @@ pub struct Message {
     /// The receiver.
     pub to: NodeId,
     /// The sender's term; zero in what carries none ([`Body::Propose`], [`Body::ReadIndex`],
-    /// [`Body::Committed`]).
+    /// [`Body::ReadIndexDropped`], [`Body::Committed`]).
     pub term: Term,
     /// How often the follower that replicates with its leader here was removed in this term: who
     /// is added again begins anew, and what belongs to its earlier life counts no more. Zero for
@@ -100,6 +101,13 @@ pub enum Body {
         /// The asker's mark.
         context: Bytes,
     },
+    /// The answer to [`Body::ReadIndex`] when there will be none.
+    ReadIndexDropped {
+        /// The asker's mark.
+        context: Bytes,
+        /// Why.
+        reason: ReadDropped,
+    },
     /// A follower asks its leader to hand over to `to`.
     TransferLeader {
         /// Who should lead.
@@ -120,6 +128,11 @@ pub enum Body {
     Lost {
         /// The last entry before what is lost; term zero where it is not known.
         kept: LogId,
+    },
+    /// A follower wants a snapshot that reaches the end of its log, to replace its state.
+    WantSnapshot {
+        /// Where its log ends.
+        last: LogId,
     },
 }
 
@@ -144,6 +157,8 @@ pub enum MessageKind {
     Committed,
     Acked,
     Lost,
+    WantSnapshot,
+    ReadIndexDropped,
 }
 
 impl Body {
@@ -168,6 +183,8 @@ impl Body {
             Self::Committed { .. } => MessageKind::Committed,
             Self::Acked { .. } => MessageKind::Acked,
             Self::Lost { .. } => MessageKind::Lost,
+            Self::WantSnapshot { .. } => MessageKind::WantSnapshot,
+            Self::ReadIndexDropped { .. } => MessageKind::ReadIndexDropped,
         }
     }
 }

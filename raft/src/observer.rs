@@ -1,7 +1,10 @@
 //! What happens inside the core, told as typed events.
 
+use crate::confchange::ConfChangeError;
 use crate::entry::{ConfChange, ConfState};
+use crate::error::ProposeError;
 use crate::message::MessageKind;
+use crate::ready::ReadDropped;
 use crate::tracker::{Config, Progress};
 use crate::types::{LogId, LogIndex, NodeId, Role, Term};
 
@@ -40,6 +43,9 @@ pub enum ConfChangeRefusal {
     /// There is no joint configuration to leave.
     #[error("not in joint state; refusing empty conf change")]
     NotJoint,
+    /// The configuration in force cannot be changed so.
+    #[error(transparent)]
+    Impossible(ConfChangeError),
 }
 
 /// Something that happened inside the core. Meant for logs, metrics and tests; never for control.
@@ -271,6 +277,59 @@ pub enum Event<'a> {
         kind: MessageKind,
         /// This member's term.
         term: Term,
+    },
+    /// Proposals are in this leader's log.
+    ProposalAppended {
+        /// Whose.
+        from: NodeId,
+        /// How many.
+        count: usize,
+        /// The last of them; they stand one behind the other.
+        last: LogId,
+    },
+    /// Proposals were sent on to the leader.
+    ProposalForwarded {
+        /// Whose.
+        from: NodeId,
+        /// How many.
+        count: usize,
+        /// Who leads.
+        to: NodeId,
+    },
+    /// Proposals were not taken.
+    ProposalDropped {
+        /// Whose.
+        from: NodeId,
+        /// How many.
+        count: usize,
+        /// Why.
+        reason: &'a ProposeError,
+    },
+    /// Leadership is lost with these entries not committed: others decide on them.
+    ProposalsInDoubt {
+        /// The first of them.
+        first: LogIndex,
+        /// The last, and the term of all.
+        last: LogId,
+    },
+    /// A read gets no answer.
+    ReadDropped {
+        /// Whose.
+        from: NodeId,
+        /// Why.
+        reason: ReadDropped,
+    },
+    /// A learner is caught up: its change to a voter is proposed.
+    LearnerPromoted {
+        /// Who.
+        id: NodeId,
+    },
+    /// A follower wants its state replaced.
+    SnapshotRequested {
+        /// Who.
+        from: NodeId,
+        /// Up to where the snapshot has to go at least.
+        least: LogIndex,
     },
     /// A proposal was dropped since leadership is being handed over.
     ProposalInTransfer {

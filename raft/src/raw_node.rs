@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::entry::{ConfChange, ConfState, Entry, EntryKind, HardState, SnapshotMeta};
 use crate::error::{
     ApplyConfChangeError, ConfigError, Halted, LeaseReadError, ProposeError, ReadIndexError,
-    StepError,
+    RequestSnapshotError, StepError,
 };
 use crate::log::{entry_bytes, payloads_bytes};
 use crate::message::{Message, MessageKind};
@@ -97,6 +97,8 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
                 | MessageKind::HeartbeatResponse
                 | MessageKind::ReadIndexResponse
                 | MessageKind::Lost
+                | MessageKind::WantSnapshot
+                | MessageKind::ReadIndexDropped
         );
         if response && !self.raft.tracker.progress.contains_key(&from) {
             return Err(StepError::PeerNotFound { from });
@@ -154,8 +156,8 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     }
 
     /// Asks for an index at which a read of the state is linearizable; the answer is a
-    /// [`crate::ReadState`] with the same `context`. It gets lost with the leader, or with a
-    /// message: ask again after a while.
+    /// [`crate::ReadState`] with the same `context`, or a [`crate::Fate`] that says why there is
+    /// none. Either gets lost where a message does: ask again after a while.
     ///
     /// # Errors
     /// [`ReadIndexError`] when there will be no answer.
@@ -252,6 +254,19 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         }
     }
 
+    /// Asks the leader, this one or the next, for a snapshot that replaces this follower's state
+    /// though its log is sound. It comes like any other, in [`Persist::snapshot`], and reaches at
+    /// least as far as the log does now; until then nothing is appended here, and this member
+    /// starts no election. The leader goes on once [`RawNode::report_snapshot`] tells it that the
+    /// snapshot has arrived. Not remembered across a restart.
+    ///
+    /// # Errors
+    /// [`RequestSnapshotError`] when there is nobody to ask.
+    pub fn request_snapshot(&mut self) -> Result<(), RequestSnapshotError> {
+        self.check()?;
+        self.raft.request_snapshot()
+    }
+
     /// The last message to `peer` may be lost.
     pub fn report_unreachable(&mut self, peer: NodeId) {
         if self.runs() {
@@ -296,6 +311,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             || raft.log.unstable.next_snapshot().is_some()
             || !raft.log.unstable.next_entries().is_empty()
             || !raft.read_states.is_empty()
+            || !raft.fates.is_empty()
             || raft.cold.has_outbox()
             || raft.snapshot_wanted
             || !raft.losses.marks.is_empty()
@@ -328,6 +344,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             committed,
             apply_ack: None,
             read_states: mem::take(&mut self.raft.read_states),
+            fates: mem::take(&mut self.raft.fates),
             reads: self.raft.cold.take_outbox(),
             snapshot_wanted: mem::take(&mut self.raft.snapshot_wanted),
         };
@@ -416,6 +433,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             pending_reads: raft.reads.len(),
             invalid_messages: raft.invalid_messages,
             voteless: raft.voteless(),
+            wants_snapshot: raft.requests.wanted,
             loss: raft.loss(),
         }
     }

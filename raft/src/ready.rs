@@ -35,6 +35,8 @@ pub struct Ready {
     pub apply_ack: Option<ApplyAck>,
     /// Reads that are confirmed: answer each once `index` is applied.
     pub read_states: Vec<ReadState>,
+    /// What became of what this member was asked, where that shows only later.
+    pub fates: Vec<Fate>,
     /// Entries that are not in memory: read them off the run loop and give them to
     /// [`crate::RawNode::log_read`].
     pub reads: Vec<LogRead>,
@@ -113,6 +115,42 @@ pub struct ReadState {
     pub index: LogIndex,
     /// What the asker gave to `read_index`.
     pub context: Bytes,
+}
+
+/// What became of a read, or of proposals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fate {
+    /// A read of this member's own gets no answer: ask again.
+    ReadDropped {
+        /// What the asker gave to `read_index`.
+        context: Bytes,
+        /// Why.
+        reason: ReadDropped,
+    },
+    /// This member led and does not any more, with entries of its own not committed. Each is
+    /// committed if the entry that is committed at its index has its term, and lost otherwise.
+    InDoubt {
+        /// The first of them.
+        first: LogIndex,
+        /// The last, and the term of all.
+        last: LogId,
+    },
+}
+
+/// Why a read gets no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadDropped {
+    /// No leader is known where it came to.
+    #[error("no leader is known; retry")]
+    NoLeader,
+    /// Too many wait at the leader.
+    #[error("too many reads are waiting; retry")]
+    Busy,
+    /// The leader lost its leadership before a quorum had confirmed it.
+    #[error("the leader lost its leadership; retry")]
+    LostLeadership,
 }
 
 /// Entries that the core needs and that are not in memory.

@@ -37,6 +37,8 @@ pub struct Status {
     pub invalid_messages: u64,
     /// This member neither asks for votes nor grants any: its disk lost what they rest on.
     pub voteless: bool,
+    /// This follower asked for a snapshot and has none yet.
+    pub wants_snapshot: bool,
     /// What the disk lost and has not been made good, the worst first; none when all is well.
     pub loss: Option<Loss>,
 }

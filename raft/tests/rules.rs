@@ -12,6 +12,8 @@ mod support;
 
 #[path = "rules/election.rs"]
 mod election;
+#[path = "rules/fates.rs"]
+mod fates;
 #[path = "rules/lease.rs"]
 mod lease;
 #[path = "rules/loss.rs"]
@@ -20,10 +22,14 @@ mod loss;
 mod membership;
 #[path = "rules/persistence.rs"]
 mod persistence;
+#[path = "rules/promotion.rs"]
+mod promotion;
 #[path = "rules/reads.rs"]
 mod reads;
 #[path = "rules/replication.rs"]
 mod replication;
+#[path = "rules/request.rs"]
+mod request;
 #[path = "rules/restart.rs"]
 mod restart;
 #[path = "rules/session.rs"]

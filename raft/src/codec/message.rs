@@ -10,6 +10,7 @@ use super::log::{
 use super::wire::{Reader, put_bytes, put_flag, put_log_id, put_varint};
 use crate::entry::Entry;
 use crate::message::{Body, Message};
+use crate::ready::ReadDropped;
 use crate::types::{LogId, LogIndex, Term};
 
 /// The format of [`Message`].
@@ -32,6 +33,8 @@ const TRANSFER_LEADER: u8 = 14;
 const COMMITTED: u8 = 15;
 const ACKED: u8 = 16;
 const LOST: u8 = 17;
+const WANT_SNAPSHOT: u8 = 18;
+const READ_INDEX_DROPPED: u8 = 19;
 
 /// Set in the tag when a session follows the term: it is zero but for who was removed in the term.
 const WITH_SESSION: u8 = 0x80;
@@ -52,9 +55,10 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
             put_log_id(out, *last);
             put_flag(out, *transfer);
         }
-        Body::PreVote { last } | Body::Committed { last } | Body::Lost { kept: last } => {
-            put_log_id(out, *last);
-        }
+        Body::PreVote { last }
+        | Body::Committed { last }
+        | Body::Lost { kept: last }
+        | Body::WantSnapshot { last } => put_log_id(out, *last),
         Body::Acked { index } => put_varint(out, index.value()),
         Body::VoteResponse { reject } | Body::PreVoteResponse { reject } => put_flag(out, *reject),
         Body::Append {
@@ -89,6 +93,14 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
             put_varint(out, index.value());
             put_bytes(out, context);
         }
+        Body::ReadIndexDropped { context, reason } => {
+            out.push(match reason {
+                ReadDropped::NoLeader => 1,
+                ReadDropped::Busy => 2,
+                ReadDropped::LostLeadership => 3,
+            });
+            put_bytes(out, context);
+        }
         Body::TransferLeader { to } => put_varint(out, to.value()),
     }
 }
@@ -112,6 +124,8 @@ const fn tag(body: &Body) -> u8 {
         Body::Committed { .. } => COMMITTED,
         Body::Acked { .. } => ACKED,
         Body::Lost { .. } => LOST,
+        Body::WantSnapshot { .. } => WANT_SNAPSHOT,
+        Body::ReadIndexDropped { .. } => READ_INDEX_DROPPED,
     }
 }
 
@@ -141,7 +155,14 @@ fn read_message(reader: &mut Reader) -> Result<Message, DecodeError> {
     if term == Term::ZERO
         && matches!(
             tag,
-            VOTE | PRE_VOTE | APPEND | HEARTBEAT | SNAPSHOT | TIMEOUT_NOW | ACKED | LOST
+            VOTE | PRE_VOTE
+                | APPEND
+                | HEARTBEAT
+                | SNAPSHOT
+                | TIMEOUT_NOW
+                | ACKED
+                | LOST
+                | WANT_SNAPSHOT
         )
     {
         return Err(DecodeError::Invalid {
@@ -213,6 +234,13 @@ fn read_body(reader: &mut Reader, tag: u8, term: Term) -> Result<Body, DecodeErr
         },
         SNAPSHOT => read_snapshot(reader)?,
         TIMEOUT_NOW => Body::TimeoutNow,
+        _ => return read_wish_or_loss(reader, tag),
+    })
+}
+
+/// What is neither an election nor the leader's work.
+fn read_wish_or_loss(reader: &mut Reader, tag: u8) -> Result<Body, DecodeError> {
+    Ok(match tag {
         PROPOSE => Body::Propose {
             entries: read_proposals(reader)?,
         },
@@ -233,6 +261,13 @@ fn read_body(reader: &mut Reader, tag: u8, term: Term) -> Result<Body, DecodeErr
         LOST => Body::Lost {
             kept: reader.log_id()?,
         },
+        WANT_SNAPSHOT => Body::WantSnapshot {
+            last: reader.log_id()?,
+        },
+        READ_INDEX_DROPPED => Body::ReadIndexDropped {
+            reason: read_dropped(reader)?,
+            context: reader.bytes()?,
+        },
         found => {
             return Err(DecodeError::Tag {
                 what: "message",
@@ -240,6 +275,18 @@ fn read_body(reader: &mut Reader, tag: u8, term: Term) -> Result<Body, DecodeErr
             });
         }
     })
+}
+
+fn read_dropped(reader: &mut Reader) -> Result<ReadDropped, DecodeError> {
+    match reader.u8()? {
+        1 => Ok(ReadDropped::NoLeader),
+        2 => Ok(ReadDropped::Busy),
+        3 => Ok(ReadDropped::LostLeadership),
+        found => Err(DecodeError::Tag {
+            what: "reason",
+            found,
+        }),
+    }
 }
 
 fn read_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {

@@ -12,7 +12,7 @@ use crate::entry::{ConfChange, ConfChangeTransition};
 use crate::types::NodeId;
 
 /// Why a configuration change cannot be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfChangeError {
     /// A simple change, asked for in a joint configuration: leave that first.

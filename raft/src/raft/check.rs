@@ -31,7 +31,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
         if matches!(
             message.body,
-            Body::Propose { .. } | Body::ReadIndex { .. } | Body::Committed { .. }
+            Body::Propose { .. }
+                | Body::ReadIndex { .. }
+                | Body::ReadIndexDropped { .. }
+                | Body::Committed { .. }
         ) {
             let termless = message.term == Term::ZERO;
             return if termless {

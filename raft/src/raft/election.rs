@@ -101,6 +101,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             && self.log.unstable.snapshot.is_none()
             && !self.voteless()
             && !self.is_faulty()
+            && !self.requests.wanted
             && self.term.next() < Term(u64::MAX)
     }
 

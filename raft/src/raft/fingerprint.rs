@@ -41,6 +41,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             log,
             tracker,
             sessions,
+            requests,
+            promotions,
             term,
             vote,
             leader,
@@ -69,6 +71,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             messages,
             messages_after_persist,
             read_states,
+            fates,
             halted,
             invalid_messages: _,
         } = self;
@@ -77,11 +80,11 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         digest.add(&(transferee, pending_conf_index, conf_changes_out));
         digest.add(&(conf_restored_at, uncommitted_bytes, reads, lease, cold));
         digest.add(&(snapshot, snapshot_wanted, waiting_for_snapshot));
-        digest.add(&(messages, messages_after_persist, read_states, halted));
-        digest.add(&(&tracker.config, sessions));
+        digest.add(&(messages, messages_after_persist, read_states, fates, halted));
+        digest.add(&(&tracker.config, sessions, requests));
         // What is left of an earlier office decides nothing: the next one begins anew.
         match role {
-            Role::Leader => digest.add(&(&tracker.progress, term_start)),
+            Role::Leader => digest.add(&(&tracker.progress, term_start, promotions)),
             Role::Candidate | Role::PreCandidate => digest.add(&tracker.votes),
             Role::Follower => {}
         }

@@ -69,6 +69,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             config: &self.tracker.config,
         });
         self.cold.retain_peers(&self.tracker.progress);
+        self.requests.retain_members(&self.tracker.progress);
+        self.reads.retain_members(&self.tracker.progress);
         if self.role != Role::Leader {
             return;
         }
@@ -132,9 +134,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             ConfChangeRefusal::Pending { index, applied } => {
                 ProposeError::ChangePending { index, applied }
             }
-            reason => ProposeError::ConfChange {
-                reason: reason.to_string(),
-            },
+            reason => ProposeError::ConfChange { reason },
         })
     }
 
@@ -148,8 +148,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             tracker: &self.tracker,
             last_index: self.log.last_index(),
         };
-        let refused = |error: confchange::ConfChangeError| ProposeError::ConfChange {
-            reason: error.to_string(),
+        let refused = |error| ProposeError::ConfChange {
+            reason: ConfChangeRefusal::Impossible(error),
         };
         changer.change(change).map(drop).map_err(refused)
     }

@@ -3,12 +3,15 @@
 mod check;
 mod cold;
 mod election;
+mod fate;
 mod fingerprint;
 mod lease;
 mod loss;
 mod membership;
+mod promotion;
 mod read;
 mod replication;
+mod request;
 mod session;
 mod snapshot;
 mod transfer;
@@ -21,7 +24,7 @@ use crate::error::{ConfigError, Halted, StepError};
 use crate::log::RaftLog;
 use crate::message::{Body, Message, MessageKind};
 use crate::observer::{Event, Observer};
-use crate::ready::{PersistAck, ReadState, SoftState};
+use crate::ready::{Fate, PersistAck, ReadState, SoftState};
 use crate::restart::Restart;
 use crate::storage::LogReader;
 use crate::tracker::{Progress, ProgressTracker};
@@ -31,7 +34,9 @@ use election::{Campaign, Jitter};
 pub(crate) use fingerprint::Digest;
 use lease::Lease;
 pub(crate) use loss::Losses;
+use promotion::Promotions;
 pub(crate) use read::ReadQueue;
+pub(crate) use request::SnapshotRequests;
 use session::Sessions;
 
 /// The state of one member (Raft paper, figure 2, and what the extensions add).
@@ -47,6 +52,8 @@ pub(crate) struct Raft<L, O> {
     pub(crate) role: Role,
     pub(crate) losses: Losses,
     sessions: Sessions,
+    pub(crate) requests: SnapshotRequests,
+    promotions: Promotions,
     election_elapsed: u32,
     heartbeat_elapsed: u32,
     transfer_elapsed: u32,
@@ -82,6 +89,7 @@ pub(crate) struct Raft<L, O> {
     /// What must not leave before everything so far is durable.
     pub(crate) messages_after_persist: Vec<Message>,
     pub(crate) read_states: Vec<ReadState>,
+    pub(crate) fates: Vec<Fate>,
     pub(crate) halted: Option<Halted>,
     /// Messages that could not be true.
     pub(crate) invalid_messages: u64,
@@ -108,6 +116,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             role: Role::Follower,
             losses: Losses::new(&restart),
             sessions: Sessions::default(),
+            requests: SnapshotRequests::default(),
+            promotions: Promotions::default(),
             election_elapsed: 0,
             heartbeat_elapsed: 0,
             transfer_elapsed: 0,
@@ -133,6 +143,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             messages: Vec::new(),
             messages_after_persist: Vec::new(),
             read_states: Vec::new(),
+            fates: Vec::new(),
             halted: None,
             invalid_messages: 0,
             config,
@@ -255,6 +266,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
 
     /// Enters `term` (or begins it anew) with nothing known of anybody.
     fn reset(&mut self, term: Term) {
+        self.tell_lost_leadership();
         if self.term != term {
             self.term = term;
             self.vote = None;
@@ -276,9 +288,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             }
         }
         self.sessions.end();
+        self.requests.forget_others();
+        self.promotions.clear();
         self.pending_conf_index = LogIndex::ZERO;
         self.uncommitted_bytes = 0;
-        self.reads.clear();
         self.end_lease();
         self.disk_elapsed = 0;
         self.cold.forget_peers();
@@ -321,6 +334,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 self.maybe_leave_joint();
             }
         }
+        self.promote_learner();
         if self.heartbeat_elapsed >= self.config.heartbeat_ticks {
             self.heartbeat_elapsed = 0;
             self.broadcast_heartbeat();
@@ -371,6 +385,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             Body::ReadIndex { context } => self.handle_read_index(message.from, context),
             Body::TransferLeader { to } => self.transfer(to),
             Body::Committed { last } => self.handle_committed(message.from, last),
+            Body::ReadIndexDropped { context, reason } => {
+                self.drop_read(self.config.id, context, reason);
+            }
             _ => self.step_role(message)?,
         }
         Ok(())
@@ -413,6 +430,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             Body::Lost { kept } => {
                 progress.recent_active = true;
                 self.handle_lost(from, kept);
+            }
+            Body::WantSnapshot { last } => {
+                progress.recent_active = true;
+                self.handle_want_snapshot(from, last);
             }
             _ => {}
         }
@@ -576,7 +597,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
 
     /// Entries up to `index` are applied.
     pub(crate) fn applied_to(&mut self, index: LogIndex, bytes: u64) {
+        let before = self.log.applied;
         self.log.applied_to(index, bytes);
+        self.snapshot_wanted |= self.requests.can_be_met(before, self.log.applied);
         self.conf_changes_out.retain(|change| *change > index);
         self.maybe_leave_joint();
     }

@@ -1,6 +1,7 @@
 //! Linearizable reads that write nothing to the log (thesis, section 6.4).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 
 use bytes::Bytes;
 
@@ -9,8 +10,9 @@ use crate::config::ReadOnly;
 use crate::error::ReadIndexError;
 use crate::message::{Body, MessageKind};
 use crate::observer::Observer;
-use crate::ready::ReadState;
+use crate::ready::{ReadDropped, ReadState};
 use crate::storage::LogReader;
+use crate::tracker::Progress;
 use crate::types::{LogIndex, NodeId, Role};
 
 /// Reads that a leader holds at once.
@@ -37,8 +39,18 @@ pub(crate) struct ReadQueue {
 }
 
 impl ReadQueue {
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    /// Forgets all, and gives back who waits.
+    pub(super) fn end(&mut self) -> Vec<(NodeId, Bytes)> {
+        let Self {
+            pending, waiting, ..
+        } = mem::take(self);
+        let pending = pending.into_iter().map(|read| (read.from, read.context));
+        pending.chain(waiting).collect()
+    }
+
+    /// Who is removed confirms nothing any more, nor when it comes back.
+    pub(super) fn retain_members(&mut self, members: &BTreeMap<NodeId, Progress>) {
+        self.acks.retain(|id, _| members.contains_key(id));
     }
 
     fn is_full(&self) -> bool {
@@ -84,14 +96,19 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     /// Somebody's read.
     pub(super) fn handle_read_index(&mut self, from: NodeId, context: Bytes) {
         match (self.role, self.leader) {
-            (Role::Leader, _) if self.reads.is_full() => {}
+            (Role::Leader, _) if self.reads.is_full() => {
+                self.drop_read(from, context, ReadDropped::Busy);
+            }
             (Role::Leader, _) if self.committed_in_term() => self.start_read(from, context),
             // What earlier leaders committed is not known before that.
             (Role::Leader, _) => self.reads.waiting.push_back((from, context)),
             (Role::Follower, Some(leader)) => {
                 self.forward(from, leader, Body::ReadIndex { context });
             }
-            _ => self.drop_for_no_leader(MessageKind::ReadIndex),
+            _ => {
+                self.drop_for_no_leader(MessageKind::ReadIndex);
+                self.drop_read(from, context, ReadDropped::NoLeader);
+            }
         }
     }
 

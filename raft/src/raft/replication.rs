@@ -12,8 +12,19 @@ use crate::tracker::ProgressState;
 use crate::types::{LogId, LogIndex, NodeId, Role, Term};
 
 impl<L: LogReader, O: Observer> Raft<L, O> {
-    /// Takes proposals, or sends them on to the leader.
+    /// Takes proposals, or sends them on to the leader, and tells what became of them.
     pub(crate) fn propose(
+        &mut self,
+        from: NodeId,
+        entries: Vec<Entry>,
+    ) -> Result<Proposed, ProposeError> {
+        let count = entries.len();
+        let result = self.take_proposals(from, entries);
+        self.tell_proposed(from, count, &result);
+        result
+    }
+
+    fn take_proposals(
         &mut self,
         from: NodeId,
         mut entries: Vec<Entry>,
@@ -134,6 +145,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let Some(progress) = self.tracker.progress.get(&to) else {
             return false;
         };
+        if self.requests.least(to).is_some() {
+            return self.maybe_send_snapshot(to);
+        }
         if progress.is_paused() || self.cold.is_reading_for(to) {
             return false;
         }
@@ -336,21 +350,22 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             self.reject_append(from, prev);
             return Ok(());
         }
-        let last = prev.index.plus(entries.len() as u64);
+        let mut last = prev.index.plus(entries.len() as u64);
         // Only from the first that differs: a delayed message must not cut off newer entries.
         if let Some(position) = self.log.find_conflict(&entries, &mut self.observer) {
             let news = entries.split_off(position);
-            if news
-                .first()
-                .is_some_and(|entry| entry.index() <= self.log.committed)
-            {
+            let news_at = prev.index.plus(position as u64).next();
+            if news_at <= self.log.committed {
                 let reason = "contradicts committed entries";
                 return Err(self.refuse(from, MessageKind::Append, reason));
             }
-            if let Some(first) = news.first().map(Entry::index) {
-                self.begin_refill(first);
+            if self.awaits_snapshot() && news_at > self.log.last_index() {
+                last = news_at.prev();
+                self.ask_for_snapshot(from);
+            } else {
+                self.begin_refill(news_at);
+                self.log.append(news, &mut self.observer);
             }
-            self.log.append(news, &mut self.observer);
         }
         // What lies behind this message may differ from the leader's log.
         self.log.commit_to(commit.min(last));
@@ -391,5 +406,6 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         self.check_held(from, commit);
         self.log.commit_to(commit);
         self.send(from, Body::HeartbeatResponse { read_position });
+        self.ask_for_snapshot(from);
     }
 }

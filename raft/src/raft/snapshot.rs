@@ -14,8 +14,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     /// The newest snapshot, if the log goes on where it ends and `to` has a part in it: who has
     /// none would refuse it.
     fn snapshot_for(&self, to: NodeId) -> Option<&SnapshotMeta> {
+        let least = self.requests.least(to).unwrap_or(LogIndex::ZERO);
         let usable = |snapshot: &&SnapshotMeta| {
-            let reaches = snapshot.last.index.next() >= self.log.first_index();
+            let last = snapshot.last.index;
+            let reaches = last.next() >= self.log.first_index() && last >= least;
             (reaches && snapshot.conf_state.contains(to)) || self.config.etcd_quirks
         };
         self.snapshot.as_ref().filter(usable)
@@ -34,7 +36,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let Some(meta) = snapshot else {
             self.observer.event(&Event::SnapshotUnavailable { to });
             self.waiting_for_snapshot.insert(to);
-            self.snapshot_wanted = true;
+            // One that has to cover more than is applied cannot be made yet.
+            let least = self.requests.least(to);
+            self.snapshot_wanted |= least.is_none_or(|least| least <= self.log.applied);
             return false;
         };
         self.observer.event(&Event::SnapshotSent {
@@ -45,6 +49,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             progress,
         });
         progress.become_snapshot(meta.last.index);
+        self.requests.sent(to);
         self.observer
             .event(&Event::ReplicationPaused { to, progress });
         self.send(to, Body::Snapshot { meta });
@@ -115,7 +120,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     /// Replaces the log and the configuration by a snapshot's, unless the log has all of it.
     fn restore(&mut self, from: NodeId, meta: SnapshotMeta) -> bool {
         let snapshot = meta.last;
-        if snapshot.index <= self.log.committed {
+        // What replaces the whole log loses nothing that was acknowledged.
+        let wanted = self.requests.wanted && snapshot.index >= self.log.last_index();
+        if snapshot.index <= self.log.committed && !wanted {
             return false;
         }
         let state = &meta.conf_state;
@@ -124,7 +131,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 .event(&Event::SnapshotForeign { conf_state: state });
             return false;
         }
-        if self.log.matches(snapshot) {
+        if self.log.matches(snapshot) && !wanted {
             // Whatever follows in this log may be newer than the snapshot: it stays.
             let (commit, last) = (self.log.committed, self.log.last());
             self.observer.event(&Event::SnapshotFastForwarded {
@@ -144,6 +151,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             );
             return false;
         };
+        self.requests.wanted = false;
         self.begin_refill(snapshot.index);
         self.log.restore(meta, &mut self.observer);
         self.cold.forget_apply();

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use raftwerk_raft::codec::{self, DecodeError};
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry,
-    EntryKind, HardState, LogId, LogIndex, Message, NodeId, SnapshotMeta, Term,
+    EntryKind, HardState, LogId, LogIndex, Message, NodeId, ReadDropped, SnapshotMeta, Term,
 };
 
 use crate::{encoded, hex, id};
@@ -150,6 +150,11 @@ fn any_body() -> impl Strategy<Value = Body> {
         (index(), data()).prop_map(|(index, context)| Body::ReadIndexResponse { index, context }),
         any_log_id().prop_map(|last| Body::Committed { last }),
         any_log_id().prop_map(|kept| Body::Lost { kept }),
+        any_log_id().prop_map(|last| Body::WantSnapshot { last }),
+        data().prop_map(|context| Body::ReadIndexDropped {
+            context,
+            reason: ReadDropped::Busy,
+        }),
         number().prop_map(|index| Body::Acked {
             index: LogIndex(index)
         }),

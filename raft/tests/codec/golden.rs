@@ -6,7 +6,7 @@ use bytes::Bytes;
 use raftwerk_raft::codec::{self, DecodeError};
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry,
-    EntryKind, HardState, LogId, LogIndex, Message, NodeId, SnapshotMeta, Term,
+    EntryKind, HardState, LogId, LogIndex, Message, NodeId, ReadDropped, SnapshotMeta, Term,
 };
 
 use crate::{bytes_of, encoded, entry, hex, id};
@@ -208,6 +208,16 @@ fn elections_keep_their_bytes() {
     let index = last.index;
     golden_message(5, Body::Acked { index }, "01 10 01 c801 05 ac02");
     golden_message(5, Body::Lost { kept: last }, "01 11 01 c801 05 04 ac02");
+    golden_message(5, Body::WantSnapshot { last }, "01 12 01 c801 05 04 ac02");
+    for (reason, byte) in [
+        (ReadDropped::NoLeader, "01"),
+        (ReadDropped::Busy, "02"),
+        (ReadDropped::LostLeadership, "03"),
+    ] {
+        let context = Bytes::from_static(b"r");
+        let expected = format!("01 13 01 c801 00 {byte} 01 72");
+        golden_message(0, Body::ReadIndexDropped { context, reason }, &expected);
+    }
 }
 
 #[test]

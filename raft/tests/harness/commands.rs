@@ -177,6 +177,7 @@ impl Cluster {
                 config: own_config,
                 stored: written,
                 meta: Default::default(),
+                fates: Default::default(),
                 append_work: Default::default(),
                 apply_work: Default::default(),
                 history: vec![start.clone()],
@@ -415,6 +416,7 @@ fn config(command: &Command, id: NodeId) -> Config {
                     drift_bound: millis(1),
                 });
             }
+            "promote-learners" => config.promote_learners = parse_bool(value),
             "quirks" => config.etcd_quirks = parse_bool(value),
             "read-only" => {
                 let lease = value == "lease-based";

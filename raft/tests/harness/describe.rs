@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
-    Body, ConfChangeKind, ConfState, Entry, EntryKind, HardState, LogId, LogIndex, Message, NodeId,
-    Persist, PersistAck, ReadState, SnapshotMeta, Term,
+    Body, ConfChangeKind, ConfState, Entry, EntryKind, Fate, HardState, LogId, LogIndex, Message,
+    NodeId, Persist, PersistAck, ReadState, SnapshotMeta, Term,
 };
 
 use super::output::kind_name;
@@ -135,6 +135,7 @@ impl<'a> Line<'a> {
             Body::ReadIndexResponse { index, .. } => line.log.index = *index,
             Body::Snapshot { meta } => line.snapshot = Some(meta),
             Body::Propose { entries } => line.entries = entries,
+            Body::WantSnapshot { last } => line.log = *last,
             _ => {}
         }
         line
@@ -259,6 +260,16 @@ fn quoted(data: &[u8]) -> String {
         }
     }
     text + "\""
+}
+
+pub(crate) fn fate(fate: &Fate) -> String {
+    match fate {
+        Fate::ReadDropped { context, reason } => {
+            format!("read {} is dropped: {reason}", quoted(context))
+        }
+        Fate::InDoubt { first, last } => format!("entries {first} to {last} are in doubt"),
+        other => format!("{other:?}"),
+    }
 }
 
 pub(crate) fn hard_state(state: &HardState) -> String {

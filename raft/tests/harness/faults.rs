@@ -65,6 +65,17 @@ impl Cluster {
                 let cause = command.args[1].key.clone();
                 self.on_node(command, |node| node.storage_failed(cause))
             }
+            "request-snapshot" => {
+                let node = &mut self.member(id(command, 0))?.node;
+                node.request_snapshot().map_err(|error| error.to_string())
+            }
+            "fates" => {
+                let out = self.out.clone();
+                for fate in std::mem::take(&mut self.member(id(command, 0))?.fates) {
+                    out.line(&super::describe::fate(&fate));
+                }
+                Ok(())
+            }
             "health" => self.health(id(command, 0)),
             _ => Err("unknown command".to_owned()),
         }

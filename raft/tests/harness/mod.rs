@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
-    ConfState, Config, Entry, EntryKind, HardState, LogIndex, NodeId, Persist, RawNode, Ready,
-    SnapshotMeta, StepError,
+    ConfState, Config, Entry, EntryKind, Fate, HardState, LogIndex, NodeId, Persist, RawNode,
+    Ready, SnapshotMeta, StepError,
 };
 
 use crate::support::MemLog;
@@ -34,6 +34,8 @@ struct Member {
     meta: BTreeMap<Bytes, Bytes>,
     append_work: VecDeque<(Persist, Vec<Wire>)>,
     apply_work: VecDeque<(Vec<Entry>, Vec<Wire>)>,
+    /// What became of what it was asked.
+    fates: Vec<Fate>,
     /// The state machine: a snapshot after each entry.
     history: Vec<SnapshotMeta>,
 }
@@ -76,8 +78,10 @@ impl Cluster {
             messages,
             committed,
             apply_ack,
+            fates,
             ..
         } = ready;
+        member.fates.extend(fates);
         let mut sent: Vec<Wire> = messages.into_iter().map(Wire::Peer).collect();
         if member.is_async {
             if let Some(persist) = persist {

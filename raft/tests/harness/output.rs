@@ -127,6 +127,8 @@ pub(crate) fn kind_name(kind: MessageKind) -> &'static str {
         MessageKind::Committed => "Committed",
         MessageKind::Acked => "Acked",
         MessageKind::Lost => "Lost",
+        MessageKind::WantSnapshot => "WantSnapshot",
+        MessageKind::ReadIndexDropped => "ReadIndexDropped",
     }
 }
 
@@ -187,6 +189,17 @@ fn vote_text(id: u64, request: &VoteRequest, did: &str) -> String {
 
 impl Observer for Logger {
     fn event(&mut self, event: &Event<'_>) {
+        // Scripts see these in what the commands answer, and by `fates`.
+        if matches!(
+            event,
+            Event::ProposalAppended { .. }
+                | Event::ProposalForwarded { .. }
+                | Event::ProposalDropped { .. }
+                | Event::ProposalsInDoubt { .. }
+                | Event::ReadDropped { .. }
+        ) {
+            return;
+        }
         let told = election(self.id.0, event)
             .or_else(|| membership(self.id.0, event))
             .or_else(|| replication(self.id.0, event))
@@ -227,6 +240,16 @@ fn losses(id: u64, event: &Event<'_>) -> Told {
             format!("{id:x} steps down: its disk has not written entry {waiting}")
         }
         Event::Halted { cause } => format!("{id:x} halts: {cause}"),
+        Event::LearnerPromoted { id: learner } => {
+            format!(
+                "{id:x} makes a voter of {:x}, which is caught up",
+                learner.0
+            )
+        }
+        Event::SnapshotRequested { from, least } => format!(
+            "{id:x} hears that {:x} wants a snapshot that goes to {least} at least",
+            from.0
+        ),
         _ => return None,
     };
     Some((Level::Warn, text))

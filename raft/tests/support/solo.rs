@@ -5,8 +5,8 @@ use bytes::Bytes;
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
     ApplyAck, Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfState, Config, Entry,
-    EntryKind, Event, LogId, LogIndex, LogRead, Message, MessageKind, NodeId, Observer, Persist,
-    RawNode, ReadState, Restart, Role, SnapshotMeta, StepError, Term,
+    EntryKind, Event, Fate, LogId, LogIndex, LogRead, Message, MessageKind, NodeId, Observer,
+    Persist, RawNode, ReadState, Restart, Role, SnapshotMeta, StepError, Term,
 };
 
 use crate::support::MemLog;
@@ -97,6 +97,7 @@ impl Setup {
             applies: Vec::new(),
             committed: Vec::new(),
             read_states: Vec::new(),
+            fates: Vec::new(),
             reads: Vec::new(),
             snapshot_wanted: false,
             meta: Vec::new(),
@@ -117,6 +118,7 @@ pub struct Solo {
     pub applies: Vec<(Vec<Entry>, ApplyAck)>,
     pub committed: Vec<Entry>,
     pub read_states: Vec<ReadState>,
+    pub fates: Vec<Fate>,
     pub reads: Vec<LogRead>,
     pub snapshot_wanted: bool,
     /// The named values that were written.
@@ -130,6 +132,7 @@ impl Solo {
             let ready = self.node.ready();
             self.sent.extend(ready.messages);
             self.read_states.extend(ready.read_states);
+            self.fates.extend(ready.fates);
             self.reads.extend(ready.reads);
             self.snapshot_wanted |= ready.snapshot_wanted;
             let persist = ready.persist.unwrap_or_default();
