@@ -138,6 +138,11 @@ impl<L: LogReader> RaftLog<L> {
         self.last().index
     }
 
+    /// Whether `count` more entries fit: an index has others on both sides.
+    pub(crate) fn has_room(&self, count: usize) -> bool {
+        self.last_index().plus(count as u64).next() < LogIndex::MAX
+    }
+
     /// The term at `index`, known from one before the first to the last.
     pub(crate) fn term(&self, index: LogIndex) -> Result<Term, LogError> {
         if let Some(term) = self.unstable.term(index) {

@@ -103,6 +103,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             && !self.is_faulty()
             && !self.requests.wanted
             && self.term.next() < Term(u64::MAX)
+            && self.log.has_room(1)
     }
 
     /// Starts an election in the configured way.

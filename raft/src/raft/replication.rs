@@ -45,6 +45,11 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 return Err(ProposeError::NoLeader);
             }
         }
+        if !self.log.has_room(entries.len()) {
+            return Err(ProposeError::Invalid {
+                reason: "the log's indexes are used up",
+            });
+        }
         let is_member = self.tracker.progress.contains_key(&self.config.id);
         if !is_member && !self.must_leave_joint(&entries) {
             return Err(ProposeError::NotMember);

@@ -87,6 +87,21 @@ pub(crate) const REPLICATION: Scope = Scope {
     ..ELECTIONS
 };
 
+/// The same leader undisturbed: how two entries in a row, one of them twice, come to be committed.
+pub(crate) const PIPELINE: Scope = Scope {
+    name: "pipeline",
+    budget: Budget {
+        timeouts: 0,
+        proposals: 2,
+        removals: 0,
+        beats: 1,
+        crashes: 0,
+        drops: 0,
+        duplicates: 1,
+    },
+    ..REPLICATION
+};
+
 /// Raft paper, figure 8: member 1 led term 1, member 2 term 2, each kept its entry for itself, and
 /// now member 1 is elected by member 3 into term 3.
 pub(crate) const OLD_ENTRIES: Scope = Scope {
@@ -126,5 +141,3 @@ pub(crate) const MEMBERSHIP: Scope = Scope {
     },
     ..ELECTIONS
 };
-
-pub(crate) const ALL: [Scope; 5] = [ELECTIONS, PRE_VOTES, REPLICATION, OLD_ENTRIES, MEMBERSHIP];

@@ -1,0 +1,285 @@
+//! Messages of every kind, each field at its bounds: zero, one, the largest, what the receiver has
+//! itself, one more and one less.
+
+use bytes::Bytes;
+use raftwerk_raft::{
+    Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry,
+    EntryKind, LogId, LogIndex, Message, NodeId, SnapshotMeta, Status, Term, codec,
+};
+
+use super::mutator::Choices;
+
+/// Members, a stranger, nobody and the last id there is. Member 1 is the receiver.
+const IDS: [u64; 8] = [1, 2, 3, 4, 5, 99, 0, u64::MAX];
+
+fn around(of: u64) -> [u64; 3] {
+    [of, of.saturating_sub(1), of.saturating_add(1)]
+}
+
+/// What a message says, chosen by bytes with a look at what the receiver knows.
+pub(crate) struct Speaker<'a, 'b> {
+    pub(crate) choices: &'a mut Choices<'b>,
+    pub(crate) status: &'a Status,
+    /// Terms of the receiver's log.
+    pub(crate) term_at: &'a dyn Fn(LogIndex) -> Term,
+}
+
+impl Speaker<'_, '_> {
+    pub(crate) fn message(&mut self) -> Message {
+        let body = self.body();
+        let termless = matches!(
+            body,
+            Body::Propose { .. } | Body::ReadIndex { .. } | Body::Committed { .. }
+        );
+        let to = match self.choices.below(32) {
+            0 => self.id(),
+            _ => self.status.id,
+        };
+        let term = if termless && self.choices.below(8) > 0 {
+            Term::ZERO
+        } else {
+            self.term()
+        };
+        Message {
+            from: self.member(),
+            to,
+            term,
+            session: self.choices.pick(&[0, 0, 0, 0, 0, 0, 1, u64::MAX]),
+            body,
+        }
+    }
+
+    fn id(&mut self) -> NodeId {
+        NodeId(self.choices.pick(&IDS))
+    }
+
+    /// Mostly somebody whose answer counts.
+    fn member(&mut self) -> NodeId {
+        match self.choices.below(3) {
+            0 => self.id(),
+            _ => NodeId(self.choices.pick(&[2, 3])),
+        }
+    }
+
+    fn term(&mut self) -> Term {
+        let own = self.status.hard_state.term.0;
+        Term(match self.choices.below(64) {
+            0..40 => own,
+            40..48 => own.saturating_add(1),
+            48..56 => own.saturating_sub(1),
+            56..59 => 0,
+            59..62 => 1,
+            62 => u64::MAX - 1,
+            _ => u64::MAX,
+        })
+    }
+
+    fn index(&mut self) -> LogIndex {
+        let status = self.status;
+        let own = match self.choices.below(8) {
+            0..4 => status.last.index.0,
+            4 => status.hard_state.commit.0,
+            5 => status.first.0,
+            6 => status.applied.0,
+            _ => return LogIndex(self.choices.pick(&[0, 1, u64::MAX - 1, u64::MAX])),
+        };
+        LogIndex(self.choices.pick(&around(own)))
+    }
+
+    fn log_id(&mut self) -> LogId {
+        let index = self.index();
+        let term = match self.choices.below(4) {
+            0 => self.term(),
+            _ => (self.term_at)(index),
+        };
+        LogId::new(term, index)
+    }
+
+    fn data(&mut self) -> Bytes {
+        let len = self.choices.pick(&[0, 1, 1, 40, 300]);
+        Bytes::from(vec![self.choices.byte(); len])
+    }
+
+    fn change(&mut self) -> ConfChange {
+        let kinds = [
+            ConfChangeKind::AddVoter,
+            ConfChangeKind::AddLearner,
+            ConfChangeKind::Remove,
+            ConfChangeKind::Update,
+        ];
+        let transitions = [
+            ConfChangeTransition::Auto,
+            ConfChangeTransition::JointImplicit,
+            ConfChangeTransition::JointExplicit,
+        ];
+        let count = self.choices.below(4);
+        let step = |_| ConfChangeStep {
+            kind: self.choices.pick(&kinds),
+            node: self.id(),
+        };
+        ConfChange {
+            steps: (0..count).map(step).collect(),
+            transition: self.choices.pick(&transitions),
+            context: Bytes::new(),
+        }
+    }
+
+    fn entry(&mut self, id: LogId) -> Entry {
+        let kinds = [
+            EntryKind::Normal,
+            EntryKind::Normal,
+            EntryKind::ConfChange,
+            EntryKind::ConfChangeSingle,
+        ];
+        let kind = self.choices.pick(&kinds);
+        let data = if kind == EntryKind::Normal || self.choices.below(4) == 0 {
+            self.data()
+        } else {
+            let mut data = Vec::new();
+            codec::encode_conf_change(&self.change(), &mut data);
+            data.into()
+        };
+        Entry { id, kind, data }
+    }
+
+    /// Mostly entries that follow each other.
+    fn entries(&mut self, prev: LogId) -> Vec<Entry> {
+        let mut last = prev;
+        let count = self.choices.pick(&[0, 1, 1, 2, 3]);
+        (0..count)
+            .map(|_| {
+                let own = self.status.hard_state.term;
+                let term = self.choices.pick(&[last.term, own, own, own.next()]);
+                last = LogId::new(term, last.index.next());
+                if self.choices.below(16) == 0 {
+                    last = self.log_id();
+                }
+                self.entry(last)
+            })
+            .collect()
+    }
+
+    fn ids(&mut self) -> Vec<NodeId> {
+        let count = self.choices.pick(&[0, 0, 1, 2, 3, 5]);
+        (0..count).map(|_| self.id()).collect()
+    }
+
+    fn conf_state(&mut self) -> ConfState {
+        if self.choices.flag() {
+            return ConfState {
+                voters: [1, 2, 3].map(NodeId).to_vec(),
+                ..ConfState::default()
+            };
+        }
+        ConfState {
+            voters: self.ids(),
+            learners: self.ids(),
+            voters_outgoing: self.ids(),
+            learners_next: self.ids(),
+            auto_leave: self.choices.flag(),
+        }
+    }
+
+    fn body(&mut self) -> Body {
+        match self.choices.below(24) {
+            0 => Body::Vote {
+                last: self.log_id(),
+                transfer: self.choices.flag(),
+            },
+            1 => Body::VoteResponse {
+                reject: self.choices.flag(),
+            },
+            2 => Body::PreVote {
+                last: self.log_id(),
+            },
+            3 => Body::PreVoteResponse {
+                reject: self.choices.flag(),
+            },
+            4..8 => {
+                let prev = self.log_id();
+                let commit = self.index();
+                let entries = self.entries(prev);
+                Body::Append {
+                    prev,
+                    commit,
+                    entries,
+                }
+            }
+            8..11 => self.append_response(),
+            11..13 => Body::Heartbeat {
+                commit: self.index(),
+                read_position: self.position(),
+            },
+            13 => Body::HeartbeatResponse {
+                read_position: self.position(),
+            },
+            14 => Body::Snapshot {
+                meta: SnapshotMeta {
+                    last: self.log_id(),
+                    conf_state: self.conf_state(),
+                    context: self.data(),
+                },
+            },
+            other => self.rare_body(other),
+        }
+    }
+
+    fn append_response(&mut self) -> Body {
+        let index = self.index();
+        let reject = self.choices.flag().then(|| self.log_id());
+        Body::AppendResponse { index, reject }
+    }
+
+    fn rare_body(&mut self, which: usize) -> Body {
+        match which {
+            15 => Body::TimeoutNow,
+            16 | 17 => {
+                let count = self.choices.below(4);
+                let place = match self.choices.below(8) {
+                    0 => self.log_id(),
+                    _ => LogId::ZERO,
+                };
+                Body::Propose {
+                    entries: (0..count).map(|_| self.entry(place)).collect(),
+                }
+            }
+            18 => Body::ReadIndex {
+                context: self.data(),
+            },
+            19 => Body::ReadIndexResponse {
+                index: self.index(),
+                context: self.data(),
+            },
+            20 => Body::TransferLeader { to: self.id() },
+            21 => Body::Committed {
+                last: self.log_id(),
+            },
+            22 => Body::Acked {
+                index: self.index(),
+            },
+            _ => Body::Lost {
+                kept: self.log_id(),
+            },
+        }
+    }
+
+    fn position(&mut self) -> u64 {
+        self.choices.pick(&[0, 1, 2, 3, u64::MAX])
+    }
+}
+
+/// The bytes of a message that these choices make, for somebody who knows little.
+pub(crate) fn encoded(choices: &[u8]) -> Vec<u8> {
+    let status = Status {
+        id: NodeId(1),
+        ..Status::default()
+    };
+    let mut speaker = Speaker {
+        choices: &mut Choices::new(choices),
+        status: &status,
+        term_at: &|_| Term(1),
+    };
+    let mut out = Vec::new();
+    codec::encode_message(&speaker.message(), &mut out);
+    out
+}
