@@ -83,6 +83,15 @@
 //! # Ok::<(), ConfigError>(())
 //! ```
 #![forbid(unsafe_code)]
+// What `clippy.toml` here names, and whatever else could panic or be heard.
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unreachable
+)]
 
 pub mod codec;
 pub mod confchange;

@@ -26,7 +26,9 @@ mod shelf;
 use std::time::Instant;
 
 use member::Driver;
-use scope::{ELECTIONS, MEMBERSHIP, OLD_ENTRIES, PIPELINE, PRE_VOTES, REPLICATION, Scope};
+use scope::{
+    ELECTIONS, MEMBERSHIP, OLD_ENTRIES, PIPELINE, PRE_VOTES, REMOVALS, REPLICATION, Scope,
+};
 use search::{Explorer, Report};
 
 fn states_max() -> usize {
@@ -87,6 +89,11 @@ fn every_promise_holds_where_entries_of_old_terms_are_left() {
 #[test]
 fn every_promise_holds_while_members_are_removed() {
     every_promise_holds_in(MEMBERSHIP);
+}
+
+#[test]
+fn every_promise_holds_while_two_of_three_are_removed() {
+    every_promise_holds_in(REMOVALS);
 }
 
 /// What a broken driver does is found among so many states.

@@ -22,6 +22,8 @@ pub(crate) struct Scope {
     pub(crate) pre_vote: bool,
     /// Nobody campaigns for a later term.
     pub(crate) term_max: u8,
+    /// Whom a leader may be told to remove.
+    pub(crate) removable: &'static [u8],
     pub(crate) budget: Budget,
 }
 
@@ -52,6 +54,7 @@ pub(crate) const ELECTIONS: Scope = Scope {
     slow_disks: true,
     pre_vote: false,
     term_max: 2,
+    removable: &[],
     budget: Budget {
         timeouts: 3,
         proposals: 1,
@@ -130,6 +133,7 @@ pub(crate) const MEMBERSHIP: Scope = Scope {
     electorate: &[1, 2, 3],
     settles: true,
     slow_disks: false,
+    removable: &[1, 2, 3],
     budget: Budget {
         timeouts: 1,
         proposals: 1,
@@ -140,4 +144,20 @@ pub(crate) const MEMBERSHIP: Scope = Scope {
         duplicates: 0,
     },
     ..ELECTIONS
+};
+
+/// The same without mishap: two removals and a succession.
+pub(crate) const REMOVALS: Scope = Scope {
+    name: "removals",
+    removable: &[2, 3],
+    budget: Budget {
+        timeouts: 1,
+        proposals: 1,
+        removals: 2,
+        beats: 0,
+        crashes: 0,
+        drops: 0,
+        duplicates: 0,
+    },
+    ..MEMBERSHIP
 };

@@ -214,7 +214,8 @@ impl Explorer {
                 actions.push(on(Input::Beat));
             }
             if budget.removals > 0 {
-                actions.extend((1..=3).map(|id| on(Input::Remove(id))));
+                let ids = self.scope.removable.iter();
+                actions.extend(ids.map(|id| on(Input::Remove(*id))));
             }
         }
         actions
