@@ -122,6 +122,26 @@ fn sectors(vfs: &FaultVfs) -> Vec<Sector> {
     out
 }
 
+/// Swaps of sectors that stand so many sectors `apart` in one file and differ. All pairs, which
+/// [`DamageOptions::swapped`] tries, are too many of a large file.
+#[must_use]
+pub fn swaps(image: &Image, apart: &[u64]) -> Vec<Damage> {
+    let sectors = sectors(&image.after(&CrashPlan::Kill));
+    let mut swaps = Vec::new();
+    for one in &sectors {
+        let others = sectors.iter().filter(|other| {
+            let distance = other.number.checked_sub(one.number);
+            other.path == one.path && distance.is_some_and(|distance| apart.contains(&distance))
+        });
+        let differ = others.filter(|other| other.bytes != one.bytes);
+        swaps.extend(differ.map(|other| Damage::SwappedSectors {
+            one: (one.path.clone(), one.number),
+            other: (other.path.clone(), other.number),
+        }));
+    }
+    swaps
+}
+
 /// Damages the files of `image`, as a kill would leave them, in one place after another; `judge`
 /// opens the store and says what it made of it. Counts the verdicts, for a test to state how many
 /// of each it wants.
@@ -131,12 +151,26 @@ fn sectors(vfs: &FaultVfs) -> Vec<Sector> {
 pub fn damage_points<V: Ord>(
     image: &Image,
     options: &DamageOptions,
+    judge: impl FnMut(&FaultVfs, &Damage) -> Result<V, String>,
+) -> Result<BTreeMap<V, u64>, Box<DamageFailure>> {
+    damage_each(
+        image,
+        places(&image.after(&CrashPlan::Kill), options),
+        judge,
+    )
+}
+
+/// As [`damage_points`], for the damages that are given.
+///
+/// # Errors
+/// The first damage whose answer `judge` refused.
+pub fn damage_each<V: Ord>(
+    image: &Image,
+    damages: impl IntoIterator<Item = Damage>,
     mut judge: impl FnMut(&FaultVfs, &Damage) -> Result<V, String>,
 ) -> Result<BTreeMap<V, u64>, Box<DamageFailure>> {
-    let whole = image.after(&CrashPlan::Kill);
-    let sectors = sectors(&whole);
     let mut verdicts = BTreeMap::new();
-    let mut attempt = |damage: Damage| {
+    for damage in damages {
         let vfs = image.after(&CrashPlan::Kill);
         let verdict = match damage.inflict(&vfs) {
             Ok(()) => judge(&vfs, &damage),
@@ -146,26 +180,32 @@ pub fn damage_points<V: Ord>(
             Ok(verdict) => *verdicts.entry(verdict).or_insert(0) += 1,
             Err(reason) => return Err(Box::new(DamageFailure { damage, reason })),
         }
-        Ok(())
-    };
+    }
+    Ok(verdicts)
+}
+
+/// Every place that `options` name.
+fn places(whole: &FaultVfs, options: &DamageOptions) -> Vec<Damage> {
+    let sectors = sectors(whole);
+    let mut places = Vec::new();
     for (at, sector) in sectors.iter().enumerate() {
         let (path, number) = (sector.path.clone(), sector.number);
         if options.unreadable {
-            attempt(Damage::UnreadableSector {
+            places.push(Damage::UnreadableSector {
                 path: path.clone(),
                 sector: number,
-            })?;
+            });
         }
         if options.zeroed && sector.bytes.iter().any(|byte| *byte != 0) {
-            attempt(Damage::ZeroedSector {
+            places.push(Damage::ZeroedSector {
                 path: path.clone(),
                 sector: number,
-            })?;
+            });
         }
         for other in sectors.iter().skip(at + 1) {
             if options.swapped && other.bytes != sector.bytes {
                 let (one, other) = ((path.clone(), number), (other.path.clone(), other.number));
-                attempt(Damage::SwappedSectors { one, other })?;
+                places.push(Damage::SwappedSectors { one, other });
             }
         }
         if options.bit_stride > 0 {
@@ -173,13 +213,13 @@ pub fn damage_points<V: Ord>(
             let bits = first..first + sector.bytes.len() as u64 * 8;
             for bit in bits.filter(|bit| bit.is_multiple_of(options.bit_stride)) {
                 let path = path.clone();
-                attempt(Damage::FlippedBit {
+                places.push(Damage::FlippedBit {
                     path,
                     offset: bit / 8,
                     bit: (bit % 8) as u8,
-                })?;
+                });
             }
         }
     }
-    Ok(verdicts)
+    places
 }

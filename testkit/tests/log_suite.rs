@@ -9,6 +9,7 @@
 
 mod reference;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use raftwerk_testkit::log_suite::CASES;
@@ -160,6 +161,101 @@ const CAUGHT_BY: &[(Broken, &str)] = &[
         "destroyed_group_stays_gone_after_a_crash",
     ),
     (Broken::CutsLargeEntries, "largest_entry_comes_back_whole"),
+    (Broken::AskingMakesAGroup, "group_never_written_is_empty"),
+    (
+        Broken::ReordersCompactionBeforeAppend,
+        "parts_take_effect_in_their_order",
+    ),
+    (
+        Broken::AcceptsGap,
+        "append_that_goes_back_in_term_or_skips_is_refused",
+    ),
+    (
+        Broken::AcceptsAppendIntoSnapshot,
+        "append_into_what_a_snapshot_covers_is_refused",
+    ),
+    (
+        Broken::ForgetsTermBeforeFirst,
+        "compaction_to_the_end_leaves_an_empty_log_that_goes_on",
+    ),
+    (
+        Broken::CompactsTooFar,
+        "compaction_of_what_is_gone_changes_nothing",
+    ),
+    (
+        Broken::AcceptsSnapshotOfNoEntry,
+        "reset_behind_the_snapshot_is_refused",
+    ),
+    (
+        Broken::AcceptsHardStateThatGoesBack,
+        "hard_state_that_goes_back_is_refused",
+    ),
+    (
+        Broken::AcceptsTooManyValues,
+        "named_values_beyond_the_limit_are_refused",
+    ),
+    (
+        Broken::DestroyLeavesHardState,
+        "recreated_group_starts_anew",
+    ),
+    (Broken::DestroyLeavesHardState, "thousand_groups_keep_apart"),
+    (
+        Broken::ForgetsKinds,
+        "entries_of_all_sizes_and_kinds_come_back",
+    ),
+    (
+        Broken::ForgetsTermBeforeFirstAtReopen,
+        "largest_numbers_come_back",
+    ),
+    (
+        Broken::WatermarkLagsBehindWait,
+        "durable_reaches_what_was_waited_for",
+    ),
+    (
+        Broken::ForgetsLazyBatches,
+        "sync_batch_takes_lazy_ones_before_it_along",
+    ),
+    (
+        Broken::LosesHardStateAtReopen,
+        "acknowledged_batches_survive_a_kill",
+    ),
+    (
+        Broken::ReadsFailWhenPoisoned,
+        "reads_stay_open_when_poisoned",
+    ),
+    (
+        Broken::RepeatsTickets,
+        "concurrent_submitters_each_keep_their_order",
+    ),
+];
+
+/// What random sequences find by themselves.
+const CAUGHT_AT_RANDOM: &[(&str, &[Broken])] = &[
+    (
+        "random_batches_match_the_model",
+        &[
+            Broken::ForgetsTruncation,
+            Broken::CompactsTooFar,
+            Broken::LosesVoteOnAppend,
+            Broken::DestroyLeavesHardState,
+            Broken::ResetKeepsTheLog,
+            Broken::KeepsRemovedValue,
+            Broken::ForgetsTermBeforeFirst,
+        ],
+    ),
+    (
+        "random_batches_match_the_model_with_a_reopen_after_each",
+        &[
+            Broken::LosesHardStateAtReopen,
+            Broken::ForgetsSnapshotContext,
+            Broken::DestroyIsForgottenAtReopen,
+            Broken::ResurrectsTruncatedAfterCrash,
+        ],
+    ),
+    (
+        "random_batches_survive_kills_and_power_cuts",
+        &[Broken::SplitsBatchAtCrash, Broken::AcksBeforeSync],
+    ),
 ];
 
 /// How the case called `name` fails on a broken store.
@@ -210,6 +306,16 @@ fn failing_sequence_is_reduced_to_the_steps_it_needs() {
     );
 }
 
+/// A case that no broken store fails may test nothing.
+#[test]
+fn each_case_catches_a_broken_store() {
+    let at_random = CAUGHT_AT_RANDOM.iter().map(|(name, _)| *name);
+    let by_name = CAUGHT_BY.iter().map(|(_, name)| *name);
+    let catches: BTreeSet<&str> = by_name.chain(at_random).collect();
+    let all: BTreeSet<&str> = CASES.iter().map(|(name, _)| *name).collect();
+    assert_eq!(catches, all);
+}
+
 #[test]
 fn each_broken_store_is_caught_by_the_case_that_names_its_fault() {
     for (broken, name) in CAUGHT_BY {
@@ -219,33 +325,9 @@ fn each_broken_store_is_caught_by_the_case_that_names_its_fault() {
 
 #[test]
 fn random_sequences_catch_broken_stores_by_themselves() {
-    for broken in [
-        Broken::ForgetsTruncation,
-        Broken::CompactsTooFar,
-        Broken::LosesVoteOnAppend,
-        Broken::DestroyLeavesHardState,
-        Broken::ResetKeepsTheLog,
-        Broken::KeepsRemovedValue,
-        Broken::ForgetsTermBeforeFirst,
-    ] {
-        assert!(
-            caught(broken, "random_batches_match_the_model"),
-            "{broken:?}"
-        );
-    }
-    for broken in [
-        Broken::LosesHardStateAtReopen,
-        Broken::ForgetsSnapshotContext,
-        Broken::DestroyIsForgottenAtReopen,
-        Broken::ResurrectsTruncatedAfterCrash,
-    ] {
-        let name = "random_batches_match_the_model_with_a_reopen_after_each";
-        assert!(caught(broken, name), "{broken:?}");
-    }
-    for broken in [Broken::SplitsBatchAtCrash, Broken::AcksBeforeSync] {
-        assert!(
-            caught(broken, "random_batches_survive_kills_and_power_cuts"),
-            "{broken:?}"
-        );
+    for (name, all) in CAUGHT_AT_RANDOM {
+        for broken in *all {
+            assert!(caught(*broken, name), "{name} did not notice {broken:?}");
+        }
     }
 }

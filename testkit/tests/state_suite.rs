@@ -9,6 +9,7 @@
 
 mod reference_state;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use raftwerk_testkit::state_suite::CASES;
@@ -83,6 +84,43 @@ const CAUGHT_BY: &[(Broken, &str)] = &[
         "broken_source_is_refused_and_the_restore_repeated",
     ),
     (Broken::StatsNeverShrink, "stats_follow_the_contents"),
+    (
+        Broken::BeginsWithSomething,
+        "new_store_is_empty_with_nothing_applied",
+    ),
+    (
+        Broken::ShowsOnlyThePersisted,
+        "batch_is_visible_with_its_applied_id",
+    ),
+    (
+        Broken::AppliedLagsBehindTheData,
+        "persisted_state_survives_a_kill",
+    ),
+    (
+        Broken::DropsEmptyValues,
+        "checkpoint_restores_into_another_store",
+    ),
+    (
+        Broken::ShowsHalfABatch,
+        "views_are_whole_while_others_write",
+    ),
+];
+
+/// What random sequences find by themselves.
+const CAUGHT_AT_RANDOM: &[(&str, &[Broken])] = &[
+    (
+        "random_batches_match_the_map",
+        &[
+            Broken::RunsDeletesFirst,
+            Broken::ViewSeesLaterWrites,
+            Broken::RemovesInclusiveEnd,
+            Broken::ForgetsAppliedOfEmptyBatch,
+        ],
+    ),
+    (
+        "random_batches_match_the_map_through_crashes",
+        &[Broken::LosesPersisted, Broken::AppliedLagsBehindTheData],
+    ),
 ];
 
 /// How the case called `name` fails on a broken store.
@@ -121,6 +159,16 @@ fn failing_sequence_is_reduced_to_the_steps_it_needs() {
     assert_eq!(steps, ["HoldView", "Write([])"]);
 }
 
+/// A case that no broken store fails may test nothing.
+#[test]
+fn each_case_catches_a_broken_store() {
+    let at_random = CAUGHT_AT_RANDOM.iter().map(|(name, _)| *name);
+    let by_name = CAUGHT_BY.iter().map(|(_, name)| *name);
+    let catches: BTreeSet<&str> = by_name.chain(at_random).collect();
+    let all: BTreeSet<&str> = CASES.iter().map(|(name, _)| *name).collect();
+    assert_eq!(catches, all);
+}
+
 #[test]
 fn each_broken_store_is_caught_by_the_case_that_names_its_fault() {
     for (broken, name) in CAUGHT_BY {
@@ -130,18 +178,9 @@ fn each_broken_store_is_caught_by_the_case_that_names_its_fault() {
 
 #[test]
 fn random_sequences_catch_broken_stores_by_themselves() {
-    for broken in [
-        Broken::RunsDeletesFirst,
-        Broken::ViewSeesLaterWrites,
-        Broken::RemovesInclusiveEnd,
-        Broken::ForgetsAppliedOfEmptyBatch,
-    ] {
-        assert!(caught(broken, "random_batches_match_the_map"), "{broken:?}");
-    }
-    for broken in [Broken::LosesPersisted, Broken::AppliedLagsBehindTheData] {
-        assert!(
-            caught(broken, "random_batches_match_the_map_through_crashes"),
-            "{broken:?}"
-        );
+    for (name, all) in CAUGHT_AT_RANDOM {
+        for broken in *all {
+            assert!(caught(*broken, name), "{name} did not notice {broken:?}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! A log in memory that is the suite's own model with a disk beside it, right or with one fault.
 
+mod broken;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,51 +16,7 @@ use raftwerk_raft::{
 use raftwerk_testkit::log_suite::model::{GroupModel, LogModel};
 use raftwerk_testkit::log_suite::{Ability, Arrival, HeldSyncs, LogHome};
 
-/// The one thing a broken store does wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Broken {
-    ForgetsTruncation,
-    ResurrectsTruncatedAfterCrash,
-    AnswersStaleTerm,
-    SplitsBatchAtCrash,
-    LosesHardStateAtReopen,
-    LosesVoteOnAppend,
-    CompactsTooFar,
-    CompactsBeyondSnapshot,
-    ForgetsSnapshotContext,
-    ForgetsTermBeforeFirst,
-    AcceptsGap,
-    AppliesHalfOfARefusedBatch,
-    DestroyLeavesHardState,
-    DestroyIsForgottenAtReopen,
-    ResetKeepsTheLog,
-    KeepsRemovedValue,
-    IgnoresByteLimit,
-    GivesNothingUnderASmallLimit,
-    AnswersBeyondTheEnd,
-    ListsUnsorted,
-    RepeatsTickets,
-    AcksBeforeSync,
-    ForgetsLazyBatches,
-    ReadsOnlyDurable,
-    BlocksSubmitOnTheDisk,
-    NotifiesAfterDrop,
-    NotifiesBackwards,
-    RecoversFromPoison,
-    KeepsHalfOfATooLargeBatch,
-    OpensTwice,
-    ReordersCompactionBeforeAppend,
-    ShowsWhatTheCacheKept,
-    AnnouncesBeforeItHolds,
-    ScrubCriesWolf,
-    ForgetsToUncount,
-    AcceptsGroupTwice,
-    AcceptsSnapshotOfNoEntry,
-    KeepsFirstOfEqualIds,
-    ReadsTwoMoments,
-    ForgetsTermBeforeFirstAtReopen,
-    CutsLargeEntries,
-}
+pub(crate) use broken::Broken;
 
 const QUEUE_BYTES_MAX: u64 = 8 << 20;
 /// Longer than any reader takes to look; only a hang reaches it.
@@ -337,62 +295,6 @@ impl Shared {
         }
     }
 
-    fn damage_live(&self, before: &LogModel, next: &mut LogModel, batch: &WriteBatch) {
-        for write in &batch.groups {
-            let old = before.group(write.group);
-            let group = next.groups.entry(write.group).or_default();
-            match self.broken {
-                Some(Broken::ForgetsTruncation) if !write.append.is_empty() => {
-                    let last = group.last().index;
-                    group
-                        .entries
-                        .extend(old.entries.into_iter().filter(|e| e.index() > last));
-                }
-                Some(Broken::LosesVoteOnAppend) if !write.append.is_empty() => {
-                    group.hard_state.vote = None;
-                }
-                Some(Broken::CompactsTooFar)
-                    if write.compact_to.is_some() && !group.entries.is_empty() =>
-                {
-                    group.base = group.entries.remove(0).id;
-                }
-                Some(Broken::DestroyLeavesHardState)
-                    if write.destroy && write.hard_state.is_none() =>
-                {
-                    group.hard_state = old.hard_state;
-                }
-                Some(Broken::ResetKeepsTheLog) if write.reset_to.is_some() => {
-                    let last = group.last().index;
-                    group
-                        .entries
-                        .extend(old.entries.into_iter().filter(|e| e.index() > last));
-                }
-                Some(Broken::KeepsRemovedValue) => {
-                    for (name, _) in write.meta.iter().filter(|(_, value)| value.is_none()) {
-                        if let Some(value) = old.meta.get(name) {
-                            group.meta.insert(name.clone(), value.clone());
-                        }
-                    }
-                }
-                Some(Broken::KeepsFirstOfEqualIds) => {
-                    for entry in &mut group.entries {
-                        let same = |old: &&Entry| old.id == entry.id;
-                        if let Some(old) = old.entries.iter().find(same) {
-                            entry.data = old.data.clone();
-                        }
-                    }
-                }
-                Some(Broken::ForgetsTermBeforeFirst) if write.compact_to.is_some() => {
-                    group.base.term = Term(0);
-                }
-                _ => {}
-            }
-            if *group == GroupModel::default() {
-                next.groups.remove(&write.group);
-            }
-        }
-    }
-
     fn announce(&self, batch: &WriteBatch) {
         let last = batch.groups.iter().find_map(|write| write.append.last());
         if let Some(last) = last.filter(|_| self.is(Broken::AnnouncesBeforeItHolds)) {
@@ -400,50 +302,6 @@ impl Shared {
             // Until a reader has asked for what was announced, once.
             let _ = self.fooled.wait(FOOLED_MAX);
         }
-    }
-
-    /// The broken stores that take what they should refuse.
-    fn lenient(&self, model: &LogModel, batch: &WriteBatch) -> Option<LogModel> {
-        let mut batch = batch.clone();
-        match self.broken? {
-            Broken::AcceptsGap => {
-                for write in &mut batch.groups {
-                    let mut at = model.group(write.group).last().index;
-                    for entry in &mut write.append {
-                        at = at.next();
-                        entry.id.index = at;
-                    }
-                }
-            }
-            Broken::CompactsBeyondSnapshot => {
-                batch
-                    .groups
-                    .iter_mut()
-                    .for_each(|write| write.compact_to = None);
-            }
-            Broken::ReordersCompactionBeforeAppend => {
-                batch
-                    .groups
-                    .iter_mut()
-                    .for_each(|write| write.snapshot = None);
-            }
-            Broken::AcceptsSnapshotOfNoEntry => {
-                for write in &mut batch.groups {
-                    write.reset_to = None;
-                    write.snapshot = None;
-                }
-            }
-            Broken::AcceptsGroupTwice => {
-                let mut seen = Vec::new();
-                batch.groups.retain(|write| {
-                    let first = !seen.contains(&write.group);
-                    seen.push(write.group);
-                    first
-                });
-            }
-            _ => return None,
-        }
-        model.after(&batch).ok()
     }
 }
 
@@ -465,6 +323,10 @@ impl Storage for Reference {
     }
 
     fn open_group(&self, group: GroupId) -> Result<OpenGroup, StorageError> {
+        if self.shared.is(Broken::AskingMakesAGroup) {
+            let mut live = self.shared.live.lock();
+            live.model.groups.entry(group).or_default();
+        }
         let reader = Reader {
             shared: Arc::clone(&self.shared),
             group,
@@ -483,16 +345,9 @@ impl Storage for Reference {
             return Err(poison.clone().into());
         }
         if size > QUEUE_BYTES_MAX {
+            let mut batch = batch;
             if self.shared.is(Broken::KeepsHalfOfATooLargeBatch) {
-                let batch = WriteBatch {
-                    groups: Vec::new(),
-                    ..batch
-                };
-                return Err(SubmitError::TooLarge {
-                    batch,
-                    bytes: size,
-                    max: QUEUE_BYTES_MAX,
-                });
+                batch.groups.clear();
             }
             return Err(SubmitError::TooLarge {
                 batch,
@@ -505,7 +360,11 @@ impl Storage for Reference {
         }
         let mut next = match live.model.after(&batch) {
             Ok(next) => next,
-            Err((group, reason)) => match self.shared.lenient(&live.model, &batch) {
+            Err((group, reason)) => match self
+                .shared
+                .broken
+                .and_then(|broken| broken.lenient(&live.model, &batch))
+            {
                 Some(next) => next,
                 None => {
                     if self.shared.is(Broken::AppliesHalfOfARefusedBatch) {
@@ -521,7 +380,9 @@ impl Storage for Reference {
                 }
             },
         };
-        self.shared.damage_live(&live.model, &mut next, &batch);
+        if let Some(broken) = self.shared.broken {
+            broken.damage(&live.model, &mut next, &batch);
+        }
         live.stale = std::mem::replace(&mut live.model, next);
         if !(self.shared.is(Broken::RepeatsTickets) && live.last.0 % 7 == 5) {
             live.last.0 += 1;
@@ -544,7 +405,10 @@ impl Storage for Reference {
     fn durable(&self) -> Result<Ticket, Poisoned> {
         let live = self.shared.live.lock();
         let ahead = self.shared.is(Broken::AcksBeforeSync);
-        let durable = if ahead { live.last } else { live.durable };
+        let mut durable = if ahead { live.last } else { live.durable };
+        if self.shared.is(Broken::WatermarkLagsBehindWait) {
+            durable.0 = durable.0.saturating_sub(1);
+        }
         live.poisoned.clone().map_or(Ok(durable), Err)
     }
 
@@ -654,6 +518,13 @@ impl LogReader for Reader {
 
     fn read(&self, range: Range<LogIndex>, max_bytes: u64) -> Result<Vec<Entry>, LogError> {
         let model = self.model();
+        if self.shared.is(Broken::ReadsFailWhenPoisoned)
+            && let Some(poison) = &self.shared.live.lock().poisoned
+        {
+            return Err(LogError::Io {
+                reason: Arc::clone(&poison.cause),
+            });
+        }
         if range.is_empty() {
             return Ok(Vec::new());
         }

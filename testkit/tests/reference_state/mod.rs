@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -11,7 +13,7 @@ use raftwerk_raft::{
     KeyRange, LogId, LogIndex, ScanOrder, ScanVisitor, SnapshotReader, SnapshotSource, StateError,
     StateOp, StateStats, StateStore, Term, View,
 };
-use raftwerk_testkit::log_suite::Ability;
+use raftwerk_testkit::log_suite::{Ability, Arrival};
 use raftwerk_testkit::state_suite::StateHome;
 
 /// The one thing a broken store does wrong.
@@ -36,6 +38,9 @@ pub(crate) enum Broken {
     RestoreTrustsTheStream,
     RestoreKeepsPartOfABrokenStream,
     StatsNeverShrink,
+    BeginsWithSomething,
+    ShowsOnlyThePersisted,
+    ShowsHalfABatch,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -84,8 +89,16 @@ impl ReferenceStateHome {
 impl StateHome for ReferenceStateHome {
     fn open(&mut self) -> Result<Arc<dyn StateStore>, StateError> {
         let disk = self.disk.lock();
+        let mut found = disk.durable.clone();
+        if self.broken == Some(Broken::BeginsWithSomething) {
+            found
+                .map
+                .insert(Bytes::from_static(b"made by"), Bytes::new());
+        }
         Ok(Arc::new(ReferenceState {
-            live: Arc::new(Mutex::new(disk.durable.clone())),
+            live: Arc::new(Mutex::new(found)),
+            half: AtomicBool::new(false),
+            fooled: Arrival::default(),
             disk: Arc::clone(&self.disk),
             life: disk.life,
             broken: self.broken,
@@ -114,7 +127,13 @@ struct ReferenceState {
     life: u64,
     broken: Option<Broken>,
     most: Mutex<u64>,
+    /// A batch is there in part, and a view was made of that.
+    half: AtomicBool,
+    fooled: Arrival,
 }
+
+/// Longer than any reader takes to look; only a hang reaches it.
+const FOOLED_MAX: Duration = Duration::from_secs(10);
 
 fn corrupt(reason: &str) -> StateError {
     StateError::Corrupt {
@@ -125,6 +144,18 @@ fn corrupt(reason: &str) -> StateError {
 impl ReferenceState {
     fn is(&self, broken: Broken) -> bool {
         self.broken == Some(broken)
+    }
+
+    /// Until a view was made of half of `ops`, once.
+    fn show_half(&self, ops: &[&StateOp], applied: LogId) {
+        let (first, _) = ops.split_at(ops.len() / 2);
+        let mut live = self.live.lock();
+        first.iter().for_each(|op| self.apply(&mut live, op));
+        live.applied = applied;
+        drop(live);
+        self.half.store(true, Ordering::Release);
+        let _ = self.fooled.wait(FOOLED_MAX);
+        self.half.store(false, Ordering::Release);
     }
 
     fn apply(&self, moment: &mut Moment, op: &StateOp) {
@@ -148,9 +179,12 @@ impl ReferenceState {
 
 impl StateStore for ReferenceState {
     fn write(&self, ops: &[StateOp], applied: LogId) -> Result<(), StateError> {
+        let mut ops: Vec<&StateOp> = ops.iter().collect();
+        if self.is(Broken::ShowsHalfABatch) {
+            self.show_half(&ops, applied);
+        }
         let mut live = self.live.lock();
         let mut next = live.clone();
-        let mut ops: Vec<&StateOp> = ops.iter().collect();
         if self.is(Broken::RunsDeletesFirst) {
             ops.sort_by_key(|op| matches!(op, StateOp::Put { .. }));
         }
@@ -173,9 +207,14 @@ impl StateStore for ReferenceState {
     fn view(&self) -> Result<Box<dyn View>, StateError> {
         let moment = if self.is(Broken::ViewSeesLaterWrites) {
             Arc::clone(&self.live)
+        } else if self.is(Broken::ShowsOnlyThePersisted) {
+            Arc::new(Mutex::new(self.disk.lock().durable.clone()))
         } else {
             Arc::new(Mutex::new(self.live.lock().clone()))
         };
+        if self.half.load(Ordering::Acquire) {
+            self.fooled.tell();
+        }
         Ok(Box::new(MomentView {
             moment,
             broken: self.broken,
