@@ -302,17 +302,11 @@ struct Up {
 }
 
 impl Up {
-    fn start(data: &Path, port: u16) -> Self {
+    fn start(data: &Path, port: u16, more: &[&str]) -> Self {
         let mut child = raftwerk()
-            .args([
-                "up",
-                "--store",
-                "mem",
-                "--client-port",
-                &port.to_string(),
-                "--data",
-            ])
+            .args(["up", "--client-port", &port.to_string(), "--data"])
             .arg(data)
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -356,7 +350,7 @@ fn a_cluster_comes_up_serves_brings_the_dead_back_and_ends_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let port = ports_in_a_row(3);
-    let mut up = Up::start(&data, port);
+    let mut up = Up::start(&data, port, &["--store", "mem"]);
     let m1 = up.line_with("m1  id ");
     let id = m1.split(" pid ").nth(1).unwrap().split(' ').next().unwrap();
     up.line_with(" leads; log wal, store mem");
@@ -438,6 +432,34 @@ fn a_stopped_member_goes_on_with_another_log_and_its_data() {
     assert_eq!(member.ask_patiently(&["get", "after"]), "wards\n");
     assert_eq!(member.ask_patiently(&["get", "hello"]), "world\n");
     assert_eq!(member.end(), Some(0));
+}
+
+#[test]
+fn a_migrated_cluster_comes_up_as_what_its_members_have_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let port = ports_in_a_row(1);
+    let up = |more: &[&str], says: &str| {
+        let mut up = Up::start(&data, port, more);
+        up.line_with(says);
+        assert_eq!(up.interrupt(), Some(0));
+    };
+    up(&["--members", "1"], " leads; log wal, store redb");
+    succeed(&["migrate", "--data", path(&data.join("m1")), "--log", "redb"]);
+    // The cluster began with another log, and its folder says so until now.
+    up(&["--log", "redb"], " leads; log redb, store redb");
+    let record = std::fs::read_to_string(data.join("cluster.toml")).unwrap();
+    assert!(record.contains("log = \"redb\""), "{record}");
+    up(&[], " leads; log redb, store redb");
+    let port = port.to_string();
+    let args = ["up", "--data", path(&data), "--client-port", &port];
+    let refused = run(&[&args[..], &["--log", "wal"]].concat());
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        said(&refused).contains("--log redb, not wal"),
+        "{}",
+        said(&refused)
+    );
 }
 
 #[cfg(feature = "rocksdb")]

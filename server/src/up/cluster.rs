@@ -1,5 +1,6 @@
 //! What the cluster's folder says, and what it should say.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
@@ -20,6 +21,7 @@ const LOCK: &str = "UP.LOCK";
 /// How far above its client port a member's peer port is.
 const PEER_PORTS_ABOVE: u16 = 100;
 const MEMBERS_DEFAULT: u8 = 3;
+const MEMBERS_MAX: u8 = 7;
 
 /// What stays the same from start to start.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -54,7 +56,8 @@ pub(super) struct Cluster {
     pub(super) folder: PathBuf,
     pub(super) members: Vec<Planned>,
     stored: Stored,
-    is_new: bool,
+    /// What is stored is not yet what stands in the file, if there is one.
+    is_changed: bool,
 }
 
 impl Cluster {
@@ -67,40 +70,38 @@ impl Cluster {
         let folder = std::path::absolute(&args.data)
             .map_err(|error| CliError::failed(format!("{}: {error}", args.data.display())))?;
         let found = read(&folder)?;
-        let is_new = found.is_none();
-        let stored = match found {
-            Some(stored) => agree(stored, args, &folder)?,
-            None => Stored {
-                token: token(),
-                log: args.log.unwrap_or_default(),
-                store: args.store.unwrap_or_default(),
-                peer_ports: ports(
-                    args,
-                    PEER_PORTS_ABOVE,
-                    args.members.unwrap_or(MEMBERS_DEFAULT),
-                )?,
-            },
+        let (is_new, is_changed, stored, mut found) = match found {
+            Some(found) => {
+                let count = found.peer_ports.len();
+                let members: Vec<Option<Member>> = (1..=count.min(usize::from(MEMBERS_MAX)))
+                    .map(|number| Member::read(&folder.join(format!("m{number}"))))
+                    .collect::<Result<_, CliError>>()?;
+                let before = (found.log, found.store);
+                let stored = agree(found, &members, args, &folder)?;
+                let is_changed = (stored.log, stored.store) != before;
+                (false, is_changed, stored, members)
+            }
+            None => (true, true, begin(args)?, Vec::new()),
         };
         let count = u8::try_from(stored.peer_ports.len()).unwrap_or(u8::MAX);
         let client_ports = ports(args, 0, count)?;
+        found.resize(stored.peer_ports.len(), None);
         let members: Vec<Planned> = (1..)
+            .zip(found)
             .zip(client_ports.iter().zip(&stored.peer_ports))
-            .map(|(number, (client, peer))| {
+            .map(|((number, member), (client, peer))| {
                 let name = format!("m{number}");
-                let folder = folder.join(&name);
-                let member = Member::read(&folder)?;
-                let (client, peer) = (format!("127.0.0.1:{client}"), format!("127.0.0.1:{peer}"));
-                Ok(Planned {
-                    name,
-                    client,
-                    peer,
-                    folder,
+                Planned {
+                    client: format!("127.0.0.1:{client}"),
+                    peer: format!("127.0.0.1:{peer}"),
+                    folder: folder.join(&name),
                     log: member.as_ref().map_or(stored.log, |member| member.log),
                     store: member.as_ref().map_or(stored.store, |member| member.store),
                     left: member.is_some_and(|member| member.left),
-                })
+                    name,
+                }
             })
-            .collect::<Result<_, CliError>>()?;
+            .collect();
         for (member, port) in members.iter().zip(&client_ports) {
             let what = format!("the clients of {}", member.name);
             check_free(*port, &what, "end whoever uses it or set --client-port")?;
@@ -120,7 +121,7 @@ impl Cluster {
             folder,
             members,
             stored,
-            is_new,
+            is_changed,
         })
     }
 
@@ -135,12 +136,12 @@ impl Cluster {
         &self.stored.token
     }
 
-    /// Writes the cluster's file, once.
+    /// Writes the cluster's file, where there is none or the members have other backends now.
     ///
     /// # Errors
     /// What the system says.
-    pub(super) fn create(&self) -> Result<(), CliError> {
-        if !self.is_new {
+    pub(super) fn record(&self) -> Result<(), CliError> {
+        if !self.is_changed {
             return Ok(());
         }
         let Stored {
@@ -150,7 +151,7 @@ impl Cluster {
             peer_ports,
         } = &self.stored;
         let text = format!(
-            "# Written once by `raftwerk up`; the members know each other by these ports.\n\
+            "# Written by `raftwerk up`; the members know each other by these ports.\n\
              token = \"{token}\"\nlog = \"{}\"\nstore = \"{}\"\npeer_ports = {peer_ports:?}\n",
             log.word(),
             store.word()
@@ -162,6 +163,17 @@ impl Cluster {
             ))
         })
     }
+}
+
+/// A new cluster, as asked.
+fn begin(args: &UpArgs) -> Result<Stored, CliError> {
+    let count = args.members.unwrap_or(MEMBERS_DEFAULT);
+    Ok(Stored {
+        token: token(),
+        log: args.log.unwrap_or_default(),
+        store: args.store.unwrap_or_default(),
+        peer_ports: ports(args, PEER_PORTS_ABOVE, count)?,
+    })
 }
 
 /// `count` ports from the client port plus `above` on.
@@ -216,29 +228,51 @@ fn check_empty(folder: &Path) -> Result<(), CliError> {
     }
 }
 
-/// What is asked must be what is there.
-fn agree(stored: Stored, args: &UpArgs, folder: &Path) -> Result<Stored, CliError> {
+/// What is asked must be what is there: of the backends, what each member has now, which
+/// `raftwerk migrate` may have changed since the cluster began. What all have is the cluster's.
+fn agree(
+    mut stored: Stored,
+    members: &[Option<Member>],
+    args: &UpArgs,
+    folder: &Path,
+) -> Result<Stored, CliError> {
     let folder = folder.display();
-    let differs = |flag: &str, asked: &str, has: &str| {
-        Err(CliError::failed(format!(
-            "{folder} holds a cluster with {flag} {has}, not {asked}; leave out {flag}, or choose \
-             another folder with --data"
-        )))
-    };
     let count = stored.peer_ports.len();
-    if !(1..=7).contains(&count) {
+    if !(1..=usize::from(MEMBERS_MAX)).contains(&count) {
         return Err(CliError::failed(format!(
             "{folder}/{FILE} is damaged: {count} members"
         )));
     }
     if let Some(asked) = args.members.filter(|&asked| usize::from(asked) != count) {
-        return differs("--members", &asked.to_string(), &count.to_string());
+        return Err(CliError::failed(format!(
+            "{folder} holds a cluster with --members {count}, not {asked}; leave out --members, or \
+             choose another folder with --data"
+        )));
     }
-    if let Some(asked) = args.log.filter(|&asked| asked != stored.log) {
-        return differs("--log", asked.word(), stored.log.word());
+    let present = members.iter().flatten().filter(|member| !member.left);
+    let logs: Vec<LogBackend> = present.clone().map(|member| member.log).collect();
+    let stores: Vec<StoreBackend> = present.map(|member| member.store).collect();
+    stored.log = common(&logs).unwrap_or(stored.log);
+    stored.store = common(&stores).unwrap_or(stored.store);
+    let differs = |flag: &str, asked: &str, has: &str| {
+        Err(CliError::failed(format!(
+            "{folder} holds a cluster with {flag} {has}, not {asked}; leave out {flag}, give the \
+             members another with `raftwerk migrate`, or choose another folder with --data"
+        )))
+    };
+    let other = |&asked: &LogBackend| logs.iter().chain([&stored.log]).any(|log| *log != asked);
+    if let Some(asked) = args.log.filter(other) {
+        let has = words(
+            logs.iter().chain([&stored.log]).map(|log| log.word()),
+            asked.word(),
+        );
+        return differs("--log", asked.word(), &has);
     }
-    if let Some(asked) = args.store.filter(|&asked| asked != stored.store) {
-        return differs("--store", asked.word(), stored.store.word());
+    let other = |&asked: &StoreBackend| stores.iter().chain([&stored.store]).any(|s| *s != asked);
+    if let Some(asked) = args.store.filter(other) {
+        let all = stores.iter().chain([&stored.store]);
+        let has = words(all.map(|store| store.word()), asked.word());
+        return differs("--store", asked.word(), &has);
     }
     if stored.log == LogBackend::Mem {
         return Err(CliError::failed(format!(
@@ -247,6 +281,18 @@ fn agree(stored: Stored, args: &UpArgs, folder: &Path) -> Result<Stored, CliErro
         )));
     }
     Ok(stored)
+}
+
+/// What all have.
+fn common<T: Copy + PartialEq>(all: &[T]) -> Option<T> {
+    let (first, rest) = all.split_first()?;
+    rest.iter().all(|other| other == first).then_some(*first)
+}
+
+/// Each word once, without the one that was asked for.
+fn words(all: impl Iterator<Item = &'static str>, asked: &str) -> String {
+    let words: BTreeSet<&str> = all.filter(|word| *word != asked).collect();
+    words.into_iter().collect::<Vec<_>>().join(" and ")
 }
 
 /// The right to run the cluster of a folder; given up when dropped.
@@ -305,13 +351,13 @@ mod tests {
     fn a_cluster_is_not_started_as_another_one() {
         let folder = Path::new("x");
         let wal = || stored(LogBackend::Wal);
-        assert_eq!(agree(wal(), &args(), folder).unwrap(), wal());
+        assert_eq!(agree(wal(), &[], &args(), folder).unwrap(), wal());
         let same = UpArgs {
             members: Some(3),
             log: Some(LogBackend::Wal),
             ..args()
         };
-        assert!(agree(wal(), &same, folder).is_ok());
+        assert!(agree(wal(), &[], &same, folder).is_ok());
         for other in [
             UpArgs {
                 members: Some(5),
@@ -326,11 +372,62 @@ mod tests {
                 ..args()
             },
         ] {
-            let error = agree(wal(), &other, folder).unwrap_err().to_string();
+            let error = agree(wal(), &[None], &other, folder)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("choose another folder"), "{error}");
         }
-        let gone = agree(stored(LogBackend::Mem), &args(), folder).unwrap_err();
+        let gone = agree(stored(LogBackend::Mem), &[], &args(), folder).unwrap_err();
         assert!(gone.to_string().contains("kept its log in memory"));
+    }
+
+    fn member(log: LogBackend, left: bool) -> Option<Member> {
+        Some(Member {
+            cluster: "1".to_owned(),
+            id: "1".to_owned(),
+            name: "m".to_owned(),
+            log,
+            store: StoreBackend::Redb,
+            left,
+            migrating: false,
+        })
+    }
+
+    #[test]
+    fn a_migrated_cluster_is_started_as_what_its_members_have_now() {
+        let folder = Path::new("x");
+        let asking = |log| UpArgs {
+            log: Some(log),
+            ..args()
+        };
+        let (wal, redb) = (asking(LogBackend::Wal), asking(LogBackend::Redb));
+        let all = [
+            member(LogBackend::Redb, false),
+            member(LogBackend::Wal, true),
+            member(LogBackend::Redb, false),
+        ];
+        for asked in [&redb, &args()] {
+            let stored = agree(stored(LogBackend::Wal), &all, asked, folder).unwrap();
+            assert_eq!(stored.log, LogBackend::Redb);
+        }
+        let refusal = agree(stored(LogBackend::Wal), &all, &wal, folder).unwrap_err();
+        assert!(
+            refusal.to_string().contains("--log redb, not wal"),
+            "{refusal}"
+        );
+        let some = [
+            member(LogBackend::Redb, false),
+            member(LogBackend::Wal, false),
+        ];
+        for asked in [&wal, &redb] {
+            let refusal = agree(stored(LogBackend::Wal), &some, asked, folder).unwrap_err();
+            assert!(
+                refusal.to_string().contains("raftwerk migrate"),
+                "{refusal}"
+            );
+        }
+        let kept = agree(stored(LogBackend::Wal), &some, &args(), folder).unwrap();
+        assert_eq!(kept.log, LogBackend::Wal);
     }
 
     #[test]

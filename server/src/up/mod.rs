@@ -60,7 +60,7 @@ pub(crate) fn run(args: &UpArgs) -> Result<ExitCode, CliError> {
 
 async fn supervise(cluster: Cluster) -> Result<ExitCode, CliError> {
     let mut signals = Signals::new()?;
-    cluster.create()?;
+    cluster.record()?;
     let mut members = Vec::with_capacity(cluster.members.len());
     for planned in cluster.members.iter().filter(|planned| !planned.left) {
         match Member::start(planned, &cluster) {
