@@ -17,20 +17,29 @@ pub(crate) enum Kind {
     Terms = 3,
     /// The named values.
     Values = 4,
-    /// One entry; the only kind with an index.
+    /// A vote may have been lost: there is one if so.
+    Doubt = 5,
+    /// One entry, by its index.
     Entry = 16,
+    /// That there is a group: stands apart from the group's own records, behind those of all
+    /// groups, with the group's id for an index.
+    Roster = 240,
 }
+
+/// What a group has once.
+pub(crate) const RECORDS: [Kind; 5] = [
+    Kind::Head,
+    Kind::Snapshot,
+    Kind::Terms,
+    Kind::Values,
+    Kind::Doubt,
+];
 
 impl Kind {
     fn parse(byte: u8) -> Option<Self> {
-        let all = [
-            Self::Head,
-            Self::Snapshot,
-            Self::Terms,
-            Self::Values,
-            Self::Entry,
-        ];
-        all.into_iter().find(|kind| *kind as u8 == byte)
+        let others = [Self::Entry, Self::Roster];
+        let mut all = RECORDS.into_iter().chain(others);
+        all.find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -44,9 +53,9 @@ pub(crate) fn entry(group: GroupId, index: LogIndex) -> Key {
     build(group, Kind::Entry as u8, index.0)
 }
 
-/// Behind every key of `group`.
-pub(crate) fn behind(group: GroupId) -> Key {
-    build(group, u8::MAX, u64::MAX)
+/// The key that says that there is `group`.
+pub(crate) fn roster(group: GroupId) -> Key {
+    build(GroupId(u64::MAX), Kind::Roster as u8, group.0)
 }
 
 fn build(group: GroupId, kind: u8, index: u64) -> Key {
@@ -63,10 +72,13 @@ pub(crate) fn parse(key: &[u8]) -> Option<(GroupId, Kind, LogIndex)> {
     let (kind, index) = rest.split_first()?;
     let kind = Kind::parse(*kind)?;
     let index = u64::from_be_bytes(index.try_into().ok()?);
-    if kind != Kind::Entry && index != 0 {
-        return None;
+    let group = GroupId(u64::from_be_bytes(*group));
+    match kind {
+        Kind::Entry => Some((group, kind, LogIndex(index))),
+        Kind::Roster if group.0 == u64::MAX => Some((GroupId(index), kind, LogIndex(0))),
+        _ if index == 0 && kind != Kind::Roster => Some((group, kind, LogIndex(0))),
+        _ => None,
     }
-    Some((GroupId(u64::from_be_bytes(*group)), kind, LogIndex(index)))
 }
 
 #[cfg(test)]
@@ -81,10 +93,10 @@ mod tests {
             entry(GroupId(1), LogIndex(1)),
             entry(GroupId(1), LogIndex(256)),
             entry(GroupId(1), LogIndex::MAX),
-            behind(GroupId(1)),
             record(GroupId(2), Kind::Head),
             entry(GroupId(u64::MAX), LogIndex::MAX),
-            behind(GroupId(u64::MAX)),
+            roster(GroupId(0)),
+            roster(GroupId(u64::MAX)),
         ];
         assert!(keys.is_sorted_by(|a, b| a < b), "{keys:?}");
     }
@@ -101,5 +113,10 @@ mod tests {
         let mut indexed = record(GroupId(7), Kind::Head);
         indexed[16] = 1;
         assert_eq!(parse(&indexed), None);
+        let named = roster(GroupId(7));
+        assert_eq!(parse(&named), Some((GroupId(7), Kind::Roster, LogIndex(0))));
+        let mut elsewhere = named;
+        elsewhere[0] = 0;
+        assert_eq!(parse(&elsewhere), None);
     }
 }

@@ -51,9 +51,10 @@ impl RocksLog {
     ///
     /// # Errors
     /// [`StorageError::WrongStore`] and [`StorageError::Locked`] when the folder is another's or
-    /// in use; [`StorageError::Corrupt`] when a group's records are damaged or when something is
-    /// missing that was durable; [`StorageError::Option`]; [`StorageError::Io`] for the rest.
-    /// Damaged entries are no error: they stand in their group's health.
+    /// in use; [`StorageError::Corrupt`] when something is missing that was durable, or damaged
+    /// and nobody knows of which groups; [`StorageError::Option`]; [`StorageError::Io`] for the
+    /// rest. Damage to known groups is no error: it stands in their health, entries as ranges,
+    /// a group whose own records are damaged as one whose vote is not known.
     pub fn open(options: &RocksLogOptions) -> Result<Self, StorageError> {
         if options.memtables_max < 3 {
             return Err(StorageError::Option {

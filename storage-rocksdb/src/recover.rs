@@ -1,7 +1,7 @@
 //! What a log finds in RocksDB when it is opened: one pass over everything.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, Range};
 use std::path::Path;
 
 use raftwerk_raft::{GroupId, GroupState, LogHealth, LogId, LogIndex, StorageError};
@@ -10,7 +10,7 @@ use raftwerk_storage::image::GroupImage;
 use rocksdb::{DB, Error, ErrorKind, ReadOptions};
 
 use crate::error;
-use crate::key::{self, Key, Kind};
+use crate::key::{self, Key, Kind, RECORDS};
 use crate::record::{self, Head};
 use crate::writer::{Writer, Written};
 
@@ -22,46 +22,82 @@ pub(crate) struct Found {
 }
 
 /// Reads and checks everything. Entries outside of their group's bounds are left over from
-/// before and are removed later.
+/// before and are removed later. A group of which a record is damaged is in doubt, and has
+/// nothing else; damaged entries stand in their group's health.
 ///
 /// # Errors
-/// [`StorageError::Corrupt`] when a record of a group is damaged, [`StorageError::Io`] when
-/// reading fails. A damaged entry is none: it stands in the group's health.
+/// [`StorageError::Corrupt`] when it cannot be told which groups are damaged,
+/// [`StorageError::Io`] when reading fails.
 pub(crate) fn recover(db: &DB, path: &Path) -> Result<Found, StorageError> {
     let mut options = ReadOptions::default();
     options.fill_cache(false);
     let mut pass = Pass {
+        db,
         path,
         found: Found::default(),
+        roster: Roster::read(db, path)?,
         group: None,
-        skipped_group: false,
     };
     let mut records = db.raw_iterator_opt(options);
     records.seek_to_first();
     loop {
         if let Some((key, value)) = records.item() {
-            pass.take(key, value)?;
+            if pass.take(key, value)? {
+                break;
+            }
             records.next();
             continue;
         }
         match records.status() {
             Ok(()) => break,
-            Err(error) => {
-                let onwards = pass.unreadable(error)?;
-                records.seek(onwards);
-            }
+            Err(error) => match pass.unreadable(error)? {
+                Some(onwards) => records.seek(onwards),
+                None => break,
+            },
         }
     }
-    pass.finish_group()?;
+    pass.end();
     Ok(pass.found)
 }
 
+/// Which groups there are, as it stands apart from them.
+#[derive(Debug, Default)]
+struct Roster {
+    groups: BTreeSet<GroupId>,
+    /// All of it could be read.
+    whole: bool,
+}
+
+impl Roster {
+    fn read(db: &DB, path: &Path) -> Result<Self, StorageError> {
+        let mut records = db.raw_iterator();
+        records.seek(key::roster(GroupId(0)));
+        let mut groups = BTreeSet::new();
+        while let Some(key) = records.key() {
+            groups.extend(key::parse(key).map(|(group, ..)| group));
+            records.next();
+        }
+        let whole = match records.status() {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::Corruption => false,
+            Err(error) => return Err(error::storage("read", path)(error)),
+        };
+        Ok(Self { groups, whole })
+    }
+
+    /// The first group behind `group`, the first of all behind none.
+    fn behind(&self, group: Option<GroupId>) -> Option<GroupId> {
+        let from = group.map_or(Bound::Unbounded, Bound::Excluded);
+        self.groups.range((from, Bound::Unbounded)).next().copied()
+    }
+}
+
 struct Pass<'a> {
+    db: &'a DB,
     path: &'a Path,
     found: Found,
+    roster: Roster,
     group: Option<Parts>,
-    /// What stands behind the present group's entries could not be read either.
-    skipped_group: bool,
 }
 
 /// A group as far as it was read.
@@ -73,6 +109,10 @@ struct Parts {
     /// The next index that should come.
     expected: LogIndex,
     faulty: Vec<Range<LogIndex>>,
+    /// All its records were read, and its entries come.
+    at_entries: bool,
+    /// A record of it is damaged.
+    damaged: bool,
 }
 
 impl Parts {
@@ -84,6 +124,8 @@ impl Parts {
             terms: TermRuns::default(),
             expected: LogIndex::ZERO,
             faulty: Vec::new(),
+            at_entries: false,
+            damaged: false,
         }
     }
 
@@ -109,40 +151,63 @@ impl Pass<'_> {
         }
     }
 
-    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+    /// True when no group comes any more.
+    fn take(&mut self, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
         let Some((group, kind, index)) = key::parse(key) else {
             return Err(self.corrupt(format!("key {key:02x?} is none of a log's")));
         };
-        if self.group.as_ref().is_none_or(|parts| parts.group != group) {
-            self.finish_group()?;
-            self.group = Some(Parts::new(group));
+        if kind == Kind::Roster {
+            return Ok(true);
         }
+        self.enter(group);
         let Some(parts) = &mut self.group else {
-            return Ok(());
+            return Ok(false);
         };
-        let read = match kind {
-            Kind::Head => record::head(key, value).map(|head| {
-                parts.expected = head.base.index.next();
-                parts.terms = TermRuns::new(head.base);
-                parts.head = Some(head);
-            }),
-            Kind::Snapshot => {
-                record::snapshot(key, value).map(|snapshot| parts.written.snapshot = Some(snapshot))
-            }
-            Kind::Terms => record::terms(key, value).and_then(|terms| parts.take_terms(terms)),
-            Kind::Values => record::values(key, value).map(|values| parts.written.values = values),
+        match kind {
             Kind::Entry => {
+                parts.at_entries = true;
                 self.take_entry(key, value, index);
-                return Ok(());
             }
-        };
-        read.map_err(|reason| self.corrupt(format!("{kind:?} of group {group}: {reason}")))
+            _ => parts.take_record(kind, key, value),
+        }
+        Ok(false)
+    }
+
+    /// What comes next is `group`'s. Of groups passed over nothing could be read.
+    fn enter(&mut self, group: GroupId) {
+        let mut present = self.group.as_ref().map(|parts| parts.group);
+        if present == Some(group) {
+            return;
+        }
+        self.finish_group();
+        while let Some(passed) = self.roster.behind(present).filter(|passed| *passed < group) {
+            self.found.doubt(passed);
+            present = Some(passed);
+        }
+        self.group = Some(Parts::new(group));
+    }
+
+    /// Nothing comes any more.
+    fn end(&mut self) {
+        let mut present = self.group.as_ref().map(|parts| parts.group);
+        self.finish_group();
+        while let Some(passed) = self.roster.behind(present) {
+            self.found.doubt(passed);
+            present = Some(passed);
+        }
+        for group in &self.roster.groups {
+            if let Some(written) = self.found.writer.written.get_mut(group) {
+                written.rostered = true;
+            }
+        }
     }
 
     fn take_entry(&mut self, key: &[u8], value: &[u8], index: LogIndex) {
         let Some(parts) = &mut self.group else { return };
         let last = match &parts.head {
             Some(head) if index >= parts.expected && index <= head.last => head.last,
+            // Nobody knows what it was.
+            None if parts.damaged || self.roster.groups.contains(&parts.group) => return,
             _ => {
                 let left_over = index..index.next();
                 self.found.writer.purge.add(parts.group, left_over);
@@ -159,60 +224,128 @@ impl Pass<'_> {
         }
     }
 
-    /// RocksDB cannot read what comes next; says where to go on.
-    fn unreadable(&mut self, error: Error) -> Result<Key, StorageError> {
-        if let (ErrorKind::Corruption, Some(parts)) = (error.kind(), &mut self.group)
-            && let Some(head) = &parts.head
-        {
-            if parts.expected <= head.last {
-                parts.lose(parts.expected.next());
-                return Ok(key::entry(parts.group, parts.expected));
+    /// RocksDB cannot read what comes next; says where to go on, if anywhere.
+    fn unreadable(&mut self, error: Error) -> Result<Option<Key>, StorageError> {
+        if error.kind() != ErrorKind::Corruption {
+            return Err(error::storage("read", self.path)(error));
+        }
+        if let Some(parts) = &mut self.group {
+            if !parts.at_entries {
+                parts.at_entries = true;
+                parts.take_each(self.db);
             }
-            if !self.skipped_group {
-                self.skipped_group = true;
-                return Ok(key::behind(parts.group));
+            if let Some(head) = &parts.head
+                && parts.expected <= head.last
+            {
+                parts.lose(parts.expected.next());
+                return Ok(Some(key::entry(parts.group, parts.expected)));
             }
         }
-        Err(error::storage("read", self.path)(error))
+        // Whose records come next, only the roster knows.
+        if !self.roster.whole {
+            return Err(error::storage("read", self.path)(error));
+        }
+        let present = self.group.as_ref().map(|parts| parts.group);
+        let next = self.roster.behind(present);
+        if let Some(next) = next {
+            self.enter(next);
+        }
+        Ok(next.map(|next| key::record(next, Kind::Head)))
     }
 
-    fn finish_group(&mut self) -> Result<(), StorageError> {
-        self.skipped_group = false;
-        let Some(mut parts) = self.group.take() else {
-            return Ok(());
+    fn finish_group(&mut self) {
+        let Some(parts) = self.group.take() else {
+            return;
         };
         let group = parts.group;
-        let Some(head) = parts.head else {
-            if parts.written == Written::default() {
-                return Ok(());
-            }
-            return Err(self.corrupt(format!("group {group} has records and no head")));
-        };
-        if head.last < head.base.index || head.last == LogIndex::MAX {
-            return Err(self.corrupt(format!("group {group} ends before its log begins")));
+        let known = self.roster.groups.contains(&group) || parts.written != Written::default();
+        if parts.head.is_none() && !parts.damaged && !known {
+            return;
         }
-        parts.settle_terms(head.last);
-        parts.lose(head.last.next());
-        let state = GroupState {
-            hard_state: head.hard_state,
-            snapshot: parts.written.snapshot.clone(),
-            first: head.base.index.next(),
-            last: parts.terms.last(),
-            meta: parts.written.values.clone().into_iter().collect(),
-            health: LogHealth {
-                faulty: parts.faulty,
-                vote_unknown: false,
-            },
+        match parts.into_image() {
+            Some((image, written)) => {
+                self.found.images.insert(group, image);
+                self.found.writer.written.insert(group, written);
+            }
+            None => self.found.doubt(group),
+        }
+    }
+}
+
+impl Found {
+    /// Nothing is known of `group` but that it was there, and may have voted.
+    fn doubt(&mut self, group: GroupId) {
+        let mut image = GroupImage::default();
+        image.set_health(LogHealth {
+            vote_unknown: true,
+            ..LogHealth::default()
+        });
+        self.images.insert(group, image);
+        let written = Written {
+            stale: true,
+            ..Written::default()
         };
-        let image = GroupImage::from_parts(state, parts.terms)
-            .map_err(|reason| self.corrupt(format!("group {group}: {reason}")))?;
-        self.found.images.insert(group, image);
-        self.found.writer.written.insert(group, parts.written);
-        Ok(())
+        self.writer.written.insert(group, written);
     }
 }
 
 impl Parts {
+    fn take_record(&mut self, kind: Kind, key: &[u8], value: &[u8]) {
+        let read = match kind {
+            Kind::Head => record::head(key, value).map(|head| {
+                self.expected = head.base.index.next();
+                self.terms = TermRuns::new(head.base);
+                self.head = Some(head);
+            }),
+            Kind::Snapshot => {
+                record::snapshot(key, value).map(|snapshot| self.written.snapshot = Some(snapshot))
+            }
+            Kind::Terms => record::terms(key, value).and_then(|terms| self.take_terms(terms)),
+            Kind::Values => record::values(key, value).map(|values| self.written.values = values),
+            // That it is there says it.
+            _ => {
+                self.written.doubt = true;
+                Ok(())
+            }
+        };
+        self.damaged |= read.is_err();
+    }
+
+    /// Each record by itself: what comes next by order cannot be read.
+    fn take_each(&mut self, db: &DB) {
+        for kind in RECORDS {
+            let key = key::record(self.group, kind);
+            match db.get_pinned(key) {
+                Ok(Some(value)) => self.take_record(kind, &key, &value),
+                Ok(None) => {}
+                Err(_) => self.damaged = true,
+            }
+        }
+    }
+
+    /// The group, unless something of it is damaged that nothing else tells.
+    fn into_image(mut self) -> Option<(GroupImage, Written)> {
+        let head = self.head.filter(|_| !self.damaged)?;
+        if head.last < head.base.index || head.last == LogIndex::MAX {
+            return None;
+        }
+        self.settle_terms(head.last);
+        self.lose(head.last.next());
+        let state = GroupState {
+            hard_state: head.hard_state,
+            snapshot: self.written.snapshot.clone(),
+            first: head.base.index.next(),
+            last: self.terms.last(),
+            meta: self.written.values.clone().into_iter().collect(),
+            health: LogHealth {
+                faulty: self.faulty,
+                vote_unknown: self.written.doubt,
+            },
+        };
+        let image = GroupImage::from_parts(state, self.terms).ok()?;
+        Some((image, self.written))
+    }
+
     fn take_terms(&mut self, terms: Vec<LogId>) -> Result<(), String> {
         let base = self.terms.base();
         let ascend = |pair: &[LogId]| match pair {

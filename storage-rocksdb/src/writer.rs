@@ -8,7 +8,7 @@ use raftwerk_storage::image::GroupImage;
 use raftwerk_storage::queue::{Commit, GroupCommit};
 use rocksdb::WriteBatch;
 
-use crate::key::{self, Key, Kind};
+use crate::key::{self, Key, Kind, RECORDS};
 use crate::purge::Purge;
 use crate::record::{self, Head};
 
@@ -23,6 +23,11 @@ pub(crate) struct Written {
     pub(crate) snapshot: Option<SnapshotMeta>,
     pub(crate) terms: Vec<LogId>,
     pub(crate) values: BTreeMap<Bytes, Bytes>,
+    pub(crate) doubt: bool,
+    /// It stands in the roster.
+    pub(crate) rostered: bool,
+    /// What else may stand there is damaged and counts no more.
+    pub(crate) stale: bool,
 }
 
 /// Turns commits into batches, one after the other.
@@ -80,6 +85,20 @@ impl Writer {
         let key = |kind| key::record(group, kind);
         self.put(batch, key(Kind::Head), |out| record::put_head(&head, out));
         let mut written = self.written.remove(&group).unwrap_or_default();
+        if std::mem::take(&mut written.stale) {
+            for kind in [Kind::Snapshot, Kind::Terms, Kind::Values] {
+                batch.delete(key(kind));
+            }
+        }
+        if !std::mem::replace(&mut written.rostered, true) {
+            self.put(batch, key::roster(group), |_| {});
+        }
+        let doubt = image.health().vote_unknown;
+        match (std::mem::replace(&mut written.doubt, doubt), doubt) {
+            (false, true) => self.put(batch, key(Kind::Doubt), |_| {}),
+            (true, false) => batch.delete(key(Kind::Doubt)),
+            _ => {}
+        }
         if written.snapshot.as_ref() != image.snapshot() {
             written.snapshot = image.snapshot().cloned();
             match &written.snapshot {
@@ -106,9 +125,10 @@ impl Writer {
 
     fn delete_records(&mut self, batch: &mut WriteBatch, group: GroupId) {
         if self.written.remove(&group).is_some() {
-            for kind in [Kind::Head, Kind::Snapshot, Kind::Terms, Kind::Values] {
+            for kind in RECORDS {
                 batch.delete(key::record(group, kind));
             }
+            batch.delete(key::roster(group));
         }
     }
 
