@@ -106,14 +106,9 @@ impl FileNames {
 
 /// Whether redb closed the file in good order.
 fn is_closed(backend: &FileBackend) -> bool {
-    let open = || {
-        Builder::new()
-            .set_cache_size(0)
-            .open_read_only_with_backend(backend.clone())
-            .is_ok()
-    };
-    // What redb does with bytes that it did not write may be a panic.
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or(false)
+    let mut builder = Builder::new();
+    builder.set_cache_size(0);
+    guard(|| Ok(builder.open_read_only_with_backend(backend.clone())?)).is_ok()
 }
 
 fn renew(file: &dyn VfsFile, site: SyncSite) -> io::Result<()> {
@@ -144,14 +139,20 @@ pub(crate) fn open(
             .set_check_integrity_on_open(check)
             .create_with_backend(backend)
     };
-    match catch_unwind(AssertUnwindSafe(open)) {
-        Ok(opened) => Ok(opened?),
-        Err(_) => Err(redb::Error::Corrupted(PANICKED.to_owned())),
-    }
+    guard(|| Ok(open()?))
+}
+
+/// What redb does with bytes that it did not write may be a panic: damage, like any other.
+///
+/// # Errors
+/// What `work` says, [`redb::Error::Corrupted`] if it panics.
+pub(crate) fn guard<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(redb::Error::Corrupted(PANICKED.to_owned())))
 }
 
 /// Said of a file that redb choked on.
-pub(crate) const PANICKED: &str = "redb panicked over what it read";
+const PANICKED: &str = "redb panicked over what it read";
 
 /// The error of the system if that is what it is.
 pub(crate) fn to_io(error: redb::Error) -> io::Error {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Bound;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -59,10 +59,14 @@ pub struct RedbOptions {
     /// Bytes of keys and values that gather before they go into the B-tree, and the most that one
     /// commit takes unless a single batch is larger. About three times as much is kept in memory.
     pub write_buffer_bytes: u64,
+    /// Whether opening reads the whole file and checks every page. Else what has rotted since the
+    /// last close is noticed late or never: redb looks at the pages' checksums at no other time.
+    pub check_pages: bool,
 }
 
 impl RedbOptions {
-    /// A store in `path`, made if missing, with 32 MiB of cache and a write buffer of 8 MiB.
+    /// A store in `path`, made if missing, with 32 MiB of cache and a write buffer of 8 MiB, its
+    /// pages checked at open.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
@@ -70,6 +74,7 @@ impl RedbOptions {
             mode: FolderMode::CreateIfMissing,
             cache_bytes: 32 << 20,
             write_buffer_bytes: 8 << 20,
+            check_pages: true,
         }
     }
 }
@@ -130,8 +135,8 @@ impl RedbStore {
             file: Arc::clone(&file),
             site: SYNC_STATE,
         };
-        let db =
-            open_db(backend, options.cache_bytes, false).map_err(failed("open the state file"))?;
+        let db = open_db(backend, options.cache_bytes, options.check_pages)
+            .map_err(|error| named(&path, failed("open the state file")(error)))?;
         forget_incoming(&db)?;
         let head = Head::stored(&db)?;
         let state = State {
@@ -212,7 +217,9 @@ impl RedbStore {
     /// what `ops` brought, so that it is empty before the active one is full again.
     fn flush(&self, ops: &[StateOp]) -> Result<(), StateError> {
         let bytes: usize = ops.iter().map(size).sum();
-        let piece = 2 * bytes as u64 + (self.write_buffer_bytes / 8).min(PIECE_BYTES_MIN);
+        // Never nothing: a piece of nothing looks like the end of the table.
+        let least = (self.write_buffer_bytes / 8).clamp(1, PIECE_BYTES_MIN);
+        let piece = 2 * bytes as u64 + least;
         let full = {
             let mut state = self.state.lock();
             let full = state.layers.active.bytes() >= self.write_buffer_bytes;
@@ -330,6 +337,16 @@ fn size(op: &StateOp) -> usize {
         StateOp::Put { key, value } => key.len() + value.len(),
         StateOp::Delete { key } => key.len(),
         StateOp::DeleteRange { .. } => 0,
+    }
+}
+
+/// Says which file is damaged.
+fn named(path: &Path, error: StateError) -> StateError {
+    match error {
+        StateError::Corrupt { reason } => StateError::Corrupt {
+            reason: format!("{}: {reason}", path.display()),
+        },
+        other => other,
     }
 }
 

@@ -8,6 +8,7 @@ use raftwerk_raft::{KeyRange, LogId, ScanOrder, ScanVisitor, StateError, View};
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
 use crate::error::failed;
+use crate::file::guard;
 use crate::head::DATA;
 use crate::layers::{Layers, comes_first};
 
@@ -26,8 +27,13 @@ impl Base {
 
     /// The length of the value of `key`.
     pub(crate) fn value_len(&self, key: &[u8]) -> Result<Option<usize>, StateError> {
-        let found = self.0.get(key).map_err(failed("read a key"))?;
-        Ok(found.map(|value| value.value().len()))
+        self.read(key, <[u8]>::len)
+    }
+
+    /// What `look` makes of the value of `key`.
+    fn read<T>(&self, key: &[u8], look: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, StateError> {
+        guard(|| Ok(self.0.get(key)?.map(|value| look(value.value()))))
+            .map_err(failed("read a key"))
     }
 }
 
@@ -47,8 +53,7 @@ impl View for RedbView {
         if let Some(change) = self.layers.find(key) {
             return Ok(change.clone());
         }
-        let found = self.base.0.get(key).map_err(failed("read a key"))?;
-        Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
+        self.base.read(key, Bytes::copy_from_slice)
     }
 
     fn scan(
@@ -61,17 +66,14 @@ impl View for RedbView {
             return Ok(());
         }
         let mut changes = self.layers.range(range, order).peekable();
-        let mut records = self
-            .base
-            .0
-            .range::<&[u8]>(range)
-            .map_err(failed("read a range"))?;
+        let mut records =
+            guard(|| Ok(self.base.0.range::<&[u8]>(range)?)).map_err(failed("read a range"))?;
         loop {
-            let next = match order {
+            let mut next = || match order {
                 ScanOrder::Ascending => records.next(),
                 ScanOrder::Descending => records.next_back(),
             };
-            let record = next.transpose().map_err(failed("read a range"))?;
+            let record = guard(|| Ok(next().transpose()?)).map_err(failed("read a range"))?;
             let at = record.as_ref().map(|(key, _)| key.value());
             let mut hidden = false;
             // What comes before the record, and what is of the same key and newer.

@@ -12,7 +12,7 @@ use log_history::{DIR, open, run, try_open};
 use raftwerk_raft::{ByteBudget, GroupId, LogError, LogIndex, Storage, StorageError};
 use raftwerk_storage_redb::{OnDamage, RedbLog, SYNC_LOG_MARK};
 use raftwerk_testkit::crash::Progress;
-use raftwerk_testkit::damage::{DamageOptions, damage_points};
+use raftwerk_testkit::damage::{DamageOptions, damage_each, damage_points, swaps};
 use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Image};
 use raftwerk_testkit::history::{Known, models};
 use raftwerk_testkit::log_suite::model::LogModel;
@@ -46,6 +46,10 @@ fn judge(log: &RedbLog, model: &LogModel) -> Result<Answer, String> {
     let mut answer = Answer::Intact;
     for (id, expected) in &model.groups {
         let open = log.open_group(*id).map_err(|error| error.to_string())?;
+        if open.state.health.vote_unknown {
+            answer = Answer::Named;
+            continue;
+        }
         let same = open.state.hard_state == expected.hard_state
             && open.state.snapshot == expected.snapshot
             && open.log.last() == expected.last();
@@ -76,14 +80,29 @@ fn judge(log: &RedbLog, model: &LogModel) -> Result<Answer, String> {
 
 fn attack(closed: bool, count: usize, options: &DamageOptions) -> BTreeMap<Answer, u64> {
     let (image, model) = log(&FaultVfs::new(), 21, count, closed);
-    let counts = damage_points(&image, options, |vfs, _| match try_open(vfs) {
-        Ok(log) => judge(&log, &model),
+    let counts = damage_points(&image, options, |vfs, _| answer(vfs, &model));
+    counts.unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+fn answer(vfs: &FaultVfs, model: &LogModel) -> Result<Answer, String> {
+    match try_open(vfs) {
+        Ok(log) => judge(&log, model),
         Err(StorageError::Corrupt { .. } | StorageError::Io { .. }) => Ok(Answer::Refused),
         // The identity is another crate's.
         Err(StorageError::WrongStore { .. }) => Ok(Answer::Refused),
         Err(other) => Err(other.to_string()),
-    });
-    counts.unwrap_or_else(|failure| panic!("{failure}"))
+    }
+}
+
+/// Neighbours, and sectors in the same place of neighbouring pages.
+#[test]
+fn swapped_sectors_are_named_or_refused() {
+    for closed in [true, false] {
+        let (image, model) = log(&FaultVfs::new(), 23, 8, closed);
+        let counts = damage_each(&image, swaps(&image, &[1, 8]), |vfs, _| answer(vfs, &model));
+        let counts = counts.unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(counts.contains_key(&Answer::Refused), "{counts:?}");
+    }
 }
 
 const SECTORS: DamageOptions = DamageOptions {
@@ -161,6 +180,75 @@ fn flipped_bit_in_an_entry_is_named_to_the_entry_at_every_open() {
         drop((log, group));
         vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
     }
+}
+
+/// A record of one group rots: that group is in doubt until it is made anew, the others are whole.
+#[test]
+fn damaged_record_of_a_group_leaves_that_group_in_doubt_and_the_others_alone() {
+    use raftwerk_raft::{GroupWrite, HardState, NodeId, Term, WriteBatch};
+    const VALUE: [u8; 400] = [77; 400];
+    let vfs = FaultVfs::new();
+    let write = |group: u64| GroupWrite {
+        group: GroupId(group),
+        hard_state: Some(HardState {
+            term: Term(group),
+            vote: Some(NodeId(1)),
+            commit: LogIndex(0),
+        }),
+        ..GroupWrite::default()
+    };
+    let submit = |log: &RedbLog, write: GroupWrite| {
+        let groups = vec![write];
+        let batch = WriteBatch {
+            groups,
+            ..WriteBatch::default()
+        };
+        log.wait(log.submit(batch).unwrap()).unwrap();
+    };
+    let log = open(&vfs).unwrap();
+    for group in 1..=5 {
+        submit(&log, write(group));
+    }
+    let named = GroupWrite {
+        meta: vec![("name".into(), Some(VALUE.to_vec().into()))],
+        ..write(3)
+    };
+    submit(&log, named);
+    drop(log);
+    let mut vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    let path = Path::new(DIR).join("log.redb");
+    let bytes = vfs.read_file(&path).unwrap();
+    for (at, _) in bytes
+        .windows(400)
+        .enumerate()
+        .filter(|(_, found)| *found == VALUE)
+    {
+        vfs.flip_bit(&path, at as u64 + 9, 2).unwrap();
+    }
+    for round in 0..3 {
+        let log = open(&vfs).unwrap();
+        for group in 1..=5 {
+            let state = log.open_group(GroupId(group)).unwrap().state;
+            assert_eq!(state.health.vote_unknown, group == 3, "{group} in {round}");
+            let term = if group == 3 && round < 2 { 0 } else { group };
+            assert_eq!(state.hard_state.term, Term(term), "{group} in {round}");
+        }
+        if round == 1 {
+            // What it voted before is not known by that.
+            submit(&log, write(3));
+        }
+        drop(log);
+        vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    }
+    let log = open(&vfs).unwrap();
+    let anew = GroupWrite {
+        destroy: true,
+        ..write(3)
+    };
+    submit(&log, anew);
+    drop(log);
+    let log = open(&vfs.crash(&CrashPlan::LOSE_UNSYNCED)).unwrap();
+    assert!(log.open_group(GroupId(3)).unwrap().state.health.is_intact());
 }
 
 #[test]

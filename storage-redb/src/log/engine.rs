@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -18,7 +17,7 @@ use super::FILE;
 use super::ledger::{Ledger, RecordChanges};
 use super::mark::{Mark, MarkFile};
 use super::value::{ENTRIES, RECORDS, kind, seal, seal_entry, unseal, unseal_entry};
-use crate::file::{PANICKED, to_io};
+use crate::file::{guard, to_io};
 
 type Entries<'a> = Table<'a, (u64, u64), &'static [u8]>;
 type Records<'a> = Table<'a, (u64, u8), &'static [u8]>;
@@ -149,18 +148,14 @@ impl RedbEngine {
         }
         transaction.commit()?;
         db.close()?;
-        self.mark.write(Mark {
-            commit: number,
-            closed: Some(books.ledger.checksum()),
-        })?;
-        Ok(self.mark.sync()?)
+        Ok(self.mark.close(number, &books.ledger.roster())?)
     }
 }
 
 impl Drop for RedbEngine {
     /// What fails here was not acknowledged to anybody: the next open finds the last commit.
     fn drop(&mut self) {
-        let _ = catch_unwind(AssertUnwindSafe(|| self.close()));
+        let _ = guard(|| self.close());
     }
 }
 
@@ -248,7 +243,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn record(&mut self, key: (u64, u8), body: &[u8]) -> Result<(), redb::Error> {
+    pub(crate) fn record(&mut self, key: (u64, u8), body: &[u8]) -> Result<(), redb::Error> {
         let place = (key.0, u64::from(key.1));
         seal(place, self.commit, &mut self.buffer, |out| {
             out.extend_from_slice(body);
@@ -257,7 +252,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn store_record(&mut self) -> Result<(), redb::Error> {
+    pub(crate) fn store_record(&mut self) -> Result<(), redb::Error> {
         self.record(STORE_KEY, &[])
     }
 }
@@ -279,11 +274,7 @@ impl Engine for RedbEngine {
         max_bytes: u64,
     ) -> Result<Vec<Entry>, LogError> {
         let mut out = Vec::new();
-        let read = || self.read_into(group, range.clone(), max_bytes, &mut out);
-        // What redb does with bytes that it did not write may be a panic.
-        let outcome = catch_unwind(AssertUnwindSafe(read))
-            .unwrap_or_else(|_| Err(redb::Error::Corrupted(PANICKED.to_owned())));
-        match outcome {
+        match guard(|| self.read_into(group, range.clone(), max_bytes, &mut out)) {
             Ok(()) => Ok(out),
             // What was read before the damage is good; who reads on from there comes back to it.
             Err(redb::Error::Corrupted(_)) if !out.is_empty() => Ok(out),
@@ -304,17 +295,13 @@ impl Engine for RedbEngine {
     fn scrub(&self, budget: ByteBudget) -> Result<ScrubReport, StorageError> {
         let mut report = ScrubReport::default();
         let mut at = *self.scrubbed.lock();
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            self.scrub_from(&mut at, budget, &mut report)
-        }));
-        let failed = match outcome {
-            Ok(Ok(())) => None,
-            Ok(Err(redb::Error::Corrupted(reason))) => Some(reason),
-            Ok(Err(error)) => {
+        let failed = match guard(|| self.scrub_from(&mut at, budget, &mut report)) {
+            Ok(()) => None,
+            Err(redb::Error::Corrupted(reason)) => Some(reason),
+            Err(error) => {
                 let path = self.folder.path().join(FILE.name);
                 return Err(io_error("read", &path)(to_io(error)));
             }
-            Err(_) => Some(PANICKED.to_owned()),
         };
         if let Some(reason) = failed {
             report.damage.push(format!("behind {at:?}: {reason}"));

@@ -6,7 +6,7 @@ use raftwerk_raft::{GroupId, LogIndex};
 use raftwerk_storage::image::GroupImage;
 use raftwerk_storage::queue::GroupCommit;
 
-use super::value::{Head, encode_named, encode_snapshot, kind};
+use super::value::{Head, encode_doubt, encode_named, encode_snapshot, kind};
 
 /// The records of all groups.
 #[derive(Clone, Debug, Default)]
@@ -46,9 +46,10 @@ impl Ledger {
             changes.push(self.head(change.group, image));
         }
         type Encode = fn(&GroupImage, &mut Vec<u8>);
-        let others: [(u8, Encode); 2] = [
+        let others: [(u8, Encode); 3] = [
             (kind::SNAPSHOT, encode_snapshot),
             (kind::NAMED, encode_named),
+            (kind::DOUBT, encode_doubt),
         ];
         for (kind, encode) in others {
             let mut body = Vec::new();
@@ -95,15 +96,47 @@ impl Ledger {
         changes
     }
 
-    /// A checksum over all records.
-    pub(crate) fn checksum(&self) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        for ((group, kind), body) in &self.records {
-            hasher.update(&group.to_le_bytes());
-            hasher.update(&[*kind]);
-            hasher.update(&(body.len() as u64).to_le_bytes());
-            hasher.update(body);
+    /// All records, each with a checksum over its body: what a closed log must still have.
+    pub(crate) fn roster(&self) -> Roster {
+        let crc = |body: &Vec<u8>| crc32fast::hash(body);
+        Roster(
+            self.records
+                .iter()
+                .map(|(k, body)| (*k, crc(body)))
+                .collect(),
+        )
+    }
+}
+
+/// Which records there are, and of what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Roster(pub(crate) BTreeMap<(u64, u8), u32>);
+
+const ROSTER_RECORD_BYTES: usize = 8 + 1 + 4;
+
+impl Roster {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.0.len() * ROSTER_RECORD_BYTES);
+        for ((group, kind), crc) in &self.0 {
+            out.extend_from_slice(&group.to_le_bytes());
+            out.push(*kind);
+            out.extend_from_slice(&crc.to_le_bytes());
         }
-        hasher.finalize()
+        out
+    }
+
+    /// What [`Roster::encode`] wrote, whose checksum was compared.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (records, []) = bytes.as_chunks::<ROSTER_RECORD_BYTES>() else {
+            return None;
+        };
+        let read = |record: &[u8; ROSTER_RECORD_BYTES]| {
+            let (group, rest) = record.split_first_chunk::<8>()?;
+            let (kind, crc) = rest.split_first()?;
+            let crc = crc.first_chunk::<4>()?;
+            let key = (u64::from_le_bytes(*group), *kind);
+            Some((key, u32::from_le_bytes(*crc)))
+        };
+        records.iter().map(read).collect::<Option<_>>().map(Self)
     }
 }

@@ -45,6 +45,8 @@ struct Group {
     named: Vec<(Bytes, Bytes)>,
     terms: TermRuns,
     faulty: Vec<Range<LogIndex>>,
+    /// A vote of it may have been lost.
+    doubt: bool,
 }
 
 impl Group {
@@ -80,6 +82,14 @@ impl Group {
     }
 
     fn image(mut self) -> Result<GroupImage, Damage> {
+        if self.head.is_none() && self.doubt {
+            let mut image = GroupImage::default();
+            image.set_health(LogHealth {
+                vote_unknown: true,
+                ..LogHealth::default()
+            });
+            return Ok(image);
+        }
         self.missing(self.head()?.last.next())?;
         let state = GroupState {
             hard_state: self.head()?.hard_state,
@@ -89,7 +99,7 @@ impl Group {
             meta: self.named,
             health: LogHealth {
                 faulty: self.faulty,
-                vote_unknown: false,
+                vote_unknown: self.doubt,
             },
         };
         GroupImage::from_parts(state, self.terms)
@@ -151,6 +161,7 @@ fn read_records(
             }
             kind::SNAPSHOT => group.snapshot = Some(decode_snapshot(body).map_err(named)?),
             kind::NAMED => group.named = decode_named(body).map_err(named)?,
+            kind::DOUBT => group.doubt = true,
             _ => return Err(named("of no known kind".to_owned())),
         }
         ledger.records.insert((id, kind), body.to_vec());

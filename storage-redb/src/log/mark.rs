@@ -13,10 +13,13 @@ use raftwerk_storage::folder::{Folder, StoreUuid, io_error};
 use raftwerk_storage::vfs::{OpenMode, VfsFile};
 
 use super::SYNC_LOG_MARK;
+use super::ledger::Roster;
 use crate::backend::read_exact;
 
 const FILE: &str = "MARK";
-const MAGIC: &[u8; 8] = b"RWredbM1";
+const MAGIC: &[u8; 8] = b"RWredbM2";
+/// Where the roster stands: apart from the mark, in bytes.
+const ROSTER_AT: u64 = 4096;
 const MARK_BYTES: usize = 8 + 16 + 8 + 4 + 4 + 4;
 
 /// What the mark says.
@@ -24,7 +27,7 @@ const MARK_BYTES: usize = 8 + 16 + 8 + 4 + 4 + 4;
 pub(crate) struct Mark {
     /// The last commit acknowledged.
     pub(crate) commit: u64,
-    /// The checksum of all records; when the log was closed with this commit.
+    /// The checksum of the roster; when the log was closed with this commit.
     pub(crate) closed: Option<u32>,
 }
 
@@ -96,6 +99,25 @@ impl MarkFile {
     /// To be called when the commit is durable.
     pub(crate) fn write(&self, mark: Mark) -> io::Result<()> {
         self.file.write_at(0, &mark.encode(self.uuid))
+    }
+
+    /// Says that the log was closed with `commit` and those records, durably.
+    pub(crate) fn close(&self, commit: u64, roster: &Roster) -> io::Result<()> {
+        let roster = roster.encode();
+        self.file.set_len(ROSTER_AT + roster.len() as u64)?;
+        self.file.write_at(ROSTER_AT, &roster)?;
+        let closed = Some(crc32fast::hash(&roster));
+        self.write(Mark { commit, closed })?;
+        self.sync()
+    }
+
+    /// What the log was closed with, if that can be read.
+    pub(crate) fn roster(&self, mark: Mark) -> Option<Roster> {
+        let len = self.file.len().ok()?.checked_sub(ROSTER_AT)?;
+        let mut bytes = vec![0; usize::try_from(len).ok()?];
+        read_exact(self.file.as_ref(), ROSTER_AT, &mut bytes).ok()?;
+        (Some(crc32fast::hash(&bytes)) == mark.closed).then_some(())?;
+        Roster::decode(&bytes)
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {

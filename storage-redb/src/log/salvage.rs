@@ -1,23 +1,26 @@
 //! A log that was closed in good order and whose file has been damaged since: what can be had is
-//! written to a new file, and the entries that cannot are missing there by name.
+//! written to a new file, and what cannot is missing there by name.
 //!
-//! It takes a mark and records that agree: then no group, vote or snapshot is missing, and the
-//! heads know which entries there must be. Else nothing is done, and opening fails.
+//! The mark says which records there were, each with a checksum: so no group, vote or snapshot is
+//! missing or of another time unnoticed, and the heads know which entries there must be. A group
+//! whose records are not as they were is in doubt and has nothing else. Without such a mark, or
+//! when no group is left, nothing is done, and opening fails.
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use raftwerk_raft::StorageError;
 use raftwerk_storage::folder::Folder;
 use raftwerk_storage::vfs::VfsFile;
-use redb::{Builder, ReadOnlyDatabase, ReadOnlyTable, ReadableDatabase};
+use redb::{Builder, Key, ReadOnlyDatabase, ReadOnlyTable, ReadableDatabase, TableDefinition};
 
 use super::FILE;
 use super::engine::{Writer, begin};
-use super::ledger::Ledger;
-use super::mark::Mark;
-use super::value::{ENTRIES, Head, RECORDS, kind, unseal, unseal_entry};
+use super::ledger::Roster;
+use super::mark::{Mark, MarkFile};
+use super::value::{ENTRIES, Head, IN_DOUBT, RECORDS, kind, unseal, unseal_entry};
 use crate::backend::{FileBackend, SalvageBackend};
 
 /// How often the file is opened anew because redb panicked over it.
@@ -25,71 +28,94 @@ const PANICS_MAX: usize = 64;
 /// What one transaction of the new file takes, in bytes.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// The records as they are stored, by group and kind.
-type Stored = BTreeMap<(u64, u8), Vec<u8>>;
-
 /// Writes what is good to a new file in the old one's place. False when too little is known of
 /// what there was.
 pub(crate) fn salvage(
     folder: &Folder,
     file: &Arc<dyn VfsFile>,
+    mark_file: &MarkFile,
     mark: Option<Mark>,
 ) -> Result<bool, StorageError> {
-    let Some((records, ledger)) = mark.and_then(|mark| whole_records(file, mark)) else {
+    let known = mark.and_then(|mark| Some((mark.commit, mark_file.roster(mark)?)));
+    let Some((commit, roster)) = known else {
         return Ok(false);
     };
+    let records = Records::read(file, &roster);
+    if records.heads.is_empty() && !records.doubted.is_empty() {
+        return Ok(false);
+    }
     FILE.create(folder, |backend| {
-        let mut source = Source::new(file);
-        copy(backend, &mut source, &records, &ledger)
+        let mut source = Source::new(file, ENTRIES);
+        copy(backend, &mut source, &records, commit)
     })?;
     Ok(true)
 }
 
-fn open(file: &Arc<dyn VfsFile>) -> Option<ReadOnlyDatabase> {
-    let open = || {
-        Builder::new()
-            .set_cache_size(1 << 20)
-            .open_read_only_with_backend(SalvageBackend(Arc::clone(file)))
-            .ok()
-    };
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or(None)
+/// What is left of all records.
+#[derive(Debug, Default)]
+struct Records {
+    /// As they are stored, of the groups that have all of theirs.
+    stored: BTreeMap<(u64, u8), Vec<u8>>,
+    heads: BTreeMap<u64, Head>,
+    /// The groups that have not.
+    doubted: BTreeSet<u64>,
 }
 
-/// All records, if they are those of the commit that closed the log.
-fn whole_records(file: &Arc<dyn VfsFile>, mark: Mark) -> Option<(Stored, Ledger)> {
-    let closed = mark.closed?;
-    let read = || -> Option<(Stored, Ledger)> {
-        let table = open(file)?.begin_read().ok()?.open_table(RECORDS).ok()?;
-        let (mut stored, mut ledger) = (Stored::new(), Ledger::default());
-        for found in table.range::<(u64, u8)>(..).ok()? {
-            let (key, value) = found.ok()?;
-            let (id, kind) = key.value();
-            let (commit, body) = unseal((id, u64::from(kind)), value.value()).ok()?;
-            ledger.commit = ledger.commit.max(commit);
-            if kind != kind::STORE {
-                ledger.records.insert((id, kind), body.to_vec());
-            }
-            stored.insert((id, kind), value.value().to_vec());
+impl Records {
+    fn read(file: &Arc<dyn VfsFile>, roster: &Roster) -> Self {
+        let mut source = Source::new(file, RECORDS);
+        let mut records = Self::default();
+        for (&(group, kind), &crc) in &roster.0 {
+            let place = (group, u64::from(kind));
+            let found = source.get((group, kind), |value| {
+                let (_, body) = unseal(place, value).ok()?;
+                let head = (kind == kind::HEAD).then(|| Head::decode(body));
+                let same = crc32fast::hash(body) == crc;
+                same.then(|| (head.transpose().ok().flatten(), value.to_vec()))
+            });
+            let Some((head, value)) = found else {
+                records.doubted.insert(group);
+                continue;
+            };
+            records.heads.extend(head.map(|head| (group, head)));
+            records.stored.insert((group, kind), value);
         }
-        Some((stored, ledger))
-    };
-    catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or(None)
-        .filter(|(_, ledger)| ledger.commit == mark.commit && ledger.checksum() == closed)
+        let doubted = &records.doubted;
+        records.heads.retain(|group, _| !doubted.contains(group));
+        records
+            .stored
+            .retain(|(group, _), _| !doubted.contains(group));
+        records
+    }
 }
 
-/// The damaged file's entries.
-struct Source<'a> {
+fn open(file: &Arc<dyn VfsFile>) -> Option<ReadOnlyDatabase> {
+    Builder::new()
+        .set_cache_size(1 << 20)
+        .open_read_only_with_backend(SalvageBackend(Arc::clone(file)))
+        .ok()
+}
+
+/// A table of the damaged file.
+struct Source<'a, K: Key + 'static> {
     file: &'a Arc<dyn VfsFile>,
-    entries: Option<ReadOnlyTable<(u64, u64), &'static [u8]>>,
+    definition: TableDefinition<'static, K, &'static [u8]>,
+    table: Option<ReadOnlyTable<K, &'static [u8]>>,
     panics: usize,
 }
 
-impl<'a> Source<'a> {
-    fn new(file: &'a Arc<dyn VfsFile>) -> Self {
+impl<'a, K> Source<'a, K>
+where
+    K: for<'k> Key<SelfType<'k> = K> + Borrow<K> + Copy + 'static,
+{
+    fn new(
+        file: &'a Arc<dyn VfsFile>,
+        definition: TableDefinition<'static, K, &'static [u8]>,
+    ) -> Self {
         let mut source = Self {
             file,
-            entries: None,
+            definition,
+            table: None,
             panics: 0,
         };
         source.reopen();
@@ -97,21 +123,20 @@ impl<'a> Source<'a> {
     }
 
     fn reopen(&mut self) {
-        let table = || open(self.file)?.begin_read().ok()?.open_table(ENTRIES).ok();
-        self.entries = catch_unwind(AssertUnwindSafe(table)).unwrap_or(None);
+        let table = || {
+            let transaction = open(self.file)?.begin_read().ok()?;
+            transaction.open_table(self.definition).ok()
+        };
+        self.table = catch_unwind(AssertUnwindSafe(table)).unwrap_or(None);
     }
 
-    /// The entry under `key` as it is stored, if it is good.
-    fn get(&mut self, key: (u64, u64)) -> Option<Vec<u8>> {
-        let entries = self.entries.as_ref()?;
-        let get = || {
-            let found = entries.get(key).ok()??;
-            unseal_entry(key, found.value()).ok()?;
-            Some(found.value().to_vec())
-        };
+    /// What `look` makes of the value under `key`.
+    fn get<T>(&mut self, key: K, look: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+        let table = self.table.as_ref()?;
+        let get = || look(table.get(key).ok()??.value());
         catch_unwind(AssertUnwindSafe(get)).unwrap_or_else(|_| {
             self.panics += 1;
-            self.entries = None;
+            self.table = None;
             if self.panics <= PANICS_MAX {
                 self.reopen();
             }
@@ -122,35 +147,38 @@ impl<'a> Source<'a> {
 
 fn copy(
     backend: FileBackend,
-    source: &mut Source<'_>,
-    records: &Stored,
-    ledger: &Ledger,
+    source: &mut Source<'_, (u64, u64)>,
+    records: &Records,
+    commit: u64,
 ) -> Result<(), redb::Error> {
     let db = Builder::new().create_with_backend(backend)?;
     let transaction = begin(&db)?;
     {
-        let mut writer = Writer::open(&transaction, ledger.commit)?;
-        for (key, value) in records {
+        let mut writer = Writer::open(&transaction, commit)?;
+        writer.store_record()?;
+        for (key, value) in &records.stored {
             writer.records.insert(*key, value.as_slice())?;
+        }
+        for group in &records.doubted {
+            writer.record((*group, kind::DOUBT), IN_DOUBT)?;
         }
     }
     transaction.commit()?;
-    let heads = ledger
-        .records
-        .iter()
-        .filter(|((_, kind), _)| *kind == kind::HEAD);
-    for ((group, _), body) in heads {
-        let Ok(head) = Head::decode(body) else {
-            return Err(redb::Error::Corrupted(format!("head of group {group}")));
-        };
+    for (group, head) in &records.heads {
         let mut next = head.base.index.0.saturating_add(1);
         while next <= head.last.0 {
             let transaction = begin(&db)?;
-            let mut writer = Writer::open(&transaction, ledger.commit)?;
+            let mut writer = Writer::open(&transaction, commit)?;
             let mut bytes = 0;
             while next <= head.last.0 && bytes < CHUNK_BYTES {
-                if let Some(value) = source.get((*group, next)) {
-                    writer.entries.insert((*group, next), value.as_slice())?;
+                let key = (*group, next);
+                // Of that term, too: an older page may hold what was truncated.
+                let good = |value: &[u8]| {
+                    let (_, entry) = unseal_entry(key, value).ok()?;
+                    (head.id(entry.index()) == Some(entry.id)).then(|| value.to_vec())
+                };
+                if let Some(value) = source.get(key, good) {
+                    writer.entries.insert(key, value.as_slice())?;
                     bytes += value.len();
                 }
                 next += 1;

@@ -127,7 +127,7 @@ pub(super) fn open(
     let closed = FILE.settle(&file).map_err(io_error("renew", &path))?;
     let opened = match open_checked(&file, cache_bytes, mark) {
         Err(Unreadable::Damaged(reason)) if closed && on_damage == OnDamage::Confine => {
-            if !salvage(folder, &file, mark)? {
+            if !salvage(folder, &file, &mark_file, mark)? {
                 return Err(corrupt(&path, &reason));
             }
             file = FILE
@@ -146,7 +146,10 @@ pub(super) fn open(
         .iter()
         .find(|(_, image)| !image.health().is_intact());
     if let (Some((group, image)), OnDamage::Refuse) = (lost, on_damage) {
-        let reason = format!("group {group} lost entries {:?}", image.health().faulty);
+        let reason = match image.health() {
+            health if health.vote_unknown => format!("group {group} may have lost its vote"),
+            health => format!("group {group} lost entries {:?}", health.faulty),
+        };
         return Err(corrupt(&path, &reason));
     }
     let mark = Mark {

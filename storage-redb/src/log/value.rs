@@ -28,8 +28,12 @@ pub(crate) mod kind {
     pub(crate) const SNAPSHOT: u8 = 2;
     /// Its named values.
     pub(crate) const NAMED: u8 = 3;
+    /// A vote of it may have been lost. Without a head beside it, so has everything else.
+    pub(crate) const DOUBT: u8 = 4;
 }
 
+/// The body of a record that says so.
+pub(crate) const IN_DOUBT: &[u8] = &[1];
 /// The version of what [`seal`] writes.
 const VERSION: u8 = 1;
 /// What stands before the body: version, checksum, number of the commit.
@@ -181,6 +185,12 @@ pub(crate) fn encode_snapshot(image: &GroupImage, out: &mut Vec<u8>) {
         put_log_id(out, snapshot.last);
         encode_conf_state(&snapshot.conf_state, out);
         put_bytes(out, &snapshot.context);
+    }
+}
+
+pub(crate) fn encode_doubt(image: &GroupImage, out: &mut Vec<u8>) {
+    if image.health().vote_unknown {
+        out.extend_from_slice(IN_DOUBT);
     }
 }
 
