@@ -30,7 +30,7 @@ pub struct VoteRequest {
 #[non_exhaustive]
 pub enum ConfChangeRefusal {
     /// An earlier one may not be applied yet.
-    #[error("possible unapplied conf change at index {index} (applied to {applied})")]
+    #[error("a change up to {index} may not be applied yet (applied is {applied})")]
     Pending {
         /// Where the earlier one stands at most.
         index: LogIndex,
@@ -38,10 +38,10 @@ pub enum ConfChangeRefusal {
         applied: LogIndex,
     },
     /// The configuration is joint: only leaving it is possible.
-    #[error("must transition out of joint config first")]
+    #[error("the configuration is joint: leave it first")]
     Joint,
     /// There is no joint configuration to leave.
-    #[error("not in joint state; refusing empty conf change")]
+    #[error("the configuration is not joint: there is nothing to leave")]
     NotJoint,
     /// The configuration in force cannot be changed so.
     #[error(transparent)]

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use raftwerk_raft::{
-    ConfChange, ConfChangeKind, ConfChangeTransition, ConfState, Event, MessageKind, NodeId,
-    Observer, Role, VoteRequest,
+    ConfChange, ConfChangeKind, ConfChangeRefusal, ConfChangeTransition, ConfState, Event,
+    MessageKind, NodeId, Observer, Role, VoteRequest,
 };
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -407,8 +407,9 @@ fn membership(id: u64, event: &Event<'_>) -> Told {
         } => (
             Level::Info,
             format!(
-                "{id:x} ignoring conf change {} at config {config}: {reason}",
-                change_text(change)
+                "{id:x} ignoring conf change {} at config {config}: {}",
+                change_text(change),
+                refusal_text(reason)
             ),
         ),
         Event::NoLeader { kind, term } => {
@@ -666,5 +667,17 @@ fn transfer(id: u64, event: &Event<'_>) -> Told {
             from.0
         )),
         _ => None,
+    }
+}
+
+/// Why a change is refused, as etcd says it.
+fn refusal_text(reason: &ConfChangeRefusal) -> String {
+    match reason {
+        ConfChangeRefusal::Pending { index, applied } => {
+            format!("possible unapplied conf change at index {index} (applied to {applied})")
+        }
+        ConfChangeRefusal::Joint => "must transition out of joint config first".to_owned(),
+        ConfChangeRefusal::NotJoint => "not in joint state; refusing empty conf change".to_owned(),
+        other => other.to_string(),
     }
 }
