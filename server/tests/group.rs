@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::{put, range};
 use raftwerk::{Group, GroupConfig, Host, HostConfig, InProcessNetwork, Member, Start};
 use raftwerk_raft::{GroupId, NodeId};
-use raftwerk_server::api::{DiskGate, GroupReplica, Identity, routes};
+use raftwerk_server::api::{DiskGate, GroupReplica, Identity, services};
 use raftwerk_server::kv::Machine;
 use raftwerk_server::proto::etcdserverpb::cluster_client::ClusterClient;
 use raftwerk_server::proto::etcdserverpb::kv_client::KvClient;
@@ -68,8 +68,11 @@ impl Node {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let router = Server::builder().add_routes(routes(replica, reader));
-        tokio::spawn(async move { router.serve_with_incoming(incoming).await.unwrap() });
+        let services = services(replica, reader);
+        tokio::spawn(async move {
+            let server = Server::builder().serve_with_incoming(services, incoming);
+            server.await.unwrap();
+        });
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         Self {
             host,

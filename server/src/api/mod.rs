@@ -10,6 +10,7 @@ mod incoming;
 mod kv;
 mod maintenance;
 mod replica;
+mod services;
 mod status;
 mod unserved;
 mod urls;
@@ -23,6 +24,7 @@ pub use gate::DiskGate;
 pub use group::GroupReplica;
 pub use incoming::{Lenient, lenient};
 pub use replica::{Identity, MemberRecord, Replica, ReplicaError, Standing};
+pub use services::Services;
 
 use crate::kv::Reader;
 use crate::proto::etcdserverpb::ResponseHeader;
@@ -41,14 +43,18 @@ const MESSAGE_BYTES_MAX: usize = crate::kv::REQUEST_BYTES_MAX + 512 * 1024;
 
 /// Every service of one member, ready to be served.
 #[must_use]
-pub fn routes(replica: Arc<dyn Replica>, reader: Reader) -> Routes {
+pub fn services(replica: Arc<dyn Replica>, reader: Reader) -> Services {
     let api = Api { replica, reader };
-    Routes::new(KvServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(ClusterServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(MaintenanceServer::new(api).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(WatchServer::new(unserved::Unserved))
-        .add_service(LeaseServer::new(unserved::Unserved))
-        .add_service(AuthServer::new(unserved::Unserved))
+    let others =
+        Routes::new(ClusterServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(
+                MaintenanceServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            )
+            .add_service(WatchServer::new(unserved::Unserved))
+            .add_service(LeaseServer::new(unserved::Unserved))
+            .add_service(AuthServer::new(unserved::Unserved));
+    let kv = KvServer::new(api).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    Services::new(kv, others)
 }
 
 /// What the services share.

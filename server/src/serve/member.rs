@@ -10,13 +10,12 @@ use raftwerk::{
 use raftwerk_raft::{Config, GroupId, NodeId, Role, StateMachine, Storage};
 use raftwerk_transport::{ClusterId, GrpcTransport, OnRefused, Options};
 use tokio::sync::mpsc;
-use tonic::service::Routes;
 
 use super::backends::{SNAPSHOT_DIR, STATE_DIR, disk, open_log, open_store};
 use super::folder::{MemberFolder, Stored};
 use super::refusals::Refusals;
 use super::{End, StopOnDrop, admin, join};
-use crate::api::{DiskGate, GroupReplica, Identity, routes};
+use crate::api::{DiskGate, GroupReplica, Identity, Services, services};
 use crate::cli::CliError;
 use crate::config::{LogBackend, Settings, Start, StoreBackend};
 use crate::kv::{Machine, Reader};
@@ -156,13 +155,14 @@ impl Member {
     }
 
     /// Everything that clients may call.
-    pub(crate) fn routes(self: &Arc<Self>, ending: mpsc::Sender<End>) -> Routes {
+    pub(crate) fn services(self: &Arc<Self>, ending: mpsc::Sender<End>) -> Services {
         let replica = Arc::clone(&self.replica);
         let admin = admin::AdminService {
             member: Arc::clone(self),
             ending,
         };
-        routes(replica, self.reader.clone()).add_service(AdminServer::new(admin))
+        services(replica, self.reader.clone())
+            .and(|others| others.add_service(AdminServer::new(admin)))
     }
 
     /// If it leads, lets the one that is furthest take over, so that nobody waits for an election.

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use raftwerk::Transport;
 use tokio::sync::mpsc;
-use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::api::lenient;
@@ -122,20 +121,20 @@ fn clients(
         ..raftwerk_transport::listen::Limits::default()
     };
     let incoming = raftwerk_transport::listen::Incoming::new(listener, limits).map_err(failed)?;
-    let routes: Routes = member.routes(ending);
+    let services = member.services(ending);
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .initial_stream_window_size(1024 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
-        .max_concurrent_streams(4096)
-        .add_routes(routes);
+        .max_concurrent_streams(4096);
     Ok(tokio::spawn(async move {
         let stopped = async move {
             // An error means that nobody can say stop any more.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
         let incoming = lenient(incoming);
-        if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
+        let served = server.serve_with_incoming_shutdown(services, incoming, stopped);
+        if let Err(error) = served.await {
             complain!("clients are served no more: {error}");
         }
     }))

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use raftwerk_raft::StateMachine;
 use raftwerk_server::api::{
-    Identity, MemberRecord, Replica, ReplicaError, Standing, lenient, routes,
+    Identity, MemberRecord, Replica, ReplicaError, Standing, lenient, services,
 };
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
@@ -172,11 +172,10 @@ pub async fn serve(fixture: Fixture) -> (Arc<FakeReplica>, SocketAddr) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let incoming = lenient(TcpIncoming::from(listener).with_nodelay(Some(true)));
-    let routes = routes(Arc::clone(&replica) as Arc<dyn Replica>, reader);
+    let services = services(Arc::clone(&replica) as Arc<dyn Replica>, reader);
     tokio::spawn(async move {
         Server::builder()
-            .add_routes(routes)
-            .serve_with_incoming(incoming)
+            .serve_with_incoming(services, incoming)
             .await
             .unwrap();
     });
