@@ -14,16 +14,26 @@ fn main() -> ExitCode {
 
 fn run(report: &mut Report) -> Result<(), String> {
     for writers in [1, 8, 64] {
-        let shape = Shape::durable(writers, ENTRY_BYTES);
-        let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
-        for kind in logs() {
-            subjects.push(Box::new(Feed::new(&kind, shape)?));
-        }
         let plural = if writers == 1 { "" } else { "s" };
-        report.measure(Bench {
-            load: format!("{writers} writer{plural}, 128 B each"),
-            subjects,
-        })?;
+        let load = format!("{writers} writer{plural}, 128 B each");
+        measure(report, load, Shape::durable(writers, ENTRY_BYTES))?;
     }
-    Ok(())
+    // What a layer costs without the threads that it has to wake.
+    let shape = Shape {
+        one_thread: true,
+        ..Shape::durable(64, ENTRY_BYTES)
+    };
+    measure(
+        report,
+        "64 outstanding, one thread, 128 B each".into(),
+        shape,
+    )
+}
+
+fn measure(report: &mut Report, load: String, shape: Shape) -> Result<(), String> {
+    let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
+    for kind in logs() {
+        subjects.push(Box::new(Feed::new(&kind, shape)?));
+    }
+    report.measure(Bench { load, subjects })
 }

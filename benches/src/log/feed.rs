@@ -39,6 +39,8 @@ pub struct Shape {
     pub compact: bool,
     /// A writer goes on when its step is durable; else at once, and the slice ends with a sync.
     pub durable: bool,
+    /// One thread gives the steps of all writers, each by itself, and goes on when all are durable.
+    pub one_thread: bool,
 }
 
 /// A log and its writers.
@@ -63,6 +65,7 @@ impl Shape {
             tail: 0,
             compact: true,
             durable: true,
+            one_thread: false,
         }
     }
 }
@@ -178,7 +181,8 @@ impl Subject for Feed {
 
     fn slice(&mut self, length: Duration) -> Result<Slice, String> {
         let before = self.log.syncs();
-        let mut slice = if self.log.fed_by_one() || self.writers.len() == 1 {
+        let mut slice = if self.log.fed_by_one() || self.writers.len() == 1 || self.shape.one_thread
+        {
             self.together(length)?
         } else {
             self.apart(length)?
@@ -199,7 +203,11 @@ impl Subject for Feed {
 
 /// Gives the steps, reads the ends of their logs, and says how many entries were given.
 fn take(log: &dyn LogTarget, shape: Shape, steps: &[Append]) -> Result<u64, String> {
-    log.append(steps, shape.durable)?;
+    if shape.one_thread {
+        log.append_each(steps)?;
+    } else {
+        log.append(steps, shape.durable)?;
+    }
     let mut entries = 0;
     for step in steps {
         entries += step.payloads.len() as u64;

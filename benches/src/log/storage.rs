@@ -149,6 +149,18 @@ impl LogTarget for StorageLog {
         Ok(())
     }
 
+    fn append_each(&self, steps: &[Append]) -> Result<(), String> {
+        let mut last = Ticket(0);
+        for step in steps {
+            last = self.submit(WriteBatch {
+                groups: vec![write_of(step)],
+                durability: Durability::Sync,
+            })?;
+        }
+        self.last.fetch_max(last.0, Ordering::AcqRel);
+        self.log.wait(last).map_err(words)
+    }
+
     fn settle(&self) -> Result<(), String> {
         let last = Ticket(self.last.load(Ordering::Acquire));
         self.log.wait(last).map_err(words)
