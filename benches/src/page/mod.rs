@@ -19,7 +19,9 @@ const WORDS: [(&str, &str); 8] = [
         "fsync",
         "Writers, each with a group and a thread of its own, append an entry and wait until it is \
          durable. The device and the bare engines get the same entries already merged, one from \
-         each writer in one batch: what a backend could reach if merging were free.",
+         each writer in one batch: what a backend could reach if merging were free. Where one \
+         thread has 64 outstanding, the bare engines get the two batches that a backend makes of \
+         them.",
     ),
     (
         "apply",
