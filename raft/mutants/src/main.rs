@@ -3,6 +3,7 @@
 //! `raftwerk-mutants [--only PROGRAM] [M001 M017 ...]`: with names only these, with `--only` only
 //! by the tests of one program (`explore` runs only so). `RAFTWERK_TRACES` names the folder of
 //! etcd's traces.
+#![forbid(unsafe_code)]
 
 mod suites;
 mod table;
