@@ -71,16 +71,28 @@ fn collect(root: &Path, at: &Path, files: &mut BTreeMap<PathBuf, Source>) -> io:
         let original = fs::read_to_string(root.join(&path))?;
         // The root is included, where neither inner documentation nor attributes can stand.
         let root = path == Path::new("lib.rs");
-        let inner = |line: &&str| line.starts_with("//!") || line.starts_with("#![");
         let mutated = if root {
-            let lines: Vec<&str> = original.lines().filter(|line| !inner(line)).collect();
-            lines.join("\n")
+            outer(&original)
         } else {
             original.clone()
         };
         files.insert(path, Source { original, mutated });
     }
     Ok(())
+}
+
+/// The source without inner documentation and attributes.
+fn outer(source: &str) -> String {
+    let mut in_attribute = false;
+    let mut kept = Vec::new();
+    for line in source.lines() {
+        in_attribute |= line.starts_with("#![");
+        if !in_attribute && !line.starts_with("//!") {
+            kept.push(line);
+        }
+        in_attribute &= !line.ends_with(']');
+    }
+    kept.join("\n")
 }
 
 fn apply(
