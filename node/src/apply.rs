@@ -64,6 +64,9 @@ struct Queue {
 pub(crate) struct Actor {
     group: GroupId,
     queue: Mutex<Queue>,
+    /// What the state machine has applied though the log had lost it: passed over when the leader
+    /// sends it again. Zero when it is behind the log, as it should be.
+    ahead: Mutex<LogId>,
     mailbox: Arc<Mailbox>,
     transport: Arc<dyn Transport>,
     snapshots: Arc<SnapshotStore>,
@@ -73,6 +76,7 @@ impl Actor {
     pub(crate) fn new(
         group: GroupId,
         machine: Box<dyn StateMachine>,
+        ahead: LogId,
         mailbox: Arc<Mailbox>,
         transport: Arc<dyn Transport>,
         snapshots: Arc<SnapshotStore>,
@@ -84,6 +88,7 @@ impl Actor {
         Self {
             group,
             queue,
+            ahead: Mutex::new(ahead),
             mailbox,
             transport,
             snapshots,
@@ -165,6 +170,7 @@ impl Actor {
             }
             Job::Restore { meta } => {
                 self.restore(machine, &meta)?;
+                *self.ahead.lock() = LogId::ZERO;
                 self.report(Reported::Restored(meta.last));
             }
             Job::Persist { done } => {
@@ -184,9 +190,14 @@ impl Actor {
         ack: ApplyAck,
     ) -> Result<(), Arc<str>> {
         let mut responses = Vec::with_capacity(entries.len());
-        machine
-            .apply(entries, &mut responses)
-            .map_err(|halt| Arc::from(halt.cause))?;
+        let news = self.behind_state(entries)?;
+        // Nobody waits for the response to what was applied in an earlier life.
+        responses.resize(entries.len() - news.len(), Response::new());
+        if !news.is_empty() {
+            machine
+                .apply(news, &mut responses)
+                .map_err(|halt| Arc::from(halt.cause))?;
+        }
         if responses.len() != entries.len() {
             let (got, wanted) = (responses.len(), entries.len());
             return Err(format!("state machine gave {got} responses to {wanted} entries").into());
@@ -196,6 +207,22 @@ impl Actor {
             self.report(Reported::Applied { last: last.id, ack });
         }
         Ok(())
+    }
+
+    /// Those of `entries` that the state machine does not have yet.
+    fn behind_state<'a>(&self, entries: &'a [Entry]) -> Result<&'a [Entry], Arc<str>> {
+        let ahead = *self.ahead.lock();
+        let has = |entry: &Entry| entry.index() <= ahead.index;
+        let (old, news) = entries.split_at(entries.partition_point(has));
+        match old.last() {
+            Some(last) if last.index() == ahead.index && last.id != ahead => Err(format!(
+                "the group has committed {} where the state machine had applied {ahead}; wipe this \
+                 member's folder and add it again",
+                last.id
+            )
+            .into()),
+            _ => Ok(news),
+        }
     }
 
     /// Answers from here: a waiting proposer pays no turn of the run loop.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use raftwerk_raft::{Config, NodeId, ReadOnly};
 use raftwerk_storage::vfs::Vfs;
 
+use crate::clock;
 use crate::error::{GroupError, HostError};
 use crate::member::{Incarnation, Member};
 
@@ -47,6 +48,8 @@ pub struct HostConfig {
     pub queued_requests_max: usize,
     /// Bytes of those.
     pub queued_request_bytes_max: usize,
+    /// How long [`crate::Host::stop`] waits for disks that hang.
+    pub stop_wait: Duration,
     /// How large a batch grows before it is submitted and the next one begun.
     pub batch_bytes_max: usize,
 }
@@ -71,6 +74,7 @@ impl HostConfig {
             queued_message_bytes_max: 64 * 1024 * 1024,
             queued_requests_max: 64 * 1024,
             queued_request_bytes_max: 64 * 1024 * 1024,
+            stop_wait: Duration::from_secs(30),
             batch_bytes_max: 4 * 1024 * 1024,
         }
     }
@@ -214,7 +218,11 @@ impl Default for Limits {
 pub struct GroupConfig {
     /// What to do when the log holds nothing of it.
     pub start: Start,
-    /// The core's options; `id` and `seed` are set by the host.
+    /// The core's options; `id` and `seed` are set by the host. With `lease` a leader answers reads
+    /// without asking the others while its lease holds; without, which is the safe choice, each
+    /// round of reads asks a quorum. Leases need a system whose clock counts suspension (Linux),
+    /// and the same terms on every member: `election_timeout` is at most what `election_ticks - 1`
+    /// ticks of the host take.
     pub raft: Config,
     /// When the log is cut.
     pub snapshot: SnapshotPolicy,
@@ -277,6 +285,22 @@ impl GroupConfig {
         }
     }
 
+    /// Leases rest on what a tick takes in real time.
+    pub(crate) fn check_lease(&self, tick: Duration) -> Result<(), GroupError> {
+        let Some(lease) = self.raft.lease else {
+            return Ok(());
+        };
+        let reason = if clock::now().is_none() {
+            "this system has no clock that counts suspension"
+        } else if lease.election_timeout > tick * self.raft.election_ticks.saturating_sub(1) {
+            "election_timeout is longer than election_ticks - 1 ticks take"
+        } else {
+            return Ok(());
+        };
+        let name = "raft.lease";
+        Err(GroupError::Option { name, reason })
+    }
+
     pub(crate) fn check(&self, host: NodeId) -> Result<(), GroupError> {
         self.check_raft()?;
         if let Start::Bootstrap { members } = &self.start {
@@ -304,7 +328,24 @@ impl GroupConfig {
 
 #[cfg(test)]
 mod tests {
+    use raftwerk_raft::LeaseTerms;
+
     use super::*;
+
+    #[test]
+    fn lease_that_outlives_the_promise_it_rests_on_is_refused() {
+        let mut config = GroupConfig::new(Start::Existing);
+        config.raft.election_ticks = 10;
+        let mut check = |millis| {
+            config.raft.lease = Some(LeaseTerms {
+                election_timeout: Duration::from_millis(millis),
+                drift_bound: Duration::from_millis(1),
+            });
+            config.check_lease(Duration::from_millis(100)).is_ok()
+        };
+        assert_eq!(check(900), cfg!(target_os = "linux"));
+        assert!(!check(901));
+    }
 
     #[test]
     fn what_is_unsafe_in_the_core_is_refused() {

@@ -78,6 +78,9 @@ pub enum ForwardError {
     /// not possible now.
     #[error("refused")]
     Refused,
+    /// Not appended: another change of members is under way. It may be sent again.
+    #[error("another change of members is under way; retry")]
+    ChangePending,
 }
 
 impl Envelope {
@@ -207,6 +210,7 @@ fn put_result(out: &mut Vec<u8>, result: &Result<Applied, ForwardError>) {
         Err(ForwardError::Dropped) => out.push(3),
         Err(ForwardError::Unknown) => out.push(4),
         Err(ForwardError::Refused) => out.push(5),
+        Err(ForwardError::ChangePending) => out.push(6),
     }
 }
 
@@ -226,6 +230,7 @@ fn read_result(input: &mut Reader) -> Result<Result<Applied, ForwardError>, Deco
         3 => Err(ForwardError::Dropped),
         4 => Err(ForwardError::Unknown),
         5 => Err(ForwardError::Refused),
+        6 => Err(ForwardError::ChangePending),
         found => {
             return Err(DecodeError::Tag {
                 what: "answer",
@@ -312,6 +317,7 @@ mod tests {
             Err(ForwardError::Dropped),
             Err(ForwardError::Unknown),
             Err(ForwardError::Refused),
+            Err(ForwardError::ChangePending),
         ];
         let mut bodies = vec![EnvelopeBody::Raft(message)];
         for kind in [

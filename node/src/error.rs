@@ -14,6 +14,10 @@ pub enum ProposeError {
     /// Nobody led for as long as it was held. It was not appended: retry later.
     #[error("no leader is known; retry later")]
     NoLeader,
+    /// Another change of members was under way for as long as it was held. It was not appended:
+    /// retry once that one is made.
+    #[error("another change of members is under way; retry later")]
+    ChangePending,
     /// A bound is reached. It was not appended: retry later.
     #[error("too many proposals are in flight; retry later")]
     Busy,
@@ -212,13 +216,13 @@ pub enum GroupError {
     /// What is stored contradicts itself or the options.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The state machine has applied what the log does not hold: the log has lost its tail.
-    /// Remove this member from the group and add it anew.
+    /// The state machine has applied what this log never held: it is another group's, or the log
+    /// was replaced. Remove this member from the group and add it anew.
     #[error(
-        "state machine has applied {applied} and the log ends at {last}: acknowledged entries are \
-         lost; remove this member and add it again"
+        "state machine has applied {applied}, which is not in this log (it ends at {last}): they do \
+         not belong together; remove this member and add it again"
     )]
-    LostTail {
+    ForeignState {
         /// The state machine's last.
         applied: LogId,
         /// The log's last.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -100,6 +101,7 @@ impl Host {
         machine: Box<dyn StateMachine>,
     ) -> Result<Group, GroupError> {
         let inner = &self.inner;
+        config.check_lease(inner.config.tick)?;
         let mailbox = Arc::clone(inner.inbox.mailbox(group));
         let shared = Arc::new(Shared::default());
         let handle = Group::new(
@@ -177,9 +179,16 @@ impl Host {
 
     /// Ends everything in order: no more messages, requests or ticks; what was given to the log
     /// becomes durable, what was given to the state machines is applied and made durable; all
-    /// threads are joined. Requests without an answer get one. Blocks; a second call does nothing.
+    /// threads are joined. Requests without an answer get one. Blocks, but not for longer than
+    /// `HostConfig::stop_wait` where a disk hangs; a second call does nothing.
     pub fn stop(&self) {
-        self.inner.stop();
+        self.stop_within(self.inner.config.stop_wait);
+    }
+
+    /// Like [`Host::stop`], for `wait` at most. False: something was still under way then, and the
+    /// log is in use until that ends or the process does.
+    pub fn stop_within(&self, wait: Duration) -> bool {
+        self.inner.stop(wait)
     }
 }
 
@@ -239,9 +248,9 @@ impl Inner {
         Ok(())
     }
 
-    fn stop(&self) {
+    fn stop(&self, wait: Duration) -> bool {
         if self.stopped.swap(true, Ordering::SeqCst) {
-            return;
+            return true;
         }
         self.workers.transport.stop();
         self.workers.store.stop();
@@ -250,28 +259,44 @@ impl Inner {
             .iter()
             .for_each(|mailbox| mailbox.stop());
         let threads = std::mem::take(&mut *self.threads.lock());
-        let mut persisted = Vec::new();
-        for thread in threads {
-            // A run loop that panicked has taken its groups with it; the others end in order.
-            for actor in thread.join().unwrap_or_default() {
-                let (done, persists) = pending();
-                actor.push(Job::Persist { done }, &self.workers.apply);
-                persisted.push(persists);
-            }
-        }
-        for persists in persisted {
-            // A group that had halted persists nothing.
-            let _ = persists.wait();
-        }
-        self.workers.apply.stop();
-        self.workers.reads.stop();
-        self.workers.snapshots.stop();
+        let workers = self.workers.clone();
+        let (ended, end_of) = mpsc::channel();
+        let finish = move || {
+            end(threads, &workers);
+            // Whoever has given up waiting does not listen.
+            let _ = ended.send(());
+        };
+        let ends = thread::Builder::new()
+            .name("raft-stop".into())
+            .spawn(finish);
+        // Without a thread everything was dropped, which the channel tells at once.
+        ends.is_ok() && end_of.recv_timeout(wait).is_ok()
     }
+}
+
+/// Waits for the run loops, makes the state machines durable, ends the workers.
+fn end(threads: Vec<Thread>, workers: &Workers) {
+    let mut persisted = Vec::new();
+    for thread in threads {
+        // A run loop that panicked has taken its groups with it; the others end in order.
+        for actor in thread.join().unwrap_or_default() {
+            let (done, persists) = pending();
+            actor.push(Job::Persist { done }, &workers.apply);
+            persisted.push(persists);
+        }
+    }
+    for persists in persisted {
+        // A group that had halted persists nothing.
+        let _ = persists.wait();
+    }
+    workers.apply.stop();
+    workers.reads.stop();
+    workers.snapshots.stop();
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.stop();
+        self.stop(self.config.stop_wait);
     }
 }
 

@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod clock;
 mod config;
 mod envelope;
 mod error;

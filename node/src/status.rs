@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
-use raftwerk_raft::{ConfState, GroupId, LogId, LogIndex, NodeId, Role, Term};
+use raftwerk_raft::{ConfState, GroupId, LogId, LogIndex, Loss, NodeId, Role, Term};
 
 use crate::member::MemberTable;
 use crate::oneshot::block_on;
@@ -48,6 +48,10 @@ pub struct GroupStatus {
     pub log_full: bool,
     /// How it is.
     pub health: Health,
+    /// What this member's disk lost and has not been made good. Its text says what to do.
+    pub loss: Option<Loss>,
+    /// This member neither asks for votes nor grants any, because of that.
+    pub voteless: bool,
 }
 
 /// How far one peer of a leader is.

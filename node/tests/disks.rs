@@ -10,15 +10,18 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Cluster, G, Journal, Node, Seen, members, wait_for_commit};
 use raftwerk::raft::{
-    ByteBudget, DurableNotify, GroupId, GroupWrite, NodeId, OpenGroup, Poisoned, Pressure,
-    ScrubReport, Storage, StorageError, SubmitError, Subscription, Ticket, WriteBatch,
+    ByteBudget, DurableNotify, GroupId, GroupWrite, Loss, NodeId, OpenGroup, Poisoned, Pressure,
+    ScrubReport, SnapshotMeta, Storage, StorageError, SubmitError, Subscription, Ticket,
+    WriteBatch,
 };
 use raftwerk::{
-    GroupConfig, GroupStatus, Health, InMemory, ProposeError, ReadError, SnapshotPolicy,
+    GroupConfig, GroupStatus, Health, InMemory, MemoryState as _, ProposeError, ReadError,
+    SnapshotPolicy,
 };
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
@@ -298,4 +301,42 @@ fn restart_keeps_every_acknowledged_entry_and_forgets_none_of_the_votes() {
     cluster.lead(2);
     assert_eq!(cluster.caught_up(2), before);
     assert_eq!(cluster.propose(1, "goes on"), 21);
+}
+
+#[test]
+fn stopping_does_not_wait_for_a_disk_that_hangs() {
+    let cluster = Cluster::start(1);
+    let before = cluster.group(1).status().last;
+    let held = cluster.node(1).log.hold_syncs();
+    let answer = cluster.group(1).propose("never durable");
+    while cluster.group(1).status().last == before {
+        std::thread::yield_now();
+    }
+    assert!(!cluster.node(1).host.stop_within(Duration::from_millis(20)));
+    assert_eq!(answer.wait().unwrap_err(), ProposeError::Unknown);
+    drop(held);
+}
+
+#[test]
+fn state_that_is_ahead_of_a_log_without_its_tail_is_caught_up_and_does_not_vote() {
+    let mut cluster = Cluster::start(3);
+    cluster.propose(1, "both have it");
+    cluster.caught_up(3);
+    let lost = cluster.group(3).status();
+    assert_eq!((lost.loss, lost.voteless), (None, false));
+    cluster.stop(3);
+    cluster.propose(1, "lost");
+    // The third has applied all of it, and its log has none.
+    let last = cluster.group(1).propose("lost too").wait().unwrap().id;
+    let state = Journal(Arc::clone(&cluster.node(1).seen)).save();
+    let meta = SnapshotMeta {
+        last,
+        ..SnapshotMeta::default()
+    };
+    cluster.boot_ahead(3, &meta, state);
+    cluster.propose(1, "after that");
+    assert_eq!(cluster.caught_up(3), cluster.caught_up(1), "each once");
+    let status = cluster.group(3).status();
+    assert_eq!((status.loss, status.voteless), (Some(Loss::TailLost), true));
+    cluster.group(3).snapshot().wait().unwrap();
 }

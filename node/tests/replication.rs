@@ -260,7 +260,7 @@ fn state_machine_with_a_past_begins_no_new_group() {
     machine.restore(&meta, &mut Nothing).unwrap();
     let refused = host.open_group(G, cluster.config.clone(), Box::new(machine));
     let lost = match refused.unwrap_err() {
-        GroupError::LostTail { applied, last } => (applied, last),
+        GroupError::ForeignState { applied, last } => (applied, last),
         other => panic!("{other:?}"),
     };
     assert_eq!(lost, (applied, LogId::ZERO));

@@ -21,7 +21,7 @@ use crate::ready::{
     SoftState,
 };
 use crate::restart::Restart;
-use crate::status::Status;
+use crate::status::{Loss, Status};
 use crate::storage::LogReader;
 use crate::types::{LogId, LogIndex, NodeId, Role, Term};
 
@@ -485,6 +485,18 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     #[must_use]
     pub const fn commit(&self) -> LogIndex {
         self.raft.log.committed
+    }
+
+    /// What its disk lost and has not been made good: see [`Status::loss`].
+    #[must_use]
+    pub fn loss(&self) -> Option<Loss> {
+        self.raft.loss()
+    }
+
+    /// Whether it neither asks for votes nor grants any.
+    #[must_use]
+    pub const fn voteless(&self) -> bool {
+        self.raft.voteless()
     }
 
     /// Its log, as far as it is in the store.

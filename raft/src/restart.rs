@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::codec::decode_conf_change;
 use crate::confchange::{self, Changer};
-use crate::entry::{ConfState, EntryKind, HardState, SnapshotMeta};
+use crate::entry::{ConfChange, ConfState, EntryKind, HardState, SnapshotMeta};
 use crate::error::ConfigError;
 use crate::storage::{GroupState, LogHealth, LogReader};
 use crate::tracker::ProgressTracker;
@@ -62,6 +62,20 @@ impl Restart {
         log: &L,
         applied: LogIndex,
     ) -> Result<Self, ConfigError> {
+        Self::recover_with(state, log, applied, |_| {})
+    }
+
+    /// Like [`Restart::recover`], and shows `made` each change of the configuration since the
+    /// snapshot, in order: those only that had an effect.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when what is stored cannot be read or contradicts itself.
+    pub fn recover_with<L: LogReader + ?Sized>(
+        state: &GroupState,
+        log: &L,
+        applied: LogIndex,
+        mut made: impl FnMut(&ConfChange),
+    ) -> Result<Self, ConfigError> {
         let invalid = |reason: String| ConfigError::ConfState { reason };
         let (mut next, start) = match &state.snapshot {
             Some(snapshot) => (snapshot.last.index.next(), snapshot.conf_state.clone()),
@@ -86,6 +100,7 @@ impl Restart {
                 };
                 if let Ok((config, progress)) = changer.change(&change) {
                     (tracker.config, tracker.progress) = (config, progress);
+                    made(&change);
                 }
             }
             if entries.is_empty() {

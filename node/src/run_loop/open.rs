@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
     ConfChange, ConfChangeKind, ConfChangeStep, Entry, EntryKind, GroupId, GroupState, GroupWrite,
     HardState, LogId, LogIndex, LogReader, NodeId, OpenGroup, RawNode, Restart, SnapshotMeta,
@@ -20,9 +19,6 @@ use crate::member::{Incarnation, Member, MemberTable};
 use crate::snapshot::SnapshotStore;
 use crate::status::Shared;
 use crate::transport::Transport;
-
-/// Bytes of entries in memory while the configuration is read from the log.
-const READ_BYTES: u64 = 1024 * 1024;
 
 /// What a group is opened with.
 pub(crate) struct Opening {
@@ -63,10 +59,9 @@ pub(crate) fn open(
     let OpenGroup { state, log } = storage.open_group(group)?;
     let state = begin(group, &config.start, storage, state, machine.applied())?;
     let applied = restored(&opening, machine.as_mut(), &state)?;
-    check_applied(log.as_ref(), applied, &state)?;
+    let known = known(log.as_ref(), applied, &state)?;
     let newest = state.snapshot.as_ref().map_or(LogId::ZERO, |m| m.last);
-    let members = members(group, &state, log.as_ref(), applied.index)?;
-    let mut restart = Restart::recover(&state, log.as_ref(), applied.index)?;
+    let (mut restart, members) = recover(group, &state, log.as_ref(), known.index)?;
     // The commit index is a hint that may be behind; what was applied was committed.
     restart.hard_state.commit = restart.hard_state.commit.max(applied.index);
     // Only a snapshot whose file is here can be sent to others.
@@ -79,6 +74,7 @@ pub(crate) fn open(
     raft.id = host;
     raft.seed = opening.seed;
     let node = RawNode::new(raft, restart, Arc::clone(&log))?;
+    let commit = state.hard_state.commit.min(node.commit());
     let Opening {
         config,
         incarnation,
@@ -88,7 +84,11 @@ pub(crate) fn open(
         shared,
         ..
     } = opening;
-    let actor = Arc::new(Actor::new(group, machine, mailbox, transport, snapshots));
+    // Entries that the state machine has and the log must get back first.
+    let ahead = Some(applied).filter(|applied| *applied != known);
+    let ahead = ahead.unwrap_or_default();
+    let actor = Actor::new(group, machine, ahead, mailbox, transport, snapshots);
+    let actor = Arc::new(actor);
     Ok(Driver::new(DriverParts {
         group,
         host,
@@ -102,10 +102,35 @@ pub(crate) fn open(
         actor,
         members: table,
         conf_state,
-        applied,
-        hard_state: state.hard_state,
+        applied: known,
+        ahead: ahead.index,
+        // Without what was lost, nobody may take this member for further than it is.
+        hard_state: HardState {
+            commit,
+            ..state.hard_state
+        },
         snapshot: newest,
     }))
+}
+
+/// What the core starts from at `applied`, and the records of all members that the newest snapshot
+/// and the changes since tell of, of those too who have gone.
+fn recover(
+    group: GroupId,
+    state: &GroupState,
+    log: &dyn LogReader,
+    applied: LogIndex,
+) -> Result<(Restart, MemberTable), GroupError> {
+    let context = state.snapshot.clone().unwrap_or_default().context;
+    let mut members = MemberTable::decode(&context).map_err(|error| unreadable(group, error))?;
+    let restart = Restart::recover_with(state, log, applied, |change| {
+        // What cannot be read changed no record when it was made either.
+        let changed = MemberTable::decode(&change.context).unwrap_or_default();
+        for member in changed.iter() {
+            members.insert(member.clone());
+        }
+    })?;
+    Ok((restart, members))
 }
 
 /// An entry that the log can never take halts its group wherever it is to be appended.
@@ -146,7 +171,7 @@ fn begin(
         // The state machine had a log once: with a new one this member would vote a second time.
         _ if applied != LogId::ZERO => {
             let last = LogId::ZERO;
-            return Err(GroupError::LostTail { applied, last });
+            return Err(GroupError::ForeignState { applied, last });
         }
         Start::Join { .. } => return Ok(state),
         Start::Bootstrap { members } => members,
@@ -235,58 +260,62 @@ fn restored(
     Ok(meta.last)
 }
 
-/// What the state machine has applied must be what the log holds there.
-fn check_applied(
-    log: &dyn LogReader,
-    applied: LogId,
-    state: &GroupState,
-) -> Result<(), GroupError> {
-    let same = match log.term(applied.index) {
-        Ok(term) => term == applied.term,
-        // Compacted: the snapshot stands for it. Beyond the end: the log has lost its tail.
-        Err(_) => applied.index < state.first,
-    };
-    if same || applied == LogId::ZERO {
-        Ok(())
-    } else {
-        Err(GroupError::LostTail {
-            applied,
-            last: state.last,
-        })
+/// Up to where the log stands for what the state machine has applied. Where its disk lost entries
+/// of that, the group opens with what is before them: the leader sends them again, and the state
+/// machine passes over what it has.
+fn known(log: &dyn LogReader, applied: LogId, state: &GroupState) -> Result<LogId, GroupError> {
+    let last = log.last();
+    if applied == LogId::ZERO || applied.index < state.first {
+        return Ok(applied);
     }
-}
-
-/// The records of all members that the newest snapshot and the changes up to `applied` tell of, of
-/// those too who have gone since.
-fn members(
-    group: GroupId,
-    state: &GroupState,
-    log: &dyn LogReader,
-    applied: LogIndex,
-) -> Result<MemberTable, GroupError> {
-    let snapshot = state.snapshot.clone().unwrap_or_default();
-    let mut members =
-        MemberTable::decode(&snapshot.context).map_err(|error| unreadable(group, error))?;
-    let mut next = snapshot.last.index.next();
-    while next <= applied {
-        let read = log.read(next..applied.next(), READ_BYTES);
-        let entries = read.map_err(|error| unreadable(group, error))?;
-        let Some(last) = entries.last() else {
-            return Err(unreadable(group, format!("entry {next} is missing")));
-        };
-        next = last.index().next();
-        for entry in entries
-            .iter()
-            .filter(|entry| entry.kind != EntryKind::Normal)
-        {
-            let Ok(change) = decode_conf_change(entry.data.clone()) else {
-                continue;
-            };
-            let changed = MemberTable::decode(&change.context).unwrap_or_default();
-            for member in changed.iter() {
-                members.insert(member.clone());
-            }
+    let foreign = Err(GroupError::ForeignState { applied, last });
+    if applied.index <= last.index && log.term(applied.index) != Ok(applied.term) {
+        return foreign;
+    }
+    let snapshot = state
+        .snapshot
+        .as_ref()
+        .map_or(LogIndex::ZERO, |meta| meta.last.index);
+    let mut end = applied.index.min(last.index);
+    for range in &state.health.faulty {
+        if range.start <= end && range.end > snapshot.next() {
+            end = range.start.prev().max(snapshot);
         }
     }
-    Ok(members)
+    log.term(end)
+        .map_or(foreign, |term| Ok(LogId::new(term, end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use raftwerk_storage_mem::{MemLog, MemLogOptions};
+
+    use super::*;
+
+    #[test]
+    fn what_the_disk_lost_of_what_is_applied_is_to_come_again() {
+        let storage: Arc<dyn Storage> = Arc::new(MemLog::new(MemLogOptions::default()).unwrap());
+        let group = GroupId(1);
+        let members = (1..=5).map(|id| Member::new(NodeId(id))).collect();
+        let start = Start::Bootstrap { members };
+        let OpenGroup { state, log } = storage.open_group(group).unwrap();
+        let mut state = begin(group, &start, &storage, state, LogId::ZERO).unwrap();
+        let id = |index| LogId::new(Term(1), LogIndex(index));
+        let known = |applied, state: &GroupState| known(log.as_ref(), applied, state).ok();
+        assert_eq!(known(id(4), &state), Some(id(4)));
+        assert_eq!(known(id(9), &state), Some(id(5)), "the log ends before");
+        state.health.faulty = vec![LogIndex(3)..LogIndex(4)];
+        assert_eq!(known(id(2), &state), Some(id(2)));
+        assert_eq!(known(id(9), &state), Some(id(2)));
+        state.health.faulty.push(LogIndex(1)..LogIndex(2));
+        assert_eq!(known(id(4), &state), Some(LogId::ZERO));
+        let last = id(3);
+        state.snapshot = Some(SnapshotMeta {
+            last,
+            ..SnapshotMeta::default()
+        });
+        assert_eq!(known(id(4), &state), Some(id(4)), "a snapshot covers it");
+        let other = LogId::new(Term(2), LogIndex(4));
+        assert_eq!(known(other, &state), None, "another group's state");
+    }
 }

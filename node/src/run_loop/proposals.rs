@@ -49,6 +49,7 @@ fn forward_error(error: &ProposeError) -> ForwardError {
         ProposeError::NoLeader | ProposeError::Halted { .. } | ProposeError::Stopped => {
             ForwardError::NotLeader { leader: None }
         }
+        ProposeError::ChangePending => ForwardError::ChangePending,
         ProposeError::Busy => ForwardError::Busy,
         ProposeError::Dropped => ForwardError::Dropped,
         ProposeError::Unknown => ForwardError::Unknown,
@@ -83,8 +84,10 @@ impl Payload {
 struct Proposal {
     payload: Payload,
     origin: Origin,
-    /// The tick at which it is given up for want of a leader.
+    /// The tick at which it is given up, if it was not appended by then.
     deadline: u64,
+    /// What it fails with then.
+    held_by: ProposeError,
 }
 
 /// All proposals of one group that have no answer yet.
@@ -205,6 +208,7 @@ impl Proposals {
             payload,
             origin,
             deadline,
+            held_by: ProposeError::NoLeader,
         });
     }
 
@@ -303,12 +307,12 @@ impl Proposals {
     ) {
         use raftwerk_raft::ProposeError as Core;
         let result = match error {
+            Core::NoLeader | Core::Transferring => {
+                return self.hold(run, &ProposeError::NoLeader, out);
+            }
             // One change of members at a time: the next waits until this one is applied.
-            Core::NoLeader | Core::Transferring | Core::ChangePending { .. } => {
-                for proposal in run {
-                    self.hold(proposal, out);
-                }
-                return;
+            Core::ChangePending { .. } => {
+                return self.hold(run, &ProposeError::ChangePending, out);
             }
             Core::Busy => ProposeError::Busy,
             Core::Halted(halted) => ProposeError::Halted {
@@ -324,11 +328,14 @@ impl Proposals {
     }
 
     /// Keeps one of this host for the next tick; a peer is told at once and keeps its own.
-    fn hold(&mut self, proposal: Proposal, out: &mut Vec<Effect>) {
-        if matches!(proposal.origin, Origin::Local(_)) {
-            self.deferred.push(proposal);
-        } else {
-            self.end_one(proposal, Err(ProposeError::NoLeader), out);
+    fn hold(&mut self, run: Vec<Proposal>, why: &ProposeError, out: &mut Vec<Effect>) {
+        for mut proposal in run {
+            if matches!(proposal.origin, Origin::Local(_)) {
+                proposal.held_by = why.clone();
+                self.deferred.push(proposal);
+            } else {
+                self.end_one(proposal, Err(why.clone()), out);
+            }
         }
     }
 
@@ -396,13 +403,20 @@ impl Proposals {
         {
             return;
         }
-        let Some((_, proposal)) = self.forwarded.remove(&request) else {
+        let Some((_, mut proposal)) = self.forwarded.remove(&request) else {
             return;
         };
         let result = match result {
             Ok(applied) => Ok(applied),
             // It was certainly not appended, so it may be sent again.
-            Err(ForwardError::NotLeader { .. }) => return self.deferred.push(proposal),
+            Err(ForwardError::NotLeader { .. }) => {
+                proposal.held_by = ProposeError::NoLeader;
+                return self.deferred.push(proposal);
+            }
+            Err(ForwardError::ChangePending) => {
+                proposal.held_by = ProposeError::ChangePending;
+                return self.deferred.push(proposal);
+            }
             Err(ForwardError::Busy) => Err(ProposeError::Busy),
             Err(ForwardError::Dropped) => Err(ProposeError::Dropped),
             Err(ForwardError::Unknown) => Err(ProposeError::Unknown),
@@ -499,7 +513,8 @@ impl Proposals {
         self.queued.extend(std::mem::take(&mut self.deferred));
         for proposal in std::mem::take(&mut self.queued) {
             if proposal.deadline <= now {
-                self.end_one(proposal, Err(ProposeError::NoLeader), out);
+                let held_by = proposal.held_by.clone();
+                self.end_one(proposal, Err(held_by), out);
             } else {
                 self.queued.push_back(proposal);
             }

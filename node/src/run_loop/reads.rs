@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raftwerk_raft::{LogIndex, LogReader, RawNode, ReadIndexError, ReadState};
@@ -63,9 +64,21 @@ impl Reads {
         self.queued.push(Waiting { deadline, answer });
     }
 
-    /// Begins a round for all that are queued.
-    pub(crate) fn flush(&mut self, node: &mut RawNode<Arc<dyn LogReader>>, now: u64) {
-        if self.queued.is_empty() || self.rounds.len() >= ROUNDS_MAX {
+    /// Begins a round for all that are queued, unless a lease confirms them at `time`.
+    pub(crate) fn flush(
+        &mut self,
+        node: &mut RawNode<Arc<dyn LogReader>>,
+        now: u64,
+        time: Option<Duration>,
+    ) {
+        if self.queued.is_empty() {
+            return;
+        }
+        if let Some(Ok(index)) = time.map(|time| node.lease_read(time)) {
+            let reads = self.queued.drain(..);
+            return self.confirmed.entry(index).or_default().extend(reads);
+        }
+        if self.rounds.len() >= ROUNDS_MAX {
             return;
         }
         self.next_round = self.next_round.wrapping_add(1);
@@ -96,6 +109,16 @@ impl Reads {
             .entry(state.index)
             .or_default()
             .extend(round.reads);
+    }
+
+    /// The core says that a round gets no answer: it is asked again with the next turn.
+    pub(crate) fn dropped(&mut self, context: &[u8]) {
+        let Ok(mark) = <[u8; 8]>::try_from(context) else {
+            return;
+        };
+        if let Some(round) = self.rounds.remove(&u64::from_le_bytes(mark)) {
+            self.queued.extend(round.reads);
+        }
     }
 
     /// Answers the reads that `applied` is new enough for.

@@ -1,11 +1,15 @@
 //! What one turn does, event by event.
 
-use raftwerk_raft::{Body, ConfState, Message, Role, SnapshotMeta, Storage, Term};
+use std::time::Duration;
+
+use raftwerk_raft::{Body, ConfState, LeaseTerms, Message, Role, SnapshotMeta, Storage, Term};
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
 use super::*;
 use crate::config::{GroupConfig, HostConfig};
+use crate::envelope::EnvelopeBody;
 use crate::error::GroupError;
+use crate::group::MembershipChange;
 use crate::in_memory::{InMemory, MemoryState};
 use crate::in_process::InProcessNetwork;
 use crate::mailbox::Mailbox;
@@ -203,4 +207,126 @@ fn bytes_of_held_proposals_are_bounded_and_free_again_once_appended() {
     for proposal in held.into_iter().chain([next]) {
         assert_eq!(proposal.wait(), Err(ProposeError::Unknown));
     }
+}
+
+/// Of two members, with leases of ten seconds; leads at time 100 s, and the other has answered.
+fn leased() -> Bench {
+    let mut config = GroupConfig::bootstrap(vec![Member::new(HOST), Member::new(PEER)]);
+    config.raft.pre_vote = false;
+    config.raft.lease = Some(LeaseTerms {
+        election_timeout: Duration::from_secs(11),
+        drift_bound: Duration::from_secs(1),
+    });
+    let ticks = config.raft.election_ticks;
+    let mut bench = Bench::new(config);
+    // A member that was just started may have promised a leader its loyalty.
+    for _ in 0..ticks {
+        bench.give(Event::Tick);
+    }
+    bench.ask(Ask::Campaign);
+    bench.durable();
+    bench.peer_says(Body::VoteResponse { reject: false });
+    bench.durable();
+    let index = bench.shared.read(|status| status.last.index);
+    let reject = None;
+    bench.peer_says(Body::AppendResponse { index, reject });
+    bench.durable();
+    bench.beat(Duration::from_secs(100));
+    bench
+}
+
+impl Bench {
+    fn peer_says(&mut self, body: Body) -> Vec<Effect> {
+        let message = Message {
+            from: PEER,
+            to: HOST,
+            term: self.shared.read(|status| status.term),
+            session: 0,
+            body,
+        };
+        let envelope = Envelope {
+            group: G,
+            body: EnvelopeBody::Raft(message),
+        };
+        let from = PEER;
+        self.give(Event::Message { from, envelope })
+    }
+
+    /// A heartbeat of the time `now`, and its answer.
+    fn beat(&mut self, now: Duration) {
+        self.turn.tell_time(Some(now));
+        let sent = self.give(Event::Tick);
+        for effect in sent {
+            let Effect::Send { envelope, .. } = effect else {
+                continue;
+            };
+            if let EnvelopeBody::Raft(Message {
+                body: Body::Heartbeat { read_position, .. },
+                ..
+            }) = envelope.body
+            {
+                self.peer_says(Body::HeartbeatResponse { read_position });
+            }
+        }
+    }
+
+    /// What is sent for a read at the time `now`, and the read.
+    fn read(&mut self, now: Duration) -> (Vec<Effect>, Pending<LogIndex, ReadError>) {
+        self.turn.tell_time(Some(now));
+        let (answer, read) = pending();
+        let ask = Ask::Read { answer };
+        (self.give(Event::Request(Request { group: G, ask })), read)
+    }
+}
+
+#[test]
+fn leader_answers_reads_by_itself_as_long_as_its_lease_lasts() {
+    let mut bench = leased();
+    let commit = bench.shared.read(|status| status.commit);
+    let (sent, read) = bench.read(Duration::from_millis(109_999));
+    assert!(sent.is_empty(), "nobody is asked");
+    assert_eq!(read.wait(), Ok(commit));
+    let (sent, read) = bench.read(Duration::from_secs(110));
+    assert_eq!(sent.len(), 1, "a round of heartbeats");
+    let Effect::Send { envelope, .. } = &sent[0] else {
+        panic!("something else is done");
+    };
+    let EnvelopeBody::Raft(Message {
+        body: Body::Heartbeat { read_position, .. },
+        ..
+    }) = envelope.body
+    else {
+        panic!("something else is sent");
+    };
+    bench.peer_says(Body::HeartbeatResponse { read_position });
+    assert_eq!(read.wait(), Ok(commit));
+}
+
+#[test]
+fn change_held_for_another_says_so_when_it_is_given_up() {
+    let config = GroupConfig::bootstrap(vec![Member::new(HOST), Member::new(PEER)]);
+    let mut leads = config.clone();
+    leads.raft.pre_vote = false;
+    let mut bench = Bench::new(leads);
+    bench.ask(Ask::Campaign);
+    bench.durable();
+    bench.peer_says(Body::VoteResponse { reject: false });
+    bench.durable();
+    let mut changes = Vec::new();
+    for node in [3, 4] {
+        let (answer, made) = pending();
+        let change = MembershipChange::new().add_learner(Member::new(NodeId(node)));
+        let change = change.into_conf_change();
+        bench.ask(Ask::Change { change, answer });
+        changes.push(made);
+    }
+    for _ in 0..=config.limits.leader_wait_ticks {
+        bench.give(Event::Tick);
+        // Heard from, so that it goes on leading.
+        bench.peer_says(Body::HeartbeatResponse { read_position: 0 });
+        bench.durable();
+    }
+    assert_eq!(bench.shared.read(|status| status.role), Role::Leader);
+    let held = changes.pop().unwrap();
+    assert_eq!(held.wait(), Err(ProposeError::ChangePending));
 }

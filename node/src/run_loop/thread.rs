@@ -10,6 +10,7 @@ use raftwerk_raft::{GroupId, LogError, Message, SnapshotMeta, SnapshotStatus, St
 
 use super::{Effect, Event, Report, Reported, Turn};
 use crate::apply::Actor;
+use crate::clock;
 use crate::mailbox::Mailbox;
 use crate::peers::Peers;
 use crate::pool::Pool;
@@ -57,6 +58,10 @@ impl Loop {
         while !stopped {
             self.mailbox
                 .take((!turn.is_ready()).then_some(next_tick), &mut events);
+            // After the events were taken: what they ask is older than this.
+            if turn.wants_time() {
+                turn.tell_time(clock::now());
+            }
             let now = Instant::now();
             if now >= next_tick {
                 let late = now.duration_since(next_tick).as_micros();

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use raftwerk_raft::{GroupId, Poisoned, Storage, SubmitError, Ticket};
 
@@ -37,6 +38,9 @@ pub(crate) struct Turn {
     durable: Ticket,
     poisoned: Option<Poisoned>,
     stopping: bool,
+    /// A group has leases, and what the clock says.
+    has_leases: bool,
+    time: Option<Duration>,
     out: Vec<Effect>,
 }
 
@@ -55,6 +59,8 @@ impl Turn {
             durable: Ticket::default(),
             poisoned: None,
             stopping: false,
+            has_leases: false,
+            time: None,
             out: Vec::new(),
         }
     }
@@ -62,6 +68,16 @@ impl Turn {
     /// The newest ticket of all: a clean end waits for it.
     pub(crate) const fn last_ticket(&self) -> Ticket {
         self.last_ticket
+    }
+
+    /// True when [`Turn::tell_time`] is to be called before each batch of events.
+    pub(crate) const fn wants_time(&self) -> bool {
+        self.has_leases
+    }
+
+    /// What a clock says that goes on while the machine is suspended.
+    pub(crate) const fn tell_time(&mut self, time: Option<Duration>) {
+        self.time = time;
     }
 
     /// True when another poll has something to do without another event.
@@ -84,6 +100,7 @@ impl Turn {
         match event {
             Event::Tick => {
                 for (group, driver) in &mut self.groups {
+                    driver.tell_time(self.time);
                     if driver.tick(&mut self.out) {
                         self.dirty.insert(*group);
                     }
@@ -141,6 +158,7 @@ impl Turn {
             if self.stopping {
                 driver.end(&mut self.out);
             }
+            self.has_leases |= driver.has_leases();
             self.groups.insert(driver.group(), *driver);
         } else if let Some(driver) = self.groups.get_mut(&group) {
             driver.report(what, &mut self.out);
@@ -207,6 +225,7 @@ impl Turn {
             let Some(driver) = self.groups.get_mut(&group) else {
                 continue;
             };
+            driver.tell_time(self.time);
             if let Some((write, step)) = driver.collect(&mut self.out) {
                 batch.push(write, step);
             }

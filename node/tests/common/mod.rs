@@ -2,12 +2,15 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use raftwerk::raft::{GroupId, LogIndex, NodeId, Storage};
+use raftwerk::raft::{
+    GroupId, LogIndex, NodeId, SnapshotMeta, SnapshotReader, StateMachine as _, Storage,
+};
 use raftwerk::{
     Group, GroupConfig, GroupError, GroupEvent, Host, HostConfig, InMemory, InProcessNetwork,
     Member, MemoryState, ReadError, Start,
@@ -115,8 +118,32 @@ impl Cluster {
         let log = Arc::new(MemLog::open(disk, self.options.clone()).unwrap());
         let host = self.host(id, Arc::clone(&log) as Arc<dyn Storage>);
         let seen = Seen::default();
-        let machine = Box::new(InMemory::new(Journal(Arc::clone(&seen))));
-        let group = host.open_group(G, config, machine)?;
+        let machine = InMemory::new(Journal(Arc::clone(&seen)));
+        self.open(id, (host, log, seen), config, machine)
+    }
+
+    /// Starts node `id` on its disk with a state that may be ahead of that.
+    pub fn boot_ahead(&mut self, id: u64, meta: &SnapshotMeta, state: Bytes) {
+        let disk = self.disks.entry(id).or_default();
+        let log = Arc::new(MemLog::open(disk, self.options.clone()).unwrap());
+        let host = self.host(id, Arc::clone(&log) as Arc<dyn Storage>);
+        let seen = Seen::default();
+        let mut machine = InMemory::new(Journal(Arc::clone(&seen)));
+        machine
+            .restore(meta, &mut Saved(Cursor::new(state)))
+            .unwrap();
+        self.open(id, (host, log, seen), self.config.clone(), machine)
+            .unwrap();
+    }
+
+    fn open(
+        &mut self,
+        id: u64,
+        (host, log, seen): (Host, Arc<MemLog>, Seen),
+        config: GroupConfig,
+        machine: InMemory<Journal>,
+    ) -> Result<(), GroupError> {
+        let group = host.open_group(G, config, Box::new(machine))?;
         self.nodes.insert(
             id,
             Node {
@@ -214,4 +241,12 @@ pub fn wait_for(events: &mut raftwerk::Events, wanted: impl Fn(&GroupEvent) -> b
 pub fn wait_for_commit(group: &Group, index: LogIndex) {
     let committed = group.until(move |status| status.commit >= index).wait();
     committed.expect("the group goes on");
+}
+
+struct Saved(Cursor<Bytes>);
+
+impl SnapshotReader for Saved {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        std::io::Read::read(&mut self.0, out)
+    }
 }

@@ -164,6 +164,10 @@ fn the_configuration_is_the_snapshots_with_the_changes_since_made_again() {
     assert_eq!(conf(3), voters(&[1, 2]));
     assert_eq!(conf(5), voters(&[1, 2, 4]));
     assert_eq!(conf(7), voters(&[2, 4]));
+    let mut made = Vec::new();
+    let shows = |change: &raftwerk_raft::ConfChange| made.push(change.steps[0].node.0);
+    Restart::recover_with(&state, &log, LogIndex(7), shows).unwrap();
+    assert_eq!(made, [4, 1], "and nothing of the one without effect");
     assert!(
         Restart::recover(&state, &log, LogIndex(8)).is_err(),
         "beyond the log"

@@ -1,6 +1,6 @@
 //! What comes in: messages of peers, what handles ask, what the workers report.
 
-use raftwerk_raft::{Body, LogId, Message, NodeId};
+use raftwerk_raft::{Body, LogId, LogIndex, Message, NodeId};
 
 use super::{Driver, Transfer};
 use crate::envelope::{Envelope, EnvelopeBody, ForwardError};
@@ -144,6 +144,7 @@ impl Driver {
                 // A newer one may be on its way, whose record is not durable yet: until it is, a
                 // restart finds this one.
                 self.installing = last != self.snapshots.newest();
+                self.ahead = LogIndex::ZERO;
                 self.applied_to(last);
                 self.shared.tell(&GroupEvent::SnapshotInstalled { last });
                 out.push(Effect::Collect {

@@ -7,10 +7,11 @@ mod steps;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use raftwerk_raft::{
-    ConfState, GroupId, GroupWrite, HardState, LogId, LogReader, NodeId, RawNode, Role, SoftState,
-    Ticket,
+    ConfState, GroupId, GroupWrite, HardState, LogId, LogIndex, LogReader, NodeId, RawNode, Role,
+    SoftState, Ticket,
 };
 
 use super::Effect;
@@ -42,6 +43,8 @@ pub(crate) struct DriverParts {
     pub(crate) members: MemberTable,
     pub(crate) conf_state: ConfState,
     pub(crate) applied: LogId,
+    /// How far the state machine is, where the log has lost a part of that; else zero.
+    pub(crate) ahead: LogIndex,
     pub(crate) hard_state: HardState,
     /// The newest snapshot recorded in the log.
     pub(crate) snapshot: LogId,
@@ -82,7 +85,12 @@ pub(crate) struct Driver {
     commit: Commit,
     soft_state: SoftState,
     applied: LogId,
+    /// Until that is applied again the configuration of the state's moment is not known.
+    ahead: LogIndex,
     now: u64,
+    has_leases: bool,
+    /// What the clock says; told to groups with leases alone.
+    time: Option<Duration>,
     election_ticks: u64,
     installing: bool,
     /// The log was written to since its ends were last looked up.
@@ -131,7 +139,10 @@ impl Driver {
             commit: Commit::Written,
             soft_state: SoftState::default(),
             applied: parts.applied,
+            ahead: parts.ahead,
             now: 0,
+            has_leases: config.raft.lease.is_some(),
+            time: None,
             election_ticks,
             installing: false,
             log_moved: true,
@@ -148,6 +159,18 @@ impl Driver {
 
     pub(crate) fn actor(&self) -> Arc<Actor> {
         Arc::clone(&self.actor)
+    }
+
+    pub(crate) const fn has_leases(&self) -> bool {
+        self.has_leases
+    }
+
+    /// What the clock says, before every tick and every turn.
+    pub(crate) fn tell_time(&mut self, time: Option<Duration>) {
+        if let (true, Some(now)) = (self.has_leases, time) {
+            self.node.tell_time(now);
+            self.time = time;
+        }
     }
 
     /// True when that leaves the group something to do: idle ones cost no more than this.
@@ -206,7 +229,8 @@ impl Driver {
         }
         self.led_anew = false;
         self.proposals.flush(&mut self.node, self.now, out);
-        self.reads.flush(&mut self.node, self.now);
+        self.reads.flush(&mut self.node, self.now, self.time);
+        self.answer_reads();
         let mut write = GroupWrite {
             group: self.group,
             ..GroupWrite::default()
@@ -242,6 +266,9 @@ impl Driver {
     }
 
     fn begin_snapshot(&mut self, out: &mut Vec<Effect>) {
+        if self.applied.index < self.ahead {
+            return;
+        }
         if self.snapshots.begin(self.now) {
             out.push(Effect::Apply {
                 actor: Arc::clone(&self.actor),

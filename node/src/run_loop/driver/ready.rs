@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
-    ApplyAck, Body, Entry, EntryKind, GroupWrite, HardState, Message, NodeId, Persist, Ready, Role,
-    SnapshotMeta, SnapshotStatus, SoftState, Term,
+    ApplyAck, Body, Entry, EntryKind, Fate, GroupWrite, HardState, Message, NodeId, Persist, Ready,
+    Role, SnapshotMeta, SnapshotStatus, SoftState, Term,
 };
 
 use super::{Commit, Driver, Transfer};
@@ -32,6 +32,12 @@ impl Driver {
         }
         for state in &ready.read_states {
             self.reads.state(state);
+        }
+        for fate in &ready.fates {
+            // Of proposals it is seen by what is committed where they stood.
+            if let Fate::ReadDropped { context, .. } = fate {
+                self.reads.dropped(context);
+            }
         }
         if let (Some(ack), false) = (ready.apply_ack, ready.committed.is_empty()) {
             self.commit(ready.committed, ack, out);

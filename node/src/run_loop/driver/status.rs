@@ -70,6 +70,8 @@ impl Driver {
             status.node = self.host;
             status.term = self.node.term();
             status.commit = self.hard_state.commit;
+            status.loss = self.node.loss();
+            status.voteless = self.node.voteless();
             status.applied = self.applied;
             if let Some((first, last)) = ends {
                 (status.first, status.last) = (first, last);
