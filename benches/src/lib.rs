@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod child;
+pub mod core;
 mod cost;
 mod latency;
 pub mod log;

@@ -2,18 +2,22 @@
 //!
 //! [`RawNode`] is one member of one group. Whoever drives it keeps this loop:
 //!
-//! 1. Give it an input: a tick, a message, a proposal, a receipt.
-//! 2. As long as [`RawNode::has_ready`], take a [`Ready`] and do what it says:
-//!    - send `messages`, at once;
-//!    - write `persist` to the log (its snapshot first), in the order of the `Ready`s;
-//!    - once that and every earlier write is durable, give `persist.messages` addressed to this
-//!      member to its own [`RawNode::step`], send the others, and give `persist.ack` back;
-//!    - apply `committed` in order, telling each configuration change to
-//!      [`RawNode::apply_conf_change`], then give `apply_ack` back;
-//!    - answer `read_states` once their index is applied, and `reads` from the log.
+//! 1. Give it one input at a time: a tick, a message, a proposal, a receipt.
+//! 2. As long as [`RawNode::has_ready`], take a [`Ready`]; taking it accepts it.
+//! 3. Send its `messages`, at once.
+//! 4. Write `persist` to the log (its snapshot first), in the order of the `Ready`s. It must be
+//!    readable through the [`LogReader`] as soon as it is written.
+//! 5. Once that and every earlier write is durable, give `persist.messages` addressed to this
+//!    member to its own [`RawNode::step`], send the others, and give `persist.ack` back.
+//! 6. Apply `committed` in order, telling each configuration change to
+//!    [`RawNode::apply_conf_change`], then give `apply_ack` back.
+//! 7. Answer `read_states` once their index is applied, and `reads` from the log.
 //!
-//! In synchronous mode ([`Config::synchronous`]) everything of a `Ready` is done before
-//! [`RawNode::advance`], which gives all receipts; that is the loop below.
+//! That is the asynchronous mode: any number of steps may be on their way to the disk, and what is
+//! applied is durable here. In synchronous mode ([`Config::synchronous`]) everything of a `Ready` is
+//! done before [`RawNode::advance`], which gives all receipts and takes the messages to this
+//! member; committed entries are handed out together with the step that writes them. That is the
+//! loop below; the README has the other, and what differs from other libraries.
 //!
 //! ```
 //! use std::ops::Range;
@@ -140,3 +144,8 @@ pub use storage::{
     Subscription, Ticket, WriteBatch,
 };
 pub use types::{GroupId, LogId, LogIndex, NodeId, Role, Term};
+
+/// The README's loop is compiled too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -86,6 +86,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     ///
     /// # Errors
     /// [`StepError`] when the message was not taken.
+    #[inline]
     pub fn step(&mut self, message: Message) -> Result<(), StepError> {
         self.check()?;
         let from = message.from;
@@ -111,7 +112,9 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     /// # Errors
     /// [`ProposeError`] when it was not taken.
     pub fn propose(&mut self, data: Bytes) -> Result<Proposed, ProposeError> {
-        self.propose_batch(vec![data])
+        self.check()?;
+        let entry = Entry::normal(LogId::ZERO, data);
+        self.raft.propose(self.id(), vec![entry])
     }
 
     /// Proposes several normal entries that stand in the log one after the other.
@@ -299,6 +302,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
 
     /// There is something to do.
     #[must_use]
+    #[inline]
     pub fn has_ready(&self) -> bool {
         let raft = &self.raft;
         if !self.runs() || self.advance.is_some() {
@@ -320,6 +324,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
 
     /// Everything there is to do since the last call; taking it accepts it. In synchronous mode
     /// there is nothing before [`RawNode::advance`] was called for the last one.
+    #[inline]
     pub fn ready(&mut self) -> Ready {
         if !self.runs() || self.advance.is_some() {
             return Ready::default();
@@ -372,6 +377,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     }
 
     /// What is to be written, what waits for that, and the receipt.
+    #[inline]
     fn take_persist(&mut self) -> (Persist, Option<PersistAck>) {
         let raft = &mut self.raft;
         let hard_state = raft.hard_state();
@@ -426,7 +432,8 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             durable: raft.log.durable(),
             conf_state: raft.tracker.conf_state(),
             progress: if leads {
-                raft.tracker.progress.clone()
+                let progress = raft.tracker.progress.iter();
+                progress.map(|(id, of)| (*id, of.clone())).collect()
             } else {
                 Default::default()
             },

@@ -8,18 +8,18 @@
 
 mod datadriven;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use datadriven::Command;
 use proptest::prelude::*;
 use raftwerk_raft::confchange::{Changer, ConfChangeError, restore};
-use raftwerk_raft::tracker::{Config, Progress, ProgressTracker};
+use raftwerk_raft::tracker::{Config, NodeMap, Progress, ProgressTracker};
 use raftwerk_raft::{
     ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, LogIndex, NodeId,
 };
 
-type Changed = Result<(Config, BTreeMap<NodeId, Progress>), ConfChangeError>;
+type Changed = Result<(Config, NodeMap<Progress>), ConfChangeError>;
 
 #[test]
 fn scripts_give_the_expected_output() {

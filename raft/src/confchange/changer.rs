@@ -1,12 +1,10 @@
 //! The three ways to change a configuration.
 
-use std::collections::BTreeMap;
-
 use super::ConfChangeError;
 use super::draft::Draft;
 use crate::entry::{ConfChange, ConfChangeStep};
-use crate::tracker::{Config, Progress, ProgressTracker};
-use crate::types::{LogIndex, NodeId};
+use crate::tracker::{Config, NodeMap, Progress, ProgressTracker};
+use crate::types::LogIndex;
 
 /// Computes what a change makes of a tracker's configuration.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +23,7 @@ impl Changer<'_> {
     pub fn change(
         &self,
         change: &ConfChange,
-    ) -> Result<(Config, BTreeMap<NodeId, Progress>), ConfChangeError> {
+    ) -> Result<(Config, NodeMap<Progress>), ConfChangeError> {
         if change.leave_joint() {
             self.leave_joint()
         } else if let Some(auto_leave) = change.enter_joint() {
@@ -42,7 +40,7 @@ impl Changer<'_> {
     pub fn simple(
         &self,
         steps: &[ConfChangeStep],
-    ) -> Result<(Config, BTreeMap<NodeId, Progress>), ConfChangeError> {
+    ) -> Result<(Config, NodeMap<Progress>), ConfChangeError> {
         let mut draft = Draft::of(self.tracker, self.last_index)?;
         if draft.config.voters.is_joint() {
             return Err(ConfChangeError::SimpleInJoint);
@@ -65,7 +63,7 @@ impl Changer<'_> {
         &self,
         auto_leave: bool,
         steps: &[ConfChangeStep],
-    ) -> Result<(Config, BTreeMap<NodeId, Progress>), ConfChangeError> {
+    ) -> Result<(Config, NodeMap<Progress>), ConfChangeError> {
         let mut draft = Draft::of(self.tracker, self.last_index)?;
         if draft.config.voters.is_joint() {
             return Err(ConfChangeError::AlreadyJoint);
@@ -83,7 +81,7 @@ impl Changer<'_> {
     ///
     /// # Errors
     /// [`ConfChangeError`]; nothing has changed then.
-    pub fn leave_joint(&self) -> Result<(Config, BTreeMap<NodeId, Progress>), ConfChangeError> {
+    pub fn leave_joint(&self) -> Result<(Config, NodeMap<Progress>), ConfChangeError> {
         let mut draft = Draft::of(self.tracker, self.last_index)?;
         if !draft.config.voters.is_joint() {
             return Err(ConfChangeError::NotJoint);

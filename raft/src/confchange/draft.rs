@@ -1,16 +1,14 @@
 //! A configuration being edited.
 
-use std::collections::BTreeMap;
-
 use super::ConfChangeError;
 use crate::entry::{ConfChangeKind, ConfChangeStep};
-use crate::tracker::{Config, Inflights, Progress, ProgressTracker};
+use crate::tracker::{Config, Inflights, NodeMap, Progress, ProgressTracker};
 use crate::types::{LogIndex, NodeId};
 
 /// A copy of the configuration and the progress, open to changes until it is checked.
 pub(super) struct Draft {
     pub(super) config: Config,
-    pub(super) progress: BTreeMap<NodeId, Progress>,
+    pub(super) progress: NodeMap<Progress>,
     last_index: LogIndex,
     inflights: Inflights,
 }
@@ -52,7 +50,7 @@ impl Draft {
     }
 
     pub(super) fn make_voter(&mut self, id: NodeId) {
-        self.progress_of(id).is_learner = false;
+        self.track(id, false);
         self.config.learners.remove(&id);
         self.config.learners_next.remove(&id);
         self.config.voters.incoming.0.insert(id);
@@ -65,7 +63,7 @@ impl Draft {
         if self.config.voters.outgoing.0.contains(&id) {
             self.config.learners_next.insert(id);
         } else {
-            self.progress_of(id).is_learner = true;
+            self.track(id, true);
             self.config.learners.insert(id);
         }
     }
@@ -83,7 +81,7 @@ impl Draft {
     /// forgotten.
     pub(super) fn leave_joint(&mut self) {
         for id in std::mem::take(&mut self.config.learners_next) {
-            self.progress_of(id).is_learner = true;
+            self.track(id, true);
             self.config.learners.insert(id);
         }
         for id in std::mem::take(&mut self.config.voters.outgoing.0) {
@@ -94,10 +92,16 @@ impl Draft {
         self.config.auto_leave = false;
     }
 
+    fn track(&mut self, id: NodeId, is_learner: bool) {
+        let mut progress = self.progress_of(id);
+        progress.is_learner = is_learner;
+        self.progress.insert(id, progress);
+    }
+
     /// The progress of `id`, made if it is new. A new member counts as active, or CheckQuorum
     /// could depose the leader before the member had any chance to answer.
-    fn progress_of(&mut self, id: NodeId) -> &mut Progress {
-        self.progress.entry(id).or_insert_with(|| {
+    fn progress_of(&self, id: NodeId) -> Progress {
+        self.progress.get(&id).cloned().unwrap_or_else(|| {
             let mut progress = Progress::new(self.last_index, self.inflights.clone());
             progress.recent_active = true;
             progress
@@ -105,7 +109,7 @@ impl Draft {
     }
 
     /// Gives the result if it is sound.
-    pub(super) fn finish(self) -> Result<(Config, BTreeMap<NodeId, Progress>), ConfChangeError> {
+    pub(super) fn finish(self) -> Result<(Config, NodeMap<Progress>), ConfChangeError> {
         self.check()?;
         Ok((self.config, self.progress))
     }

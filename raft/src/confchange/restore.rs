@@ -1,11 +1,9 @@
 //! From a stored configuration to one in force.
 
-use std::collections::BTreeMap;
-
 use super::ConfChangeError;
 use super::draft::Draft;
 use crate::entry::{ConfChangeKind, ConfChangeStep, ConfState};
-use crate::tracker::{Config, Progress, ProgressTracker};
+use crate::tracker::{Config, NodeMap, Progress, ProgressTracker};
 use crate::types::{LogIndex, NodeId};
 
 /// The configuration that `conf_state` describes, joint or not, with fresh progress for everybody
@@ -17,7 +15,7 @@ pub fn restore(
     tracker: &ProgressTracker,
     last_index: LogIndex,
     conf_state: &ConfState,
-) -> Result<(Config, BTreeMap<NodeId, Progress>), ConfChangeError> {
+) -> Result<(Config, NodeMap<Progress>), ConfChangeError> {
     let empty = ProgressTracker::new(tracker.max_inflight, tracker.max_inflight_bytes);
     let mut draft = Draft::of(&empty, last_index)?;
     if *conf_state == ConfState::default() {

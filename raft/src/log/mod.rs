@@ -1,10 +1,12 @@
 //! The log as the core sees it: what the store holds, the tail that is not yet durable, and how
 //! far it is committed and applied.
 
+mod durable;
 mod unstable;
 
 use std::ops::Range;
 
+use durable::Durable;
 pub(crate) use unstable::Unstable;
 
 use crate::entry::{Entry, SnapshotMeta};
@@ -15,6 +17,9 @@ use crate::types::{LogId, LogIndex, Term};
 
 /// What an entry counts beside its payload against limits of bytes, so that empty ones count too.
 const ENTRY_OVERHEAD_BYTES: u64 = 16;
+
+/// For how many entries room is made before it is known how many fit.
+const RESERVED_ENTRIES: usize = 256;
 
 /// What an entry counts against limits of bytes.
 pub(crate) fn entry_bytes(entry: &Entry) -> u64 {
@@ -52,6 +57,7 @@ fn limit(entries: &mut Vec<Entry>, max: u64) -> u64 {
 pub(crate) struct RaftLog<L> {
     pub(crate) stable: L,
     pub(crate) unstable: Unstable,
+    durable: Durable,
     pub(crate) committed: LogIndex,
     /// Handed out to be applied.
     pub(crate) applying: LogIndex,
@@ -76,6 +82,7 @@ impl<L: LogReader> RaftLog<L> {
         Self {
             stable,
             unstable,
+            durable: Durable::default(),
             committed: before,
             applying: before,
             applied: before,
@@ -123,7 +130,8 @@ impl<L: LogReader> RaftLog<L> {
     }
 
     pub(crate) fn last(&self) -> LogId {
-        self.unstable.last().unwrap_or_else(|| self.stable.last())
+        let known = self.unstable.last().or(self.durable.last);
+        known.unwrap_or_else(|| self.stable.last())
     }
 
     /// The last index that is durable here: none while a snapshot that replaces the log is not.
@@ -148,12 +156,16 @@ impl<L: LogReader> RaftLog<L> {
         if let Some(term) = self.unstable.term(index) {
             return Ok(term);
         }
-        let (first, last) = (self.first_index(), self.last_index());
-        if index.next() < first {
-            return Err(LogError::Compacted { first });
+        if let Some(last) = self.durable.last.filter(|last| last.index == index) {
+            return Ok(last.term);
         }
+        let last = self.last_index();
         if index > last {
             return Err(LogError::Unavailable { last });
+        }
+        let first = self.first_index();
+        if index.next() < first {
+            return Err(LogError::Compacted { first });
         }
         self.stable.term(index)
     }
@@ -170,10 +182,11 @@ impl<L: LogReader> RaftLog<L> {
         hi: LogIndex,
         max: u64,
     ) -> Result<Vec<Entry>, LogError> {
-        let (first, last) = (self.first_index(), self.last_index());
-        if lo < first {
+        if lo < self.unstable.offset && lo < self.first_index() {
+            let first = self.first_index();
             return Err(LogError::Compacted { first });
         }
+        let last = self.last_index();
         if hi > last.next() {
             return Err(LogError::Unavailable { last });
         }
@@ -191,7 +204,9 @@ impl<L: LogReader> RaftLog<L> {
                 return Ok(entries);
             }
         }
-        for entry in self.unstable.slice(lo.max(self.unstable.offset), hi) {
+        let unstable = self.unstable.slice(lo.max(self.unstable.offset), hi);
+        entries.reserve_exact(unstable.len().min(RESERVED_ENTRIES));
+        for entry in unstable {
             size = size.saturating_add(entry_bytes(entry));
             if size > max && !entries.is_empty() {
                 break;
@@ -230,8 +245,14 @@ impl<L: LogReader> RaftLog<L> {
                 .is_none_or(|entry| entry.index() > self.committed)
         );
         // They begin no later than where the log stops being known.
-        if !entries.is_empty() {
+        if let Some(first) = entries.first().map(Entry::index) {
             self.gap = None;
+            if first < self.unstable.offset {
+                let before = first.prev();
+                let term = self.term(before).ok();
+                let last = term.map(|term| LogId::new(term, before));
+                self.durable.truncate(first, last);
+            }
         }
         self.unstable.truncate_and_append(entries, observer);
     }
@@ -282,6 +303,20 @@ impl<L: LogReader> RaftLog<L> {
         true
     }
 
+    /// The store holds everything up to `id` durably, if that is still what stands there.
+    pub(crate) fn stable_to<O: Observer>(&mut self, id: LogId, observer: &mut O) {
+        let entries = &mut self.durable.entries;
+        if self.unstable.stable_to(id, entries, observer) {
+            self.durable.reached(id, self.applying);
+        }
+    }
+
+    /// The entries of `range` up to `max` bytes, as [`RaftLog::slice`] gives them, if they all are
+    /// kept; none otherwise. They are kept no longer.
+    pub(crate) fn take_durable(&mut self, range: &Range<LogIndex>, max: u64) -> Vec<Entry> {
+        self.durable.take(range, max)
+    }
+
     /// Replaces everything by a snapshot.
     pub(crate) fn restore<O: Observer>(&mut self, snapshot: SnapshotMeta, observer: &mut O) {
         observer.event(&Event::SnapshotRestoreStarted {
@@ -295,6 +330,7 @@ impl<L: LogReader> RaftLog<L> {
         });
         self.committed = snapshot.last.index;
         self.gap = None;
+        self.durable.restore(snapshot.last);
         self.unstable.restore(snapshot);
     }
 
@@ -336,6 +372,8 @@ impl<L: LogReader> RaftLog<L> {
         let Self {
             stable: _,
             unstable,
+            // The same as in the store.
+            durable: _,
             committed,
             applying,
             applied,

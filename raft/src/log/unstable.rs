@@ -1,5 +1,7 @@
 //! The tail of the log that is not known to be durable.
 
+use std::mem;
+
 use crate::entry::{Entry, SnapshotMeta};
 use crate::observer::{Event, Observer};
 use crate::types::{LogId, LogIndex, Term};
@@ -80,28 +82,40 @@ impl Unstable {
         self.snapshot_in_progress = self.snapshot.is_some();
     }
 
-    /// Everything up to `id` is durable, if that is still what stands here.
-    pub(crate) fn stable_to<O: Observer>(&mut self, id: LogId, observer: &mut O) {
+    /// Everything up to `id` is durable, if that is still what stands here: moved behind what
+    /// `durable` holds. Says whether it is.
+    pub(crate) fn stable_to<O: Observer>(
+        &mut self,
+        id: LogId,
+        durable: &mut Vec<Entry>,
+        observer: &mut O,
+    ) -> bool {
         let Some(held) = self.term(id.index) else {
             observer.event(&Event::PersistAckMissing { index: id.index });
-            return;
+            return false;
         };
         if id.index < self.offset {
             observer.event(&Event::PersistAckInSnapshot { index: id.index });
-            return;
+            return false;
         }
         if held != id.term {
             observer.event(&Event::PersistAckMismatched { acked: id, held });
-            return;
+            return false;
         }
         let count = self.position(id.index.next()).min(self.entries.len());
-        self.entries.drain(..count);
+        if durable.is_empty() && count == self.entries.len() {
+            // Nobody has to move: the two change their places.
+            mem::swap(durable, &mut self.entries);
+        } else {
+            durable.extend(self.entries.drain(..count));
+        }
         // What a long tail took is given back once it is short again.
         if self.entries.capacity() > 1024 && self.entries.len() < self.entries.capacity() / 4 {
             self.entries.shrink_to(self.entries.len().saturating_mul(2));
         }
         self.offset = id.index.next();
         self.offset_in_progress = self.offset_in_progress.max(self.offset);
+        true
     }
 
     /// The snapshot that ends at `index` is durable.
@@ -132,7 +146,9 @@ impl Unstable {
         let Some(from) = entries.first().map(Entry::index) else {
             return;
         };
-        if from == self.end() {
+        if from == self.end() && self.entries.is_empty() {
+            self.entries = entries;
+        } else if from == self.end() {
             self.entries.append(&mut entries);
         } else if from <= self.offset {
             observer.event(&Event::UnstableReplaced { from });

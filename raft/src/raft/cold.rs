@@ -10,7 +10,7 @@ use crate::log::entry_bytes;
 use crate::observer::Observer;
 use crate::ready::{LogRead, LogReadId, LogReadResult};
 use crate::storage::{LogError, LogReader};
-use crate::tracker::Progress;
+use crate::tracker::{NodeMap, Progress};
 use crate::types::{LogIndex, NodeId};
 
 /// What a read is for.
@@ -69,7 +69,7 @@ impl ColdReads {
     }
 
     /// Who is no member any more needs no entries.
-    pub(super) fn retain_peers(&mut self, members: &BTreeMap<NodeId, Progress>) {
+    pub(super) fn retain_peers(&mut self, members: &NodeMap<Progress>) {
         let gone = |purpose: &Purpose| match purpose {
             Purpose::Peer(peer) => !members.contains_key(peer),
             Purpose::Apply => false,
@@ -156,6 +156,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         if let Some(read) = self.cold.to_apply.take() {
             entries = self.log.verify_read(read, range.start, budget);
             entries.retain(|entry| entry.index() < range.end);
+        }
+        if entries.is_empty() {
+            entries = self.log.take_durable(&range, budget);
         }
         if entries.is_empty() {
             match self.log.slice(range.start, range.end, budget) {

@@ -1,7 +1,5 @@
 //! Who takes part (thesis, section 4): changes are checked when proposed and made when applied.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use super::Raft;
@@ -11,8 +9,8 @@ use crate::entry::{ConfChange, ConfState, Entry, EntryKind};
 use crate::error::{ApplyConfChangeError, ConfigError, ProposeError};
 use crate::observer::{ConfChangeRefusal, Event, Observer};
 use crate::storage::LogReader;
-use crate::tracker::{Config, Progress};
-use crate::types::{LogId, NodeId, Role};
+use crate::tracker::{Config, NodeMap, Progress};
+use crate::types::{LogId, Role};
 
 /// Bytes of entries looked at in one go.
 const SCAN_BYTES: u64 = 1024 * 1024;
@@ -59,7 +57,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
     }
 
-    pub(super) fn switch_to(&mut self, config: Config, progress: BTreeMap<NodeId, Progress>) {
+    pub(super) fn switch_to(&mut self, config: Config, progress: NodeMap<Progress>) {
         if self.role == Role::Leader && !self.config.etcd_quirks {
             self.sessions.change(&self.tracker.progress, &progress);
         }

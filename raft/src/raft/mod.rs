@@ -221,6 +221,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     /// Answers and votes rest on what this member has written: they wait until it is durable.
+    #[inline]
     fn send_in(&mut self, term: Term, to: NodeId, body: Body) {
         let waits = match body.kind() {
             MessageKind::AppendResponse
@@ -239,9 +240,17 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             session: self.sessions.of(to, body.kind()),
             body,
         };
+        // They are large and mostly few: what a vector takes at first would be too much.
         if waits {
+            if self.messages_after_persist.capacity() == 0 {
+                self.messages_after_persist.reserve_exact(1);
+            }
             self.messages_after_persist.push(message);
         } else if to != self.config.id {
+            if self.messages.capacity() == 0 {
+                let others = self.tracker.progress.len().saturating_sub(1);
+                self.messages.reserve_exact(others.max(1));
+            }
             self.messages.push(message);
         }
     }
@@ -359,6 +368,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     /// Takes a message: first its term, then what it says.
+    #[inline]
     pub(crate) fn step(&mut self, message: Message) -> Result<(), StepError> {
         if let Err(reason) = self.check_message(&message) {
             return Err(self.refuse(message.from, message.body.kind(), reason));
@@ -393,6 +403,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         Ok(())
     }
 
+    #[inline]
     fn step_role(&mut self, message: Message) -> Result<(), StepError> {
         match self.role {
             Role::Leader => self.step_leader(message),
@@ -402,6 +413,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         Ok(())
     }
 
+    #[inline]
     fn step_leader(&mut self, message: Message) {
         let from = message.from;
         let Some(progress) = self.tracker.progress.get_mut(&from) else {
@@ -439,6 +451,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
     }
 
+    #[inline]
     fn step_follower(&mut self, message: Message) -> Result<(), StepError> {
         let from = message.from;
         match message.body {
@@ -488,6 +501,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         Ok(())
     }
 
+    #[inline]
     fn step_leaders_message(&mut self, message: Message) -> Result<(), StepError> {
         let from = message.from;
         match message.body {
@@ -579,7 +593,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     pub(crate) fn persisted(&mut self, ack: PersistAck) {
         if ack.last != LogId::ZERO {
             if ack.term == self.term {
-                self.log.unstable.stable_to(ack.last, &mut self.observer);
+                self.log.stable_to(ack.last, &mut self.observer);
             } else {
                 // Entries may have been overwritten by ones of a later term that are not durable.
                 let (term, ack_term) = (self.term, ack.term);

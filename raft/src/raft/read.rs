@@ -12,7 +12,7 @@ use crate::message::{Body, MessageKind};
 use crate::observer::Observer;
 use crate::ready::{ReadDropped, ReadState};
 use crate::storage::LogReader;
-use crate::tracker::Progress;
+use crate::tracker::{NodeMap, Progress};
 use crate::types::{LogIndex, NodeId, Role};
 
 /// Reads that a leader holds at once.
@@ -49,7 +49,7 @@ impl ReadQueue {
     }
 
     /// Who is removed confirms nothing any more, nor when it comes back.
-    pub(super) fn retain_members(&mut self, members: &BTreeMap<NodeId, Progress>) {
+    pub(super) fn retain_members(&mut self, members: &NodeMap<Progress>) {
         self.acks.retain(|id, _| members.contains_key(id));
     }
 

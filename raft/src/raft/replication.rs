@@ -122,26 +122,27 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         Some(last)
     }
 
-    fn others(&self) -> Vec<NodeId> {
-        self.tracker
-            .progress
-            .keys()
-            .copied()
-            .filter(|id| *id != self.config.id)
-            .collect()
+    /// Who stands at `place` among the members, if it is another one.
+    fn other(&self, place: usize) -> Option<NodeId> {
+        let id = self.tracker.progress.id_at(place);
+        id.filter(|id| *id != self.config.id)
     }
 
     /// Sends everybody what is missing, or at least the commit index.
     pub(super) fn broadcast_append(&mut self) {
-        for id in self.others() {
-            self.maybe_send_append(id, true);
+        for place in 0..self.tracker.progress.len() {
+            if let Some(id) = self.other(place) {
+                self.maybe_send_append(id, true);
+            }
         }
     }
 
     /// Sends everybody entries that are missing.
     pub(super) fn broadcast_missing(&mut self) {
-        for id in self.others() {
-            self.maybe_send_append(id, false);
+        for place in 0..self.tracker.progress.len() {
+            if let Some(id) = self.other(place) {
+                self.maybe_send_append(id, false);
+            }
         }
     }
 
@@ -157,6 +158,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             return false;
         }
         let next = progress.next;
+        if !send_if_empty && next > self.log.last_index() {
+            return false;
+        }
         // With the window full only empty messages leave: were all that fill it lost, nothing
         // else would ever be acknowledged or refused.
         let full = progress.state == ProgressState::Replicate && progress.inflights.is_full();
@@ -214,7 +218,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             Some(_) => self.reads.newest_position(),
             None => self.reads.last_position(),
         };
-        for to in self.others() {
+        for place in 0..self.tracker.progress.len() {
+            let Some(to) = self.other(place) else {
+                continue;
+            };
             let Some(progress) = self.tracker.progress.get_mut(&to) else {
                 continue;
             };
@@ -358,7 +365,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let mut last = prev.index.plus(entries.len() as u64);
         // Only from the first that differs: a delayed message must not cut off newer entries.
         if let Some(position) = self.log.find_conflict(&entries, &mut self.observer) {
-            let news = entries.split_off(position);
+            let news = match position {
+                0 => entries,
+                _ => entries.split_off(position),
+            };
             let news_at = prev.index.plus(position as u64).next();
             if news_at <= self.log.committed {
                 let reason = "contradicts committed entries";

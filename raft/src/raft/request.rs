@@ -12,7 +12,7 @@ use crate::error::RequestSnapshotError;
 use crate::message::Body;
 use crate::observer::{Event, Observer};
 use crate::storage::LogReader;
-use crate::tracker::{Progress, ProgressState};
+use crate::tracker::{NodeMap, Progress, ProgressState};
 use crate::types::{LogId, LogIndex, NodeId, Role};
 
 /// What this member wants, and what others want of it.
@@ -39,7 +39,7 @@ impl SnapshotRequests {
         self.asked.clear();
     }
 
-    pub(super) fn retain_members(&mut self, members: &BTreeMap<NodeId, Progress>) {
+    pub(super) fn retain_members(&mut self, members: &NodeMap<Progress>) {
         self.asked.retain(|id, _| members.contains_key(id));
     }
 

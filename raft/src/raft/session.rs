@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::message::MessageKind;
-use crate::tracker::Progress;
+use crate::tracker::{NodeMap, Progress};
 use crate::types::NodeId;
 
 /// A leader's count of removals in its term, and what a follower answers with.
@@ -47,11 +47,7 @@ impl Sessions {
     }
 
     /// The members change from `before` to `after` while this member leads.
-    pub(super) fn change(
-        &mut self,
-        before: &BTreeMap<NodeId, Progress>,
-        after: &BTreeMap<NodeId, Progress>,
-    ) {
+    pub(super) fn change(&mut self, before: &NodeMap<Progress>, after: &NodeMap<Progress>) {
         for id in before.keys().filter(|id| !after.contains_key(id)) {
             let removed = self.removed.entry(*id).or_default();
             *removed = removed.saturating_add(1);

@@ -1,12 +1,14 @@
 //! What a leader tracks: the configuration in force, each member's progress, the votes.
 
 mod inflights;
+mod nodes;
 mod progress;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 pub use inflights::Inflights;
+pub use nodes::NodeMap;
 pub use progress::{Progress, ProgressState};
 
 use crate::entry::ConfState;
@@ -69,7 +71,7 @@ pub struct ProgressTracker {
     /// The configuration in force.
     pub config: Config,
     /// Every voter of either half and every learner.
-    pub progress: BTreeMap<NodeId, Progress>,
+    pub progress: NodeMap<Progress>,
     /// The votes of the running election.
     pub votes: BTreeMap<NodeId, bool>,
     /// Append messages in flight to one member.

@@ -278,3 +278,16 @@ fn a_failed_store_ends_leadership_and_the_group_for_good() {
     solo.node.transfer_leader(NodeId(2));
     assert!(!solo.node.has_ready());
 }
+
+#[test]
+fn a_single_member_commits_once_its_disk_has_the_entry() {
+    let mut solo = asynchronous().conf(voters(&[1])).start();
+    solo.campaign();
+    solo.sync();
+    solo.sync();
+    assert_eq!(solo.commit(), 1);
+    solo.propose("a");
+    assert_eq!(solo.commit(), 1, "only written");
+    solo.sync();
+    assert_eq!(solo.commit(), 2);
+}

@@ -1,0 +1,65 @@
+//! What consensus itself costs: three cores in memory, no disk, no network, no thread.
+#![forbid(unsafe_code)]
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use raftwerk_benches::core::{Cores, OwnCore, idle_core};
+use raftwerk_benches::{Bench, Quartiles, Report, Subject, bench_main};
+
+/// Entries of a batch, and bytes of each.
+const LOADS: [(usize, usize); 4] = [(1, 128), (64, 128), (64, 1024), (1, 1024)];
+
+fn main() -> ExitCode {
+    bench_main("core", run)
+}
+
+fn run(report: &mut Report) -> Result<(), String> {
+    for (entries, bytes) in LOADS {
+        report.measure(Bench {
+            load: format!("{entries} x {bytes} B"),
+            subjects: subjects(entries, bytes)?,
+        })?;
+    }
+    ticks(report)
+}
+
+/// The peer stands first where it takes part: what is said is how many times as fast we are.
+fn subjects(entries: usize, bytes: usize) -> Result<Vec<Box<dyn Subject>>, String> {
+    Ok(vec![
+        #[cfg(any(feature = "peers", feature = "peers-prost"))]
+        {
+            let name = if cfg!(feature = "peers-prost") {
+                "raft-rs prost"
+            } else {
+                "raft-rs"
+            };
+            Box::new(Cores::<raftwerk_benches::core::RaftRs>::new(
+                name, entries, bytes,
+            )?)
+        },
+        Box::new(Cores::<OwnCore<false>>::new("raftwerk", entries, bytes)?),
+        Box::new(Cores::<OwnCore<true>>::new("synchronous", entries, bytes)?),
+    ])
+}
+
+/// Ticks of a follower that hears from no one and whose timeout is far off.
+fn ticks(report: &mut Report) -> Result<(), String> {
+    let (rounds, ticks) = report.plan().pick((1, 100), (20, 100_000), (50, 1_000_000));
+    let mut node = idle_core(1, false, Default::default())?;
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        node.forget_leader();
+        node.set_election_timeout(u32::MAX);
+        let start = Instant::now();
+        for _ in 0..ticks {
+            black_box(&mut node).tick();
+        }
+        times.push(start.elapsed().as_secs_f64() * 1e9 / f64::from(ticks));
+    }
+    if let Some(found) = Quartiles::of(&times) {
+        report.say("tick of an idle follower", "raftwerk", "ns", found.median);
+    }
+    Ok(())
+}
