@@ -261,7 +261,9 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     /// though its log is sound. It comes like any other, in [`Persist::snapshot`], and reaches at
     /// least as far as the log does now; until then nothing is appended here, and this member
     /// starts no election. The leader goes on once [`RawNode::report_snapshot`] tells it that the
-    /// snapshot has arrived. Not remembered across a restart.
+    /// snapshot has arrived. Not remembered across a restart, and given up where this member may be
+    /// the only one that can lead: when a candidate with a shorter log asks for its vote, and when
+    /// no leader was heard from for four times [`Config::election_ticks`].
     ///
     /// # Errors
     /// [`RequestSnapshotError`] when there is nobody to ask.

@@ -257,6 +257,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             self.observer.event(&Event::VoteRefused(request));
             self.send(from, vote_response(kind, true));
             self.tell_commit(from, last);
+            if last < self.promised() {
+                // Perhaps nobody but this member can lead.
+                self.requests.wanted = false;
+            }
         }
     }
 

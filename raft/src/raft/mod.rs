@@ -313,6 +313,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
         self.contact_elapsed = self.contact_elapsed.saturating_add(1);
         self.cold.retry_apply();
+        self.give_up_request();
         if self.role == Role::Leader {
             self.tick_leader();
         } else if self.promotable() && self.election_elapsed >= self.election_timeout {

@@ -80,6 +80,15 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
     }
 
+    /// Others had twice the time for an election of theirs: perhaps nobody but this member can
+    /// lead, or it is alone by now.
+    pub(super) fn give_up_request(&mut self) {
+        let silence = self.config.election_ticks.saturating_mul(4);
+        if self.election_elapsed >= silence {
+            self.requests.wanted = false;
+        }
+    }
+
     /// A follower whose log ends at `last` wants its state replaced.
     pub(super) fn handle_want_snapshot(&mut self, from: NodeId, last: LogId) {
         let Some(progress) = self.tracker.progress.get(&from) else {

@@ -133,7 +133,7 @@ fn leaders_first_entry_is_taken_before_that() {
 #[test]
 fn who_waits_for_a_snapshot_starts_no_election_but_votes() {
     let mut solo = asking();
-    solo.tick(100);
+    solo.tick(39);
     assert_eq!(solo.node.role(), Role::Follower);
     let vote = Body::Vote {
         last: id(1, 3),
@@ -216,4 +216,35 @@ fn request_ends_with_the_leaders_term() {
     solo.ack(2, 4);
     solo.propose("a");
     assert!(!solo.sent_to(2, MessageKind::Append).is_empty());
+}
+
+#[test]
+fn who_has_the_longest_log_gives_up_its_wish_when_others_need_a_leader() {
+    let mut solo = setup().log(&[1, 1]).hard_state(1, 0, 0).start();
+    solo.step(2, 1, append(1, 2, &[], 0));
+    solo.node.request_snapshot().unwrap();
+    let vote = |index| Body::Vote {
+        last: id(1, index),
+        transfer: false,
+    };
+    // One that can win needs nobody else.
+    solo.step(3, 2, vote(2));
+    assert!(solo.node.status().wants_snapshot);
+    solo.step(3, 3, vote(1));
+    assert!(!solo.node.status().wants_snapshot);
+    solo.tick(20);
+    assert_eq!(solo.node.role(), Role::Candidate);
+}
+
+#[test]
+fn who_hears_from_no_leader_for_long_gives_up_its_wish() {
+    // It cannot know that it will be left alone: the other half is the same, and about to go.
+    let setup = setup().conf(crate::solo::joint(&[1], &[1])).log(&[1]);
+    let mut solo = setup.hard_state(1, 0, 1).start();
+    solo.node.request_snapshot().unwrap();
+    solo.tick(39);
+    assert!(solo.node.status().wants_snapshot);
+    solo.tick(1);
+    assert!(!solo.node.status().wants_snapshot);
+    assert_eq!(solo.node.role(), Role::Leader);
 }

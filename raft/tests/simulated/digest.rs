@@ -86,5 +86,6 @@ impl Digest {
             self.number(read.range.end.0);
         }
         self.number(u64::from(ready.snapshot_wanted));
+        self.number(ready.fates.len() as u64);
     }
 }

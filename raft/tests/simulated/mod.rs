@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftwerk_raft::{
-    ApplyConfChangeError, Body, ConfState, Config, EntryKind, LeaseTerms, LogId, LogIndex,
+    ApplyConfChangeError, Body, ConfState, Config, EntryKind, Fate, LeaseTerms, LogId, LogIndex,
     LogReader, Message, NodeId, Persist, ProposeError, RawNode, Ready, SnapshotMeta, StepError,
     Term, codec,
 };
@@ -61,6 +61,8 @@ pub(crate) struct Simulation {
     proposals: u64,
     pub(crate) read_count: u64,
     pub(crate) lease_read_count: u64,
+    /// Reads and proposals that were told to be dropped or in doubt.
+    pub(crate) fate_count: u64,
     pub(crate) installs: u64,
     /// Configurations that were in force, joint ones among them.
     pub(crate) changes: u64,
@@ -89,6 +91,7 @@ impl Simulation {
             proposals: 0,
             read_count: 0,
             lease_read_count: 0,
+            fate_count: 0,
             installs: 0,
             changes: 0,
             joint_changes: 0,
@@ -134,6 +137,7 @@ impl Simulation {
             check_quorum: dice.one_in(2) || leased,
             lease,
             step_down_on_removal: dice.one_in(2),
+            promote_learners: dice.one_in(3),
             step_down_on_stalled_disk: dice.one_in(2),
             synchronous: driver == Driver::Sound && dice.one_in(4),
             max_size_per_msg,
@@ -195,6 +199,9 @@ impl Simulation {
             );
             self.read_count += 1;
         }
+        for fate in ready.fates {
+            self.note_fate(id, &fate);
+        }
         self.send(ready.messages);
         if let Some(persist) = ready.persist {
             self.take(id, &persist);
@@ -208,12 +215,36 @@ impl Simulation {
         }
     }
 
+    /// What is told of the fate of something is true.
+    fn note_fate(&mut self, id: NodeId, fate: &Fate) {
+        match fate {
+            Fate::ReadDropped { context, .. } => {
+                let key = u64::from_be_bytes(context[..].try_into().unwrap());
+                assert!(
+                    self.reads.contains_key(&key),
+                    "a read that nobody asked for"
+                );
+                self.fate_count += 1;
+            }
+            Fate::InDoubt { first, last } => {
+                let led = self.oracle.leader(last.term) == Some(id);
+                assert!(
+                    led && *first <= last.index,
+                    "{id} doubts what is not its own"
+                );
+                self.fate_count += 1;
+            }
+            _ => {}
+        }
+    }
+
     /// The log takes a step: readable from now on.
     fn take(&mut self, id: NodeId, persist: &Persist) {
         let member = self.members.get_mut(&id).unwrap();
         if let Some(meta) = &persist.snapshot {
+            // One that was asked for may end where the log begins.
             assert!(
-                meta.last.index > member.log.first().prev(),
+                meta.last.index >= member.log.first().prev(),
                 "snapshot goes back"
             );
             member.log.reset_to(meta.last);

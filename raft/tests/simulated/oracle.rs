@@ -131,6 +131,11 @@ impl Oracle {
         }
     }
 
+    /// Who leads or led that term.
+    pub(crate) fn leader(&self, term: Term) -> Option<NodeId> {
+        self.leaders.get(&term).copied()
+    }
+
     /// A member votes once a term, also across restarts.
     pub(crate) fn votes(&mut self, id: NodeId, term: Term, candidate: NodeId) {
         let vote = *self.votes.entry((id, term)).or_insert(candidate);

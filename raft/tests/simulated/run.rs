@@ -51,7 +51,11 @@ impl Simulation {
                 let peer = self.any();
                 self.with(id, |node| node.report_unreachable(peer));
             }
-            965..968 => {
+            965..966 => self.with(id, |node| {
+                // Refused by who is no follower, or alone.
+                let _ = node.request_snapshot();
+            }),
+            966..968 => {
                 let peer = self.any();
                 self.with(id, |node| {
                     node.report_snapshot(peer, SnapshotStatus::Failed)
