@@ -219,8 +219,8 @@ pub enum GroupError {
     /// The state machine has applied what this log never held: it is another group's, or the log
     /// was replaced. Remove this member from the group and add it anew.
     #[error(
-        "state machine has applied {applied}, which is not in this log (it ends at {last}): they do \
-         not belong together; remove this member and add it again"
+        "state machine has applied {applied}, which is not in this log (it ends at {last}): they \
+         do not belong together; remove this member and add it again"
     )]
     ForeignState {
         /// The state machine's last.
