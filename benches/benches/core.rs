@@ -28,17 +28,10 @@ fn run(report: &mut Report) -> Result<(), String> {
 /// The peer stands first where it takes part: what is said is how many times as fast we are.
 fn subjects(entries: usize, bytes: usize) -> Result<Vec<Box<dyn Subject>>, String> {
     Ok(vec![
-        #[cfg(any(feature = "peers", feature = "peers-prost"))]
-        {
-            let name = if cfg!(feature = "peers-prost") {
-                "raft-rs prost"
-            } else {
-                "raft-rs"
-            };
-            Box::new(Cores::<raftwerk_benches::core::RaftRs>::new(
-                name, entries, bytes,
-            )?)
-        },
+        #[cfg(feature = "peers")]
+        Box::new(Cores::<raftwerk_benches::core::RaftRs>::new(
+            "raft-rs", entries, bytes,
+        )?),
         Box::new(Cores::<OwnCore<false>>::new("raftwerk", entries, bytes)?),
         Box::new(Cores::<OwnCore<true>>::new("synchronous", entries, bytes)?),
     ])

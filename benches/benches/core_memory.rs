@@ -20,7 +20,7 @@ fn main() -> ExitCode {
 
 fn run(report: &mut Report) -> Result<(), String> {
     for (entries, bytes) in LOADS {
-        #[cfg(any(feature = "peers", feature = "peers-prost"))]
+        #[cfg(feature = "peers")]
         allocations::<raftwerk_benches::core::RaftRs>(report, "raft-rs", entries, bytes)?;
         allocations::<OwnCore<false>>(report, "raftwerk", entries, bytes)?;
         allocations::<OwnCore<true>>(report, "synchronous", entries, bytes)?;

@@ -87,8 +87,8 @@ fn folder_stays_bounded_over_many_cycles_without_a_range_tombstone() {
         .sum();
     let mut peaks = [0, 0];
     let mut written = 0;
-    // A hundred times a quarter is replaced, each time with a truncation in every group.
-    for cycle in 0..100 {
+    // Three hundred times a quarter is replaced, each time with a truncation in every group.
+    for cycle in 0..300 {
         for round in 0..LIVE / 4 / ROUND {
             let first = 1 + (cycle * (LIVE / 4 / ROUND) + round) * ROUND;
             submit(&log, (0..GROUPS).map(|group| step(group, first)).collect());
@@ -104,16 +104,17 @@ fn folder_stays_bounded_over_many_cycles_without_a_range_tombstone() {
             ..GroupWrite::default()
         };
         submit(&log, (0..GROUPS).map(cut).collect());
-        let half = &mut peaks[usize::from(cycle >= 50)];
+        let half = &mut peaks[usize::from(cycle >= 150)];
         *half = bytes_below(&path.join("db")).max(*half);
     }
     let peak = peaks[0].max(peaks[1]);
-    // Eight tables, each of two tables in memory, wait for a merge; tables in memory have their
-    // write-ahead files, and some of those are kept to be used again.
-    let waiting = 28 * MEMTABLE_BYTES as u64;
+    // Eight tables, each of two tables in memory, wait for a merge with the four below them, as many
+    // more come while it runs, and until it ends its outcome is there as well; tables in memory have
+    // their write-ahead files, and some of those are kept to be used again.
+    let waiting = 64 * MEMTABLE_BYTES as u64;
     assert!(peak < 2 * live + waiting, "{peak} bytes for {live} alive");
     assert!(
-        peaks[1] < peaks[0] * 5 / 4,
+        peaks[1] < peaks[0] * 3 / 2,
         "{peaks:?} bytes, {written} written"
     );
     assert!(written > 3 * peak, "{written} written, {peak} kept");

@@ -1,7 +1,7 @@
 //! Consensus alone: three cores in memory whose messages are handed over in a loop.
 
 mod own;
-#[cfg(any(feature = "peers", feature = "peers-prost"))]
+#[cfg(feature = "peers")]
 mod raft_rs;
 
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 pub use own::{Log, OwnCore, idle_core};
-#[cfg(any(feature = "peers", feature = "peers-prost"))]
+#[cfg(feature = "peers")]
 pub use raft_rs::RaftRs;
 
 use crate::random::Payloads;

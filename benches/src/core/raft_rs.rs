@@ -1,5 +1,4 @@
-//! The core of TiKV, with either of its codecs: `rust-protobuf`'s entries share their payload,
-//! `prost`'s own it.
+//! The core of TiKV, with the codec whose entries share their payload, `rust-protobuf`.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -132,9 +131,6 @@ impl Core for RaftRs {
     fn batch(payloads: impl ExactSizeIterator<Item = Bytes>) -> Message {
         let entries: Vec<Entry> = payloads
             .map(|payload| Entry {
-                #[cfg(feature = "peers-prost")]
-                data: payload.to_vec(),
-                #[cfg(not(feature = "peers-prost"))]
                 data: payload,
                 ..Entry::default()
             })
