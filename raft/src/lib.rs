@@ -14,8 +14,8 @@
 //! 7. Answer `read_states` once their index is applied, and `reads` from the log.
 //!
 //! That is the asynchronous mode: any number of steps may be on their way to the disk, and what is
-//! applied is durable here. In synchronous mode ([`Config::synchronous`]) everything of a `Ready` is
-//! done before [`RawNode::advance`], which gives all receipts and takes the messages to this
+//! applied is durable here. In synchronous mode ([`Config::synchronous`]) everything of a `Ready`
+//! is done before [`RawNode::advance`], which gives all receipts and takes the messages to this
 //! member; committed entries are handed out together with the step that writes them. That is the
 //! loop below; the README has the other, and what differs from other libraries.
 //!

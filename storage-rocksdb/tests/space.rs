@@ -108,9 +108,9 @@ fn folder_stays_bounded_over_many_cycles_without_a_range_tombstone() {
         *half = bytes_below(&path.join("db")).max(*half);
     }
     let peak = peaks[0].max(peaks[1]);
-    // Eight tables, each of two tables in memory, wait for a merge with the four below them, as many
-    // more come while it runs, and until it ends its outcome is there as well; tables in memory have
-    // their write-ahead files, and some of those are kept to be used again.
+    // Eight tables, each of two tables in memory, wait for a merge with the four below them, as
+    // many more come while it runs, and until it ends its outcome is there as well; tables in
+    // memory have their write-ahead files, and some of those are kept to be used again.
     let waiting = 64 * MEMTABLE_BYTES as u64;
     assert!(peak < 2 * live + waiting, "{peak} bytes for {live} alive");
     assert!(

@@ -39,6 +39,7 @@ pub(crate) fn open(
     opening: Opening,
     mut machine: Box<dyn StateMachine>,
 ) -> Result<Driver, GroupError> {
+    prepare(&opening)?;
     let Opening {
         group,
         host,
@@ -48,14 +49,6 @@ pub(crate) fn open(
         ..
     } = &opening;
     let (group, host) = (*group, *host);
-    config.check(host)?;
-    check_limits(config, storage.as_ref())?;
-    snapshots
-        .open_group(group)
-        .map_err(|error| GroupError::SnapshotFile {
-            path: snapshots.dir.display().to_string(),
-            reason: error.to_string(),
-        })?;
     let OpenGroup { state, log } = storage.open_group(group)?;
     let state = begin(group, &config.start, storage, state, machine.applied())?;
     let applied = restored(&opening, machine.as_mut(), &state)?;
@@ -111,6 +104,18 @@ pub(crate) fn open(
         },
         snapshot: newest,
     }))
+}
+
+/// Refuses what cannot work, and makes the folder of its snapshots.
+fn prepare(opening: &Opening) -> Result<(), GroupError> {
+    opening.config.check(opening.host)?;
+    check_limits(&opening.config, opening.storage.as_ref())?;
+    let snapshots = &opening.snapshots;
+    let failed = |error: std::io::Error| GroupError::SnapshotFile {
+        path: snapshots.dir.display().to_string(),
+        reason: error.to_string(),
+    };
+    snapshots.open_group(opening.group).map_err(failed)
 }
 
 /// What the core starts from at `applied`, and the records of all members that the newest snapshot
