@@ -202,6 +202,15 @@ pub enum GroupError {
         /// Which.
         group: GroupId,
     },
+    /// The log lost its record of it, and with it how it voted.
+    #[error(
+        "the record of group {group} in the log is lost, and with it how this member voted: remove \
+         the member from the group, destroy the group here and add the member anew"
+    )]
+    VoteUnknown {
+        /// Which.
+        group: GroupId,
+    },
     /// The log store refused.
     #[error(transparent)]
     Storage(#[from] StorageError),

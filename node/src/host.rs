@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use raftwerk_raft::{GroupId, NodeId, Pressure, StateMachine, Storage};
 
 use crate::apply::{Actor, Job};
@@ -32,6 +31,27 @@ pub struct Host {
     inner: Arc<Inner>,
 }
 
+/// Whether everything of a host has ended, for any number of those who wait for that.
+#[derive(Default)]
+struct Ended {
+    ended: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Ended {
+    fn tell(&self) {
+        *self.ended.lock() = true;
+        self.told.notify_all();
+    }
+
+    /// Whether it has within `wait`.
+    fn wait(&self, wait: Duration) -> bool {
+        let mut ended = self.ended.lock();
+        self.told.wait_while_for(&mut ended, |ended| !*ended, wait);
+        *ended
+    }
+}
+
 type Thread = JoinHandle<Vec<Arc<Actor>>>;
 
 struct Inner {
@@ -42,6 +62,7 @@ struct Inner {
     threads: Mutex<Vec<Thread>>,
     late_micros: Arc<AtomicU64>,
     stopped: AtomicBool,
+    ended: Arc<Ended>,
 }
 
 impl Host {
@@ -76,6 +97,7 @@ impl Host {
             threads: Mutex::default(),
             late_micros: Arc::default(),
             stopped: AtomicBool::new(false),
+            ended: Arc::default(),
             config,
         };
         let host = Self {
@@ -249,9 +271,14 @@ impl Inner {
     }
 
     fn stop(&self, wait: Duration) -> bool {
-        if self.stopped.swap(true, Ordering::SeqCst) {
-            return true;
+        if !self.stopped.swap(true, Ordering::SeqCst) && !self.begin_to_end() {
+            return false;
         }
+        self.ended.wait(wait)
+    }
+
+    /// Tells everything to stop and waits for it elsewhere; false if there is no thread to do so.
+    fn begin_to_end(&self) -> bool {
         self.workers.transport.stop();
         self.workers.store.stop();
         self.inbox
@@ -260,17 +287,13 @@ impl Inner {
             .for_each(|mailbox| mailbox.stop());
         let threads = std::mem::take(&mut *self.threads.lock());
         let workers = self.workers.clone();
-        let (ended, end_of) = mpsc::channel();
+        let ended = Arc::clone(&self.ended);
         let finish = move || {
             end(threads, &workers);
-            // Whoever has given up waiting does not listen.
-            let _ = ended.send(());
+            ended.tell();
         };
-        let ends = thread::Builder::new()
-            .name("raft-stop".into())
-            .spawn(finish);
-        // Without a thread everything was dropped, which the channel tells at once.
-        ends.is_ok() && end_of.recv_timeout(wait).is_ok()
+        let finishing = thread::Builder::new().name("raft-stop".into());
+        finishing.spawn(finish).is_ok()
     }
 }
 

@@ -314,7 +314,10 @@ fn stopping_does_not_wait_for_a_disk_that_hangs() {
     }
     assert!(!cluster.node(1).host.stop_within(Duration::from_millis(20)));
     assert_eq!(answer.wait().unwrap_err(), ProposeError::Unknown);
+    let again = cluster.node(1).host.stop_within(Duration::from_millis(20));
+    assert!(!again, "whoever asks again is told the same");
     drop(held);
+    assert!(cluster.node(1).host.stop_within(Duration::from_secs(30)));
 }
 
 #[test]

@@ -9,7 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use log_history::{DIR, open, run, try_open};
-use raftwerk_raft::{ByteBudget, GroupId, LogError, LogIndex, Storage, StorageError};
+use raftwerk_raft::{
+    ByteBudget, GroupId, GroupWrite, HardState, LogError, LogIndex, NodeId, Storage, StorageError,
+    Term, WriteBatch,
+};
 use raftwerk_storage_redb::{OnDamage, RedbLog, SYNC_LOG_MARK};
 use raftwerk_testkit::crash::Progress;
 use raftwerk_testkit::damage::{DamageOptions, damage_each, damage_points, swaps};
@@ -182,13 +185,12 @@ fn flipped_bit_in_an_entry_is_named_to_the_entry_at_every_open() {
     }
 }
 
-/// A record of one group rots: that group is in doubt until it is made anew, the others are whole.
-#[test]
-fn damaged_record_of_a_group_leaves_that_group_in_doubt_and_the_others_alone() {
-    use raftwerk_raft::{GroupWrite, HardState, NodeId, Term, WriteBatch};
-    const VALUE: [u8; 400] = [77; 400];
-    let vfs = FaultVfs::new();
-    let write = |group: u64| GroupWrite {
+/// Found again in the file.
+const VALUE: [u8; 400] = [77; 400];
+
+/// A group's first write, of which nothing else is known.
+fn vote(group: u64) -> GroupWrite {
+    GroupWrite {
         group: GroupId(group),
         hard_state: Some(HardState {
             term: Term(group),
@@ -196,22 +198,28 @@ fn damaged_record_of_a_group_leaves_that_group_in_doubt_and_the_others_alone() {
             commit: LogIndex(0),
         }),
         ..GroupWrite::default()
+    }
+}
+
+fn submit(log: &RedbLog, write: GroupWrite) {
+    let batch = WriteBatch {
+        groups: vec![write],
+        ..WriteBatch::default()
     };
-    let submit = |log: &RedbLog, write: GroupWrite| {
-        let groups = vec![write];
-        let batch = WriteBatch {
-            groups,
-            ..WriteBatch::default()
-        };
-        log.wait(log.submit(batch).unwrap()).unwrap();
-    };
+    log.wait(log.submit(batch).unwrap()).unwrap();
+}
+
+/// A record of one group rots: that group is in doubt until it is made anew, the others are whole.
+#[test]
+fn damaged_record_of_a_group_leaves_that_group_in_doubt_and_the_others_alone() {
+    let vfs = FaultVfs::new();
     let log = open(&vfs).unwrap();
     for group in 1..=5 {
-        submit(&log, write(group));
+        submit(&log, vote(group));
     }
     let named = GroupWrite {
         meta: vec![("name".into(), Some(VALUE.to_vec().into()))],
-        ..write(3)
+        ..vote(3)
     };
     submit(&log, named);
     drop(log);
@@ -235,7 +243,7 @@ fn damaged_record_of_a_group_leaves_that_group_in_doubt_and_the_others_alone() {
         }
         if round == 1 {
             // What it voted before is not known by that.
-            submit(&log, write(3));
+            submit(&log, vote(3));
         }
         drop(log);
         vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
@@ -243,7 +251,7 @@ fn damaged_record_of_a_group_leaves_that_group_in_doubt_and_the_others_alone() {
     let log = open(&vfs).unwrap();
     let anew = GroupWrite {
         destroy: true,
-        ..write(3)
+        ..vote(3)
     };
     submit(&log, anew);
     drop(log);
@@ -275,6 +283,35 @@ fn damage_is_refused_when_the_mark_of_the_close_was_not_synced() {
     let vfs = FaultVfs::new();
     vfs.disable_sync(SYNC_LOG_MARK);
     let (vfs, _) = with_one_bad_entry(&vfs);
+    let refusal = try_open(&vfs).unwrap_err();
+    assert!(matches!(refusal, StorageError::Corrupt { .. }), "{refusal}");
+}
+
+/// What an earlier close has listed is not all that there is.
+#[test]
+fn damage_is_refused_when_the_mark_of_the_last_close_alone_was_not_synced() {
+    let vfs = FaultVfs::new();
+    let log = open(&vfs).unwrap();
+    for group in 1..=5 {
+        submit(&log, vote(group));
+    }
+    let named = GroupWrite {
+        meta: vec![("name".into(), Some(VALUE.to_vec().into()))],
+        ..vote(3)
+    };
+    submit(&log, named);
+    drop(log);
+    let log = open(&vfs).unwrap();
+    vfs.disable_sync(SYNC_LOG_MARK);
+    submit(&log, vote(9));
+    drop(log);
+    let vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    let path = Path::new(DIR).join("log.redb");
+    let bytes = vfs.read_file(&path).unwrap();
+    let values = bytes.windows(VALUE.len()).enumerate();
+    for (at, _) in values.filter(|(_, found)| *found == VALUE) {
+        vfs.flip_bit(&path, at as u64 + 9, 2).unwrap();
+    }
     let refusal = try_open(&vfs).unwrap_err();
     assert!(matches!(refusal, StorageError::Corrupt { .. }), "{refusal}");
 }

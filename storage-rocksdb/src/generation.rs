@@ -14,6 +14,7 @@ use raftwerk_storage::vfs::{OpenMode, SyncSite};
 use rocksdb::{DB, Options};
 
 use crate::error;
+use crate::manifest;
 
 /// Makes the name of a new store's folder durable before it is named as the one that counts.
 const SYNC_DATA: SyncSite = SyncSite("state-rocksdb: new folder");
@@ -212,6 +213,7 @@ pub(crate) fn open_active(
         return Ok((0, first));
     };
     let path = data_path(home.path(), number);
+    manifest::check(&path)?;
     let db = DB::open(options, &path).map_err(error::storage("open", &path))?;
     let folder = DataFolder {
         path,

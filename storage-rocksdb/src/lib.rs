@@ -16,6 +16,7 @@ mod error;
 mod generation;
 mod key;
 mod log;
+mod manifest;
 mod options;
 mod proof;
 mod purge;

@@ -15,6 +15,7 @@ use rocksdb::{DB, WriteOptions, properties};
 
 use crate::engine::RocksEngine;
 use crate::error;
+use crate::manifest;
 use crate::options::RocksLogOptions;
 use crate::proof::Proof;
 use crate::recover::{Found, recover};
@@ -65,6 +66,7 @@ impl RocksLog {
         let folder = Folder::open(Arc::new(RealVfs), &options.path, LOG_KIND, options.mode)?;
         let path = folder.path().join(DB_DIR);
         let proof = Proof::open(&folder)?;
+        manifest::check(&path)?;
         let db = DB::open(&options.engine(), &path).map_err(error::storage("open", &path))?;
         folder
             .vfs()

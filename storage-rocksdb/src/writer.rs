@@ -86,7 +86,7 @@ impl Writer {
         self.put(batch, key(Kind::Head), |out| record::put_head(&head, out));
         let mut written = self.written.remove(&group).unwrap_or_default();
         if std::mem::take(&mut written.stale) {
-            for kind in [Kind::Snapshot, Kind::Terms, Kind::Values] {
+            for kind in [Kind::Snapshot, Kind::Terms, Kind::Values, Kind::Doubt] {
                 batch.delete(key(kind));
             }
         }

@@ -190,6 +190,35 @@ fn flipped_bits_of_a_state_are_of_one_moment_or_refused() {
     }
 }
 
+/// RocksDB would read for ever.
+#[test]
+fn kind_of_a_record_that_no_list_of_files_has_is_refused() {
+    let root = TempDir::new().unwrap();
+    let path = root.path().join("store");
+    let state = open_store(&path).unwrap();
+    state.write(&ops(1), applied(1)).unwrap();
+    state.persist().unwrap();
+    drop(state);
+    let list = files(&path)
+        .into_iter()
+        .find(|path| kind(path) == "MANIFEST");
+    let list = list.unwrap();
+    let whole = fs::read(&list).unwrap();
+    let mut at = 0;
+    let mut records = 0;
+    while at + 7 <= whole.len() {
+        let mut bytes = whole.clone();
+        // A record that is whole becomes one of a file that is used again.
+        assert_eq!(bytes[at + 6], 1);
+        bytes[at + 6] = 5;
+        fs::write(&list, bytes).unwrap();
+        assert!(open_store(&path).is_err());
+        at += 7 + usize::from(u16::from_le_bytes([whole[at + 4], whole[at + 5]]));
+        records += 1;
+    }
+    assert!(records > 2, "{records}");
+}
+
 /// The key of a record: group, kind, index.
 fn key(group: u64, kind: u8) -> Vec<u8> {
     let group = group.to_be_bytes();

@@ -1,6 +1,7 @@
 //! Opening a group: from what the log, the state machine and the snapshot files hold, to a core
 //! that agrees with all three.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use raftwerk_raft::{
@@ -172,6 +173,8 @@ fn begin(
         && state.last == LogId::ZERO;
     let members = match start {
         _ if !is_new => return Ok(state),
+        // It is one of old whose record is gone, and with it how it voted and in which term.
+        _ if state.health.vote_unknown => return Err(GroupError::VoteUnknown { group }),
         Start::Existing => return Err(GroupError::NotFound { group }),
         // The state machine had a log once: with a new one this member would vote a second time.
         _ if applied != LogId::ZERO => {
@@ -274,7 +277,10 @@ fn known(log: &dyn LogReader, applied: LogId, state: &GroupState) -> Result<LogI
         return Ok(applied);
     }
     let foreign = Err(GroupError::ForeignState { applied, last });
-    if applied.index <= last.index && log.term(applied.index) != Ok(applied.term) {
+    // The term of a damaged entry may be made up: what stood there is told when it comes again.
+    let damaged = |range: &Range<LogIndex>| range.contains(&applied.index);
+    let told = applied.index <= last.index && !state.health.faulty.iter().any(damaged);
+    if told && log.term(applied.index) != Ok(applied.term) {
         return foreign;
     }
     let snapshot = state
@@ -298,6 +304,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn group_whose_record_is_lost_is_not_begun_as_a_new_one() {
+        let storage: Arc<dyn Storage> = Arc::new(MemLog::new(MemLogOptions::default()).unwrap());
+        let group = GroupId(1);
+        let members = vec![Member::new(NodeId(1))];
+        let joins = Start::Join {
+            contacts: members.clone(),
+        };
+        for start in [Start::Bootstrap { members }, joins, Start::Existing] {
+            let mut state = storage.open_group(group).unwrap().state;
+            state.health.vote_unknown = true;
+            let begun = begin(group, &start, &storage, state, LogId::ZERO);
+            assert!(matches!(begun, Err(GroupError::VoteUnknown { .. })));
+        }
+    }
+
+    #[test]
     fn what_the_disk_lost_of_what_is_applied_is_to_come_again() {
         let storage: Arc<dyn Storage> = Arc::new(MemLog::new(MemLogOptions::default()).unwrap());
         let group = GroupId(1);
@@ -312,6 +334,9 @@ mod tests {
         state.health.faulty = vec![LogIndex(3)..LogIndex(4)];
         assert_eq!(known(id(2), &state), Some(id(2)));
         assert_eq!(known(id(9), &state), Some(id(2)));
+        state.health.faulty = vec![LogIndex(3)..LogIndex(5)];
+        let guessed = LogId::new(Term(2), LogIndex(4));
+        assert_eq!(known(guessed, &state), Some(id(2)), "its term is not known");
         state.health.faulty.push(LogIndex(1)..LogIndex(2));
         assert_eq!(known(id(4), &state), Some(LogId::ZERO));
         let last = id(3);

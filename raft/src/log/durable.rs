@@ -3,12 +3,14 @@
 use std::mem;
 use std::ops::Range;
 
-use super::limit;
+use super::{entry_bytes, limit};
 use crate::entry::Entry;
 use crate::types::{LogId, LogIndex};
 
 /// More than this many entries that wait to be committed are not kept.
 const ENTRIES_MAX: usize = 1024;
+/// Nor so many that are larger than this together.
+const BYTES_MAX: u64 = 4 << 20;
 
 /// Entries that the store holds durably and that are not yet handed out to be applied: a copy of
 /// its own would be fetched from there otherwise. Contiguous, and nothing is lost with them.
@@ -24,9 +26,14 @@ impl Durable {
     /// handed out already.
     pub(super) fn reached(&mut self, last: LogId, applying: LogIndex) {
         self.last = Some(last);
-        if last.index <= applying || self.entries.len() > ENTRIES_MAX {
+        if last.index <= applying || self.is_too_much() {
             self.entries = Vec::new();
         }
+    }
+
+    fn is_too_much(&self) -> bool {
+        let bytes = self.entries.iter().map(entry_bytes);
+        self.entries.len() > ENTRIES_MAX || bytes.fold(0, u64::saturating_add) > BYTES_MAX
     }
 
     /// What stands from `first` on is cut off, and `last` is the new end.
@@ -132,6 +139,25 @@ mod tests {
         assert!(held.entries.is_empty(), "all handed out");
         let mut held = durable(0..2000);
         held.reached(LogId::new(Term(1), LogIndex(1999)), LogIndex(0));
+        assert!(held.entries.is_empty());
+    }
+
+    #[test]
+    fn large_entries_are_not_kept_beyond_a_bound() {
+        let large = |index| {
+            Entry::normal(
+                LogId::new(Term(1), LogIndex(index)),
+                vec![0; 1 << 20].into(),
+            )
+        };
+        let mut held = Durable {
+            entries: (1..4).map(large).collect(),
+            ..Durable::default()
+        };
+        held.reached(LogId::new(Term(1), LogIndex(3)), LogIndex(0));
+        assert_eq!(held.entries.len(), 3);
+        held.entries.extend((4..6).map(large));
+        held.reached(LogId::new(Term(1), LogIndex(5)), LogIndex(0));
         assert!(held.entries.is_empty());
     }
 }

@@ -94,16 +94,19 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let Some(progress) = self.tracker.progress.get(&from) else {
             return;
         };
-        let asked =
-            progress.state == ProgressState::Snapshot || self.requests.least(from).is_some();
         // It holds an entry of this very term, so the whole log is this one's.
-        if asked || !self.log.matches(last) {
+        if progress.state == ProgressState::Snapshot || !self.log.matches(last) {
             return;
         }
-        let least = last.index.max(progress.match_index);
-        self.observer
-            .event(&Event::SnapshotRequested { from, least });
-        self.requests.asked.insert(from, least);
+        if self.requests.least(from).is_none() {
+            let least = last.index.max(progress.match_index);
+            self.observer
+                .event(&Event::SnapshotRequested { from, least });
+            self.requests.asked.insert(from, least);
+        } else if self.waiting_for_snapshot.contains(&from) {
+            return;
+        }
+        // Asked before, it was silent when there was one for it.
         self.maybe_send_snapshot(from);
     }
 }

@@ -39,9 +39,10 @@ impl Sessions {
             | MessageKind::Heartbeat
             | MessageKind::Snapshot
             | MessageKind::Acked => self.current(to),
-            MessageKind::AppendResponse | MessageKind::HeartbeatResponse | MessageKind::Lost => {
-                self.answering
-            }
+            MessageKind::AppendResponse
+            | MessageKind::HeartbeatResponse
+            | MessageKind::Lost
+            | MessageKind::WantSnapshot => self.answering,
             _ => 0,
         }
     }

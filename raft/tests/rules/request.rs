@@ -45,7 +45,13 @@ fn asking() -> Solo {
 
 /// A leader with a snapshot up to entry 2, whose followers have acknowledged entry 3.
 fn leading() -> Solo {
-    let mut start: Setup = setup().log(&[1, 1]).hard_state(1, 0, 2).applied(2);
+    leading_with(false)
+}
+
+/// And one that looks now and then who of them is there.
+fn leading_with(check_quorum: bool) -> Solo {
+    let start = setup().options(|c| c.check_quorum = check_quorum);
+    let mut start: Setup = start.log(&[1, 1]).hard_state(1, 0, 2).applied(2);
     start.restart.snapshot = Some(snapshot(1, 2, voters(&[1, 2, 3])));
     let mut solo = start.start();
     solo.lead();
@@ -247,4 +253,32 @@ fn who_hears_from_no_leader_for_long_gives_up_its_wish() {
     solo.tick(1);
     assert!(!solo.node.status().wants_snapshot);
     assert_eq!(solo.node.role(), Role::Leader);
+}
+
+#[test]
+fn who_was_silent_when_its_snapshot_came_gets_it_when_it_asks_again() {
+    let mut solo = leading_with(true);
+    solo.step(3, 2, want(2, 3));
+    assert!(
+        solo.sent_to(3, MessageKind::Snapshot).is_empty(),
+        "none fits"
+    );
+    assert!(solo.saw("SnapshotRequested"));
+    // Until nobody knows whether 3 is there.
+    for _ in 0..30 {
+        solo.tick(1);
+        solo.step(2, 2, Body::HeartbeatResponse { read_position: 0 });
+        if !progress(&solo, 3).recent_active {
+            break;
+        }
+    }
+    assert!(!progress(&solo, 3).recent_active);
+    solo.node
+        .snapshot_available(snapshot(2, 3, voters(&[1, 2, 3])));
+    solo.drain();
+    solo.take();
+    solo.step(3, 2, Body::HeartbeatResponse { read_position: 0 });
+    solo.step(3, 2, want(2, 3));
+    assert_eq!(solo.sent_to(3, MessageKind::Snapshot).len(), 1);
+    assert_eq!(progress(&solo, 3).state, ProgressState::Snapshot);
 }

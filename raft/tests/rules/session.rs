@@ -2,7 +2,7 @@
 
 use raftwerk_raft::{Body, ConfChangeKind, LogIndex, MessageKind, NodeId};
 
-use crate::solo::{Solo, append, change, setup, snapshot, voters};
+use crate::solo::{Solo, append, change, id, setup, snapshot, voters};
 
 const ACK: u64 = 5;
 
@@ -136,4 +136,26 @@ fn follower_answers_in_the_session_that_it_was_asked_in() {
     }
     solo.try_step_in(0, 2, 1, append(0, 0, &[], 0)).unwrap();
     assert_eq!(solo.take()[0].session, 0);
+}
+
+#[test]
+fn wish_for_a_snapshot_is_heard_in_a_second_life() {
+    let mut asking = setup().start();
+    let term = 1;
+    let taken = asking.try_step_in(7, 2, term, append(0, 0, &[1, 1], 0));
+    taken.unwrap();
+    asking.take();
+    asking.node.request_snapshot().unwrap();
+    asking.drain();
+    let sent = asking.take();
+    let wish = |m: &&raftwerk_raft::Message| m.body.kind() == MessageKind::WantSnapshot;
+    assert_eq!(sent.iter().find(wish).map(|m| m.session), Some(7));
+
+    let mut leading = rejoined(false);
+    ack_in(&mut leading, 1, 7);
+    let term = leading.node.term().0;
+    let last = id(term, 7);
+    let taken = leading.try_step_in(1, 3, term, Body::WantSnapshot { last });
+    taken.unwrap();
+    assert!(leading.saw("SnapshotRequested"));
 }

@@ -182,13 +182,7 @@ impl Replica for GroupReplica {
 
     fn standing(&self) -> Standing {
         let status = self.group.status();
-        let mut errors = Vec::new();
-        match &status.health {
-            Health::Running => {}
-            Health::Installing => errors.push("raftwerk: installing a snapshot".to_owned()),
-            Health::Halted { cause } => errors.push(format!("raftwerk: halted: {cause}")),
-            Health::Stopped => errors.push(ReplicaError::Stopped.to_string()),
-        }
+        let mut errors = troubles(&status);
         if !self.gate.is_open() {
             errors.push(ReplicaError::NoSpace.to_string());
         }
@@ -321,6 +315,18 @@ impl Replica for GroupReplica {
     }
 }
 
+/// What is wrong with the group here, and what to do about it.
+fn troubles(status: &GroupStatus) -> Vec<String> {
+    let health = match &status.health {
+        Health::Running => None,
+        Health::Installing => Some("raftwerk: installing a snapshot".to_owned()),
+        Health::Halted { cause } => Some(format!("raftwerk: halted: {cause}")),
+        Health::Stopped => Some(ReplicaError::Stopped.to_string()),
+    };
+    let loss = status.loss.map(|loss| format!("raftwerk: {loss}"));
+    health.into_iter().chain(loss).collect()
+}
+
 impl From<ProposeError> for ReplicaError {
     fn from(error: ProposeError) -> Self {
         match error {
@@ -330,6 +336,9 @@ impl From<ProposeError> for ReplicaError {
             ProposeError::TooLarge { .. } => Self::TooLarge,
             ProposeError::Refused { reason } => Self::ChangeRefused {
                 reason: reason.to_string(),
+            },
+            ProposeError::ChangePending => Self::ChangeRefused {
+                reason: ProposeError::ChangePending.to_string(),
             },
             ProposeError::Halted { cause } => Self::Halted {
                 cause: cause.to_string(),
@@ -367,5 +376,30 @@ impl From<TransferError> for ReplicaError {
             TransferError::Stopped => Self::Stopped,
             _ => Self::Timeout,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raftwerk_raft::Loss;
+
+    use super::*;
+
+    #[test]
+    fn what_a_disk_lost_is_said_with_what_to_do() {
+        let mut status = GroupStatus::default();
+        assert!(troubles(&status).is_empty());
+        status.loss = Some(Loss::VoteUnknown);
+        let said = troubles(&status);
+        assert_eq!(said.len(), 1);
+        assert!(said[0].contains("remove it from the group"), "{said:?}");
+    }
+
+    #[test]
+    fn change_that_waited_for_another_in_vain_is_refused_and_says_why() {
+        let ReplicaError::ChangeRefused { reason } = ProposeError::ChangePending.into() else {
+            panic!("its outcome is known");
+        };
+        assert_eq!(reason, ProposeError::ChangePending.to_string());
     }
 }

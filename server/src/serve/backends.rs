@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use raftwerk::Incarnation;
-use raftwerk_raft::{StateStore, Storage, StorageError};
+use raftwerk_raft::{StateError, StateStore, Storage, StorageError};
 use raftwerk_storage::folder::{Folder, StoreUuid};
 use raftwerk_storage::vfs::{RealVfs, Vfs};
 use raftwerk_storage_mem::{MemLog, MemLogOptions, MemStore};
@@ -21,6 +21,10 @@ pub(crate) const LOG_DIR: &str = "log";
 pub(crate) const STATE_DIR: &str = "state";
 /// The snapshot files'.
 pub(crate) const SNAPSHOT_DIR: &str = "snapshots";
+
+/// What to do where a restart does not help.
+const REPLACE: &str = "if the disk cannot be mended: remove this member from the cluster, \
+     delete its folder and add it again as a new member; the others hold what is missing";
 
 /// The real disk.
 pub(crate) fn disk() -> Arc<dyn Vfs> {
@@ -52,8 +56,24 @@ fn open_rocksdb(dir: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError>
     use raftwerk_storage_rocksdb::{RocksLog, RocksLogOptions};
 
     let log = RocksLog::open(&RocksLogOptions::new(dir)).map_err(refuse_log)?;
+    check_whole(&log, dir).map_err(refuse_log)?;
     let incarnation = incarnation(log.folder().uuid());
     Ok((Arc::new(log), incarnation))
+}
+
+/// With one group, what is lost is this member's: its promises cannot be kept.
+#[cfg(feature = "rocksdb")]
+fn check_whole(log: &dyn Storage, dir: &Path) -> Result<(), StorageError> {
+    for group in log.groups()? {
+        if !log.open_group(group)?.state.health.is_intact() {
+            return Err(StorageError::Corrupt {
+                path: dir.display().to_string(),
+                offset: 0,
+                reason: format!("group {group} lost records, and may have lost its vote"),
+            });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(not(feature = "rocksdb"))]
@@ -86,14 +106,22 @@ fn open_redb(dir: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
     Ok((Arc::new(log), incarnation))
 }
 
+/// Says why the state does not open, and what to do.
+fn refuse_store(error: StateError) -> CliError {
+    match error {
+        // As with the log.
+        StateError::Corrupt { .. } | StateError::Open(StorageError::Corrupt { .. }) => {
+            CliError::refused(format!("state store: {error}\n{REPLACE}"))
+        }
+        error => CliError::failed(format!("state store: {error}")),
+    }
+}
+
 /// Says why the log does not open, and what to do.
 fn refuse_log(error: StorageError) -> CliError {
     match error {
         // What opening cannot get past, a restart cannot either.
-        StorageError::Corrupt { .. } => CliError::refused(format!(
-            "log: {error}\nif the disk cannot be mended: remove this member from the cluster, \
-             delete its folder and add it again as a new member; the others hold what is missing"
-        )),
+        StorageError::Corrupt { .. } => CliError::refused(format!("log: {error}\n{REPLACE}")),
         error => CliError::failed(format!("log: {error}")),
     }
 }
@@ -120,8 +148,7 @@ pub(crate) fn open_store(
         StoreBackend::Mem => Ok(Arc::new(MemStore::new())),
         StoreBackend::Redb => {
             let options = RedbOptions::new(folder.join(STATE_DIR));
-            let store = RedbStore::open(disk(), &options)
-                .map_err(|error| CliError::failed(format!("state store: {error}")))?;
+            let store = RedbStore::open(disk(), &options).map_err(refuse_store)?;
             Ok(Arc::new(store))
         }
         StoreBackend::Rocksdb => open_rocksdb_store(&folder.join(STATE_DIR)),
@@ -132,8 +159,7 @@ pub(crate) fn open_store(
 fn open_rocksdb_store(dir: &Path) -> Result<Arc<dyn StateStore>, CliError> {
     use raftwerk_storage_rocksdb::{RocksStore, RocksStoreOptions};
 
-    let store = RocksStore::open(&RocksStoreOptions::new(dir))
-        .map_err(|error| CliError::failed(format!("state store: {error}")))?;
+    let store = RocksStore::open(&RocksStoreOptions::new(dir)).map_err(refuse_store)?;
     Ok(Arc::new(store))
 }
 
