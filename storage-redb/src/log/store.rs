@@ -156,8 +156,8 @@ pub(super) fn open(
         commit: loaded.ledger.commit,
         closed: None,
     };
-    // Durable before anything is committed: else what an earlier close has listed would be taken for
-    // all that there is, if the mark of the next close is lost and the file damaged.
+    // Durable before anything is committed: else what an earlier close has listed would be taken
+    // for all that there is, if the mark of the next close is lost and the file damaged.
     mark_file.write(mark).map_err(io_error("write", &path))?;
     mark_file.sync().map_err(io_error("sync", &path))?;
     let found = Found {
