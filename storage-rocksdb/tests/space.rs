@@ -16,6 +16,7 @@ const GROUPS: u64 = 4;
 /// What each group has at the most, in entries.
 const LIVE: u64 = 2000;
 const ROUND: u64 = 100;
+const CYCLES: u64 = 300;
 const MEMTABLE_BYTES: usize = 256 << 10;
 
 fn options(path: &Path) -> RocksLogOptions {
@@ -87,8 +88,8 @@ fn folder_stays_bounded_over_many_cycles_without_a_range_tombstone() {
         .sum();
     let mut peaks = [0, 0];
     let mut written = 0;
-    // Three hundred times a quarter is replaced, each time with a truncation in every group.
-    for cycle in 0..300 {
+    // A quarter is replaced again and again, each time with a truncation in every group.
+    for cycle in 0..CYCLES {
         for round in 0..LIVE / 4 / ROUND {
             let first = 1 + (cycle * (LIVE / 4 / ROUND) + round) * ROUND;
             submit(&log, (0..GROUPS).map(|group| step(group, first)).collect());
@@ -104,7 +105,7 @@ fn folder_stays_bounded_over_many_cycles_without_a_range_tombstone() {
             ..GroupWrite::default()
         };
         submit(&log, (0..GROUPS).map(cut).collect());
-        let half = &mut peaks[usize::from(cycle >= 150)];
+        let half = &mut peaks[usize::from(cycle >= CYCLES / 2)];
         *half = bytes_below(&path.join("db")).max(*half);
     }
     let peak = peaks[0].max(peaks[1]);
@@ -127,7 +128,7 @@ fn folder_stays_bounded_over_many_cycles_without_a_range_tombstone() {
     let log = RocksLog::open(&options(&path)).unwrap();
     for group in 0..GROUPS {
         let open = log.open_group(GroupId(group)).unwrap();
-        assert_eq!(open.state.last.index, LogIndex(100 * LIVE / 4));
+        assert_eq!(open.state.last.index, LogIndex(CYCLES * LIVE / 4));
         assert!(open.state.health.is_intact());
     }
 }
