@@ -337,7 +337,7 @@ mod tests {
         state.health.faulty = vec![LogIndex(3)..LogIndex(5)];
         let guessed = LogId::new(Term(2), LogIndex(4));
         assert_eq!(known(guessed, &state), Some(id(2)), "its term is not known");
-        state.health.faulty.push(LogIndex(1)..LogIndex(2));
+        state.health.faulty = vec![LogIndex(3)..LogIndex(4), LogIndex(1)..LogIndex(2)];
         assert_eq!(known(id(4), &state), Some(LogId::ZERO));
         let last = id(3);
         state.snapshot = Some(SnapshotMeta {
