@@ -209,11 +209,9 @@ fn submit(log: &RedbLog, write: GroupWrite) {
     log.wait(log.submit(batch).unwrap()).unwrap();
 }
 
-/// A record of one group rots: that group is in doubt until it is made anew, the others are whole.
-#[test]
-fn damaged_record_of_a_group_leaves_that_group_in_doubt_and_the_others_alone() {
-    let vfs = FaultVfs::new();
-    let log = open(&vfs).unwrap();
+/// A log of five groups that was closed in good order; the third has a named value.
+fn close_with_five_groups(vfs: &FaultVfs) {
+    let log = open(vfs).unwrap();
     for group in 1..=5 {
         submit(&log, vote(group));
     }
@@ -222,7 +220,13 @@ fn damaged_record_of_a_group_leaves_that_group_in_doubt_and_the_others_alone() {
         ..vote(3)
     };
     submit(&log, named);
-    drop(log);
+}
+
+/// A record of one group rots: that group is in doubt until it is made anew, the others are whole.
+#[test]
+fn damaged_record_of_a_group_leaves_that_group_in_doubt_and_the_others_alone() {
+    let vfs = FaultVfs::new();
+    close_with_five_groups(&vfs);
     let mut vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
     let path = Path::new(DIR).join("log.redb");
     let bytes = vfs.read_file(&path).unwrap();
@@ -291,16 +295,7 @@ fn damage_is_refused_when_the_mark_of_the_close_was_not_synced() {
 #[test]
 fn damage_is_refused_when_the_mark_of_the_last_close_alone_was_not_synced() {
     let vfs = FaultVfs::new();
-    let log = open(&vfs).unwrap();
-    for group in 1..=5 {
-        submit(&log, vote(group));
-    }
-    let named = GroupWrite {
-        meta: vec![("name".into(), Some(VALUE.to_vec().into()))],
-        ..vote(3)
-    };
-    submit(&log, named);
-    drop(log);
+    close_with_five_groups(&vfs);
     let log = open(&vfs).unwrap();
     vfs.disable_sync(SYNC_LOG_MARK);
     submit(&log, vote(9));
