@@ -1,6 +1,7 @@
 //! What every Raftwerk backend shares.
 //!
-//! - [`vfs`]: the file system seam. Every byte a log writes goes through it.
+//! - [`vfs`]: the file system seam. Every byte a log writes goes through it. Its mappings are the
+//!   only unsafe code of this project.
 //! - [`folder`]: whose folder it is; the lock on it.
 //! - [`watermark`]: the durable ticket, its waiters and subscribers, the sticky poison.
 //! - [`image`]: what a backend knows of a group; which writes are valid and what they do.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DiskSpace, OpenMode, SyncSite, Vfs, VfsFile, VfsLock};
+use super::{DiskSpace, FileMap, OpenMode, SyncSite, Vfs, VfsFile, VfsLock};
 
 /// What was asked so far, failed calls included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -177,5 +177,10 @@ impl VfsFile for CountingFile {
     fn sync_data(&self, site: SyncSite) -> io::Result<()> {
         count_sync(&self.counts, site);
         self.inner.sync_data(site)
+    }
+
+    fn map(&self) -> io::Result<Option<FileMap>> {
+        self.counts.lock().others += 1;
+        self.inner.map()
     }
 }

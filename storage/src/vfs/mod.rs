@@ -6,9 +6,11 @@ use std::io;
 use std::path::Path;
 
 mod counting;
+mod map;
 mod real;
 
 pub use counting::{CountingVfs, IoCounts};
+pub use map::FileMap;
 pub use real::RealVfs;
 
 /// A place in the code that syncs, by name: tests switch single ones off and expect to notice.
@@ -130,6 +132,16 @@ pub trait VfsFile: Send + Sync + fmt::Debug {
     /// What the operating system says: nothing is known then of what is durable, and a second
     /// call that succeeds proves nothing.
     fn sync_data(&self, site: SyncSite) -> io::Result<()>;
+
+    /// Maps all of the file into memory, to read from; `None` where files cannot be mapped, and
+    /// [`VfsFile::read_at`] has to do. While the mapping lives, writes and cuts are refused as
+    /// [`io::ErrorKind::ResourceBusy`].
+    ///
+    /// # Errors
+    /// What the operating system says; [`io::ErrorKind::ResourceBusy`] during a write.
+    fn map(&self) -> io::Result<Option<FileMap>> {
+        Ok(None)
+    }
 }
 
 /// An exclusive lock; dropping it lets go.
