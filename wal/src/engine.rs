@@ -13,6 +13,7 @@ use raftwerk_storage::watermark::Watermark;
 
 use crate::preparer::{Prepared, Preparer};
 use crate::state::{InFlight, State};
+use crate::stats::Counters;
 use crate::writer::Writer;
 
 /// What a step of the writer did.
@@ -68,6 +69,7 @@ pub(crate) struct Engine {
     pub(crate) asleep: AtomicBool,
     /// Who wants to be told, and so does not wait.
     pub(crate) subscribers: AtomicUsize,
+    pub(crate) counters: Counters,
 }
 
 impl Engine {
@@ -90,6 +92,7 @@ impl Engine {
             prepare_wished: Condvar::new(),
             asleep: AtomicBool::new(false),
             subscribers: AtomicUsize::new(0),
+            counters: Counters::default(),
         }
     }
 
@@ -263,6 +266,7 @@ impl Engine {
                 .poison(format!("writing the watermark slot: {error}"));
             return Written::Poisoned;
         }
+        self.state.lock().stats.slots += 1;
         Written::Slot
     }
 

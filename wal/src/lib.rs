@@ -53,6 +53,7 @@ mod segment;
 mod sites;
 mod slot;
 mod state;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -64,4 +65,5 @@ pub use options::{AmbiguousTail, Background, OnDamage, Options};
 pub use preparer::Prepared;
 pub use recovery::verdict::{Damage, GroupDamage, Lost, Report, TailEnd, Verdict};
 pub use sites::{SYNC_BATCH, SYNC_NAME, SYNC_OPEN, SYNC_PREPARE, SYNC_SEAL, SYNC_SITES, SYNC_SLOT};
+pub use stats::{Histogram, Reads, Stats};
 pub use wal::{KIND, Wal};

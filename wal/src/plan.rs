@@ -388,13 +388,28 @@ impl State {
         }
     }
 
+    fn count(&mut self, job: &Job) {
+        let stats = &mut self.stats;
+        for step in &job.steps {
+            match step {
+                Step::Write { bytes, .. } => stats.written_bytes += bytes.len() as u64,
+                Step::Sync { .. } => stats.syncs += 1,
+            }
+        }
+        let flight = self.in_flight.take();
+        if let Some(flight) = flight.filter(|_| !job.steps.is_empty()) {
+            stats.writes += 1;
+            stats.sync_time.record(flight.since.elapsed());
+        }
+    }
+
     /// After a job: nothing of it can be lost any more.
     pub(crate) fn complete(&mut self, mut job: Job) {
+        self.count(&job);
         if let Some(draft) = job.draft.take() {
             self.settle(draft);
         }
         self.durable_lsn = job.lsn;
-        self.in_flight = None;
         self.evict(job.ticket, &job.groups);
         self.reclaim();
         for id in &job.groups {

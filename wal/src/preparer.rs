@@ -88,11 +88,14 @@ impl Preparer {
         };
         match (wanted, retired) {
             (None, None) => Ok(Prepared::Idle),
-            (Some(capacity), Some(old)) if old.header.capacity == capacity => {
-                self.recycle(vfs, dir, old).map(|()| Prepared::Progress)
+            (Some(capacity), Some(old)) if old.header.capacity == capacity && is_unread(&old) => {
+                self.recycle(vfs, dir, old)?;
+                state.lock().stats.recycled += 1;
+                Ok(Prepared::Progress)
             }
             (_, Some(old)) => {
                 remove(vfs, &dir.join(file_name(old.header.id.number)))?;
+                state.lock().stats.removed += 1;
                 Ok(Prepared::Progress)
             }
             (Some(capacity), None) => self.begin(vfs, dir, capacity),
@@ -151,12 +154,9 @@ impl Preparer {
         Ok(Prepared::Progress)
     }
 
-    /// A segment that the log needs no more becomes the next one, if nobody reads it.
+    /// A segment that the log needs no more becomes the next one.
     fn recycle(&mut self, vfs: &dyn Vfs, dir: &Path, old: Segment) -> io::Result<()> {
         let name = dir.join(file_name(old.header.id.number));
-        if Arc::strong_count(&old.file) > 1 {
-            return remove(vfs, &name);
-        }
         let header = self.header(old.header.capacity);
         let path = dir.join(spare_name(header.id.number));
         vfs.rename(&name, &path)?;
@@ -257,6 +257,11 @@ impl State {
             self.fill.eager = true;
         }
     }
+}
+
+/// Whether nobody reads it any more: it is the log's no longer, so nobody begins to.
+fn is_unread(old: &Segment) -> bool {
+    Arc::strong_count(&old.file) == 1
 }
 
 fn remove(vfs: &dyn Vfs, path: &Path) -> io::Result<()> {

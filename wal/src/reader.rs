@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::index::Extent;
 use crate::record::read_entries;
 use crate::segment::format::section_crc;
+use crate::stats::count;
 
 /// How many sections one look at the index takes along.
 const SECTIONS_AT_ONCE: usize = 64;
@@ -111,9 +112,13 @@ impl GroupLog {
         loop {
             let sections = match self.find(range, max, behind)? {
                 Found::Replaced => return Ok(None),
-                Found::Memory(entries) => return Ok(Some(entries)),
+                Found::Memory(entries) => {
+                    count(&self.engine.counters.memory);
+                    return Ok(Some(entries));
+                }
                 Found::Sections(sections) => sections,
             };
+            count(&self.engine.counters.file);
             let mut out = Vec::new();
             let mut failed = None;
             for (file, extent) in &sections {

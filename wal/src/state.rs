@@ -20,6 +20,7 @@ use crate::segment::checkpoint::{LogRecord, Tombstone, group_bytes_max, snapshot
 use crate::segment::footer::footer_bytes_max;
 use crate::segment::format::frame_bytes_max;
 use crate::segment::header::SegmentHeader;
+use crate::stats::Stats;
 
 /// Prepared segments that are left alone while the log runs: with one of these, opening works on
 /// a full disk.
@@ -122,6 +123,8 @@ pub(crate) struct State {
     pub(crate) tail_bytes: u64,
     /// Where the next eviction goes on.
     pub(crate) evict_from: GroupId,
+    /// What was done, as far as it is counted under the lock.
+    pub(crate) stats: Stats,
 }
 
 impl State {
@@ -170,6 +173,7 @@ impl State {
             return Err(SubmitError::Full(batch));
         }
         self.record.next_generation = next_generation;
+        self.stats.batches += 1;
         self.ticket = Ticket(self.ticket.0 + 1);
         self.fill.ticket = self.ticket;
         self.fill.eager |= batch.durability == raftwerk_raft::Durability::Sync;

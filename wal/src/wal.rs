@@ -22,6 +22,7 @@ use crate::recovery::rewrite::{Begun, begin};
 use crate::recovery::verdict::Report;
 use crate::scrub::Scrub;
 use crate::segment::header::FORMAT_VERSION;
+use crate::stats::Stats;
 use crate::threads::Threads;
 
 /// What the identity file of a log says.
@@ -85,6 +86,23 @@ impl Wal {
     #[must_use]
     pub const fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// What the log has done since it was opened, and how it stands.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let pressure = self.pressure();
+        let state = self.engine.state.lock();
+        let segments = state.segments.values();
+        Stats {
+            queued_bytes: pressure.queued_bytes,
+            stalled: pressure.stalled,
+            segments: state.segments.len() as u64,
+            log_bytes: segments.map(|segment| segment.header.capacity).sum(),
+            ready_segments: state.ready.len() as u64,
+            reads: self.engine.counters.reads(),
+            ..state.stats.clone()
+        }
     }
 
     /// Writes what waits, or brings the watermark slot up to date when nothing does: what the

@@ -202,6 +202,7 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
         checkpoint_bytes: 0,
         tail_bytes: 0,
         evict_from: raftwerk_raft::GroupId::ZERO,
+        stats: crate::stats::Stats::default(),
     }
 }
 

@@ -9,4 +9,5 @@ mod fixture;
 mod inspect;
 mod rules;
 pub(crate) mod sites;
+mod stats;
 pub(crate) mod workload;
