@@ -4,7 +4,7 @@ use raftwerk_raft::codec::{encode_entry, entry_len};
 use raftwerk_raft::{Entry, GroupId, GroupWrite, LogIndex, Term, Ticket};
 
 use crate::record::{BEFORE, parts, put_state};
-use crate::segment::format::{Item, ItemKind, SECTION_BYTES, Span};
+use crate::segment::format::{FrameBuf, Item, ItemKind, SECTION_BYTES, Span};
 
 /// What writing an item does to where entries are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) struct Mark {
 pub(crate) struct Fill {
     pub(crate) items: Vec<Item>,
     pub(crate) effects: Vec<Effect>,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: FrameBuf,
     /// The newest batch in it.
     pub(crate) ticket: Ticket,
     /// Somebody wants a sync.
@@ -109,7 +109,7 @@ impl Fill {
             return;
         }
         let start = self.body.len();
-        put_state(write, bits, create.unwrap_or(0), &mut self.body);
+        put_state(write, bits, create.unwrap_or(0), self.body.out());
         let clears = bits & BEFORE != 0 && (write.destroy || write.reset_to.is_some());
         // A step that clears and compacts has nothing left to compact.
         let effect = match write.compact_to {
@@ -131,7 +131,7 @@ impl Fill {
                 if count > 0 && used + entry_len(entry) > SECTION_BYTES {
                     break;
                 }
-                encode_entry(entry, &mut self.body);
+                encode_entry(entry, self.body.out());
                 count += 1;
             }
             let span = Span {
@@ -155,7 +155,7 @@ impl Fill {
         section: &[u8],
     ) {
         let bytes = section.len() as u32;
-        self.body.extend_from_slice(section);
+        self.body.out().extend_from_slice(section);
         self.cost += ITEM_COST + u64::from(bytes);
         self.items.push(Item::new(
             group,

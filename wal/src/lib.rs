@@ -38,6 +38,8 @@
 //! ```
 #![forbid(unsafe_code)]
 mod batch;
+mod buffer;
+mod device;
 mod engine;
 mod index;
 pub mod inspect;
@@ -61,7 +63,7 @@ mod wal;
 mod writer;
 
 pub use engine::Written;
-pub use options::{AmbiguousTail, Background, OnDamage, Options};
+pub use options::{AmbiguousTail, Background, Io, OnDamage, Options};
 pub use preparer::Prepared;
 pub use recovery::verdict::{Damage, GroupDamage, Lost, Report, TailEnd, Verdict};
 pub use sites::{SYNC_BATCH, SYNC_NAME, SYNC_OPEN, SYNC_PREPARE, SYNC_SEAL, SYNC_SITES, SYNC_SLOT};

@@ -38,6 +38,19 @@ pub enum Background {
     Manual,
 }
 
+/// How segments are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Io {
+    /// Directly where the file system says that it can, else through the page cache.
+    #[default]
+    Probe,
+    /// Past the page cache, in whole pages: a sync has less to do. Where that cannot be, opening
+    /// fails.
+    Direct,
+    /// Through the page cache.
+    Buffered,
+}
+
 /// How to open a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -64,6 +77,8 @@ pub struct Options {
     pub on_damage: OnDamage,
     /// Who writes in the background.
     pub background: Background,
+    /// How segments are written. [`crate::Wal::io`] says what it came to.
+    pub io: Io,
 }
 
 impl Default for Options {
@@ -78,6 +93,7 @@ impl Default for Options {
             ambiguous_tail: AmbiguousTail::default(),
             on_damage: OnDamage::default(),
             background: Background::default(),
+            io: Io::default(),
         }
     }
 }

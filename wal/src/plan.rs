@@ -13,20 +13,19 @@ use crate::index::Extent;
 use crate::segment::checkpoint::{Predecessor, put_group};
 use crate::segment::footer::{put_extents, put_successor};
 use crate::segment::format::{
-    FrameKind, Item, ItemKind, Place, SegmentId, Span, frame_bytes_max, seal, section_seed,
+    FrameBuf, FrameKind, Item, ItemKind, Place, SegmentId, Span, frame_bytes_max, section_seed,
     sum_sections,
 };
 use crate::sites::{SYNC_BATCH, SYNC_SEAL};
 use crate::state::{End, Segment, State};
 
 /// One thing to do to a file.
-#[derive(Clone)]
 pub(crate) enum Step {
-    /// Write these bytes there.
+    /// Write this frame there.
     Write {
         file: Arc<dyn VfsFile>,
         offset: u64,
-        bytes: Vec<u8>,
+        frame: FrameBuf,
     },
     /// Make them durable.
     Sync {
@@ -38,7 +37,9 @@ pub(crate) enum Step {
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Write { offset, bytes, .. } => write!(f, "Write({offset}, {})", bytes.len()),
+            Self::Write { offset, frame, .. } => {
+                write!(f, "Write({offset}, {})", frame.frame().len())
+            }
             Self::Sync { site, .. } => write!(f, "Sync({})", site.0),
         }
     }
@@ -80,7 +81,7 @@ impl Job {
     /// About how much it writes, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let len = |step: &Step| match step {
-            Step::Write { bytes, .. } => bytes.len() as u64,
+            Step::Write { frame, .. } => frame.frame().len() as u64,
             Step::Sync { .. } => 0,
         };
         let draft = self.draft.as_ref();
@@ -93,10 +94,10 @@ impl Job {
     pub(crate) fn seal(mut self) -> Option<Self> {
         if let Some(draft) = &mut self.draft {
             let Draft { place, fill, .. } = draft;
-            sum_sections(place, 0, &mut fill.items, &fill.body);
-            let (bytes, chain) = seal(FrameKind::Batch, place, &fill.items, &fill.body);
-            draft.end = place.offset + bytes.len() as u64;
-            draft.chain = chain;
+            let mut frame = std::mem::take(&mut fill.body);
+            sum_sections(place, 0, &mut fill.items, frame.body());
+            draft.chain = frame.seal(FrameKind::Batch, place, &fill.items);
+            draft.end = place.offset + frame.frame().len() as u64;
             if draft.end > draft.capacity {
                 return None;
             }
@@ -104,7 +105,7 @@ impl Job {
                 Step::Write {
                     file: Arc::clone(&draft.file.0),
                     offset: place.offset,
-                    bytes,
+                    frame,
                 },
                 Step::Sync {
                     file: Arc::clone(&draft.file.0),
@@ -175,11 +176,12 @@ impl State {
         })
     }
 
-    /// Counts a draft in that is durable now.
-    fn settle(&mut self, draft: Draft) {
+    /// Counts a draft in that is durable now; `written` is its frame.
+    fn settle(&mut self, draft: Draft, written: FrameBuf) {
         let Draft {
             place, mut fill, ..
         } = draft;
+        fill.body = written;
         self.sections = self.sections.saturating_sub(fill.items.len() as u64);
         if let Some(active) = self.segments.get_mut(&place.id.number) {
             active.end = draft.end;
@@ -195,13 +197,13 @@ impl State {
 
     /// Counts a frame in, and says to which file it goes. None when it would not end inside of its
     /// segment, where recovery would never look for it.
-    fn advance(&mut self, place: &Place, bytes: &[u8], chain: u32) -> Option<Arc<dyn VfsFile>> {
+    fn advance(&mut self, place: &Place, frame: &FrameBuf, chain: u32) -> Option<Arc<dyn VfsFile>> {
         self.end = End {
             lsn: place.lsn,
             chain,
         };
         let active = self.segments.get_mut(&place.id.number)?;
-        let end = place.offset + bytes.len() as u64;
+        let end = place.offset + frame.frame().len() as u64;
         if end > active.header.capacity {
             return None;
         }
@@ -212,12 +214,12 @@ impl State {
     fn plan_rotation(&mut self, fill: Fill) -> Option<Vec<Step>> {
         let next = self.take_ready(&fill)?;
         let number = *self.segments.last_key_value()?.0;
-        let (place, bytes, chain) = self.footer(number, next.header.id)?;
-        let file = self.advance(&place, &bytes, chain)?;
+        let (place, frame, chain) = self.footer(number, next.header.id)?;
+        let file = self.advance(&place, &frame, chain)?;
         let mut steps = vec![Step::Write {
             file: Arc::clone(&file),
             offset: place.offset,
-            bytes,
+            frame,
         }];
         // Its successor gets no byte before the footer is durable.
         if crate::rules::holds(crate::rules::Rule::SealOrder) {
@@ -232,11 +234,11 @@ impl State {
             end,
             lsn: self.end.lsn,
         };
-        let (file, offset, bytes) = self.open_segment(next, Some(predecessor), fill)?;
+        let (file, offset, frame) = self.open_segment(next, Some(predecessor), fill)?;
         steps.push(Step::Write {
             file: Arc::clone(&file),
             offset,
-            bytes,
+            frame,
         });
         steps.push(Step::Sync {
             file,
@@ -255,11 +257,11 @@ impl State {
         self.ready.remove(at.or(largest.map(|(at, _)| at))?)
     }
 
-    fn footer(&self, number: u64, successor: SegmentId) -> Option<(Place, Vec<u8>, u32)> {
+    fn footer(&self, number: u64, successor: SegmentId) -> Option<(Place, FrameBuf, u32)> {
         let place = self.place(self.segments.get(&number)?);
         let mut items = Vec::new();
-        let mut body = Vec::new();
-        put_successor(successor, &mut body);
+        let mut body = FrameBuf::default();
+        put_successor(successor, body.out());
         items.push(Item::new(
             GroupId::ZERO,
             0,
@@ -270,14 +272,14 @@ impl State {
             let mut extents = group.extents.newest_in(number).peekable();
             if extents.peek().is_some() {
                 let start = body.len();
-                put_extents(extents, &mut body);
+                put_extents(extents, body.out());
                 let bytes = (body.len() - start) as u32;
                 items.push(Item::new(*id, group.step, ItemKind::Extents, bytes));
             }
         }
-        sum_sections(&place, 0, &mut items, &body);
-        let (bytes, chain) = seal(FrameKind::Seal, &place, &items, &body);
-        Some((place, bytes, chain))
+        sum_sections(&place, 0, &mut items, body.body());
+        let chain = body.seal(FrameKind::Seal, &place, &items);
+        Some((place, body, chain))
     }
 
     /// Activates `next`: its first frame holds the checkpoint of all groups as `fill` leaves
@@ -287,7 +289,7 @@ impl State {
         mut next: Segment,
         predecessor: Option<Predecessor>,
         fill: Fill,
-    ) -> Option<(Arc<dyn VfsFile>, u64, Vec<u8>)> {
+    ) -> Option<(Arc<dyn VfsFile>, u64, FrameBuf)> {
         next.end = u64::from(next.header.page_bytes);
         let mut place = self.place(&next);
         // What comes before is durable when this is written.
@@ -299,52 +301,53 @@ impl State {
         self.sections = 0;
         self.record.predecessor = predecessor;
         let (mut items, effects, mut body) = self.carry(fill);
-        sum_sections(&place, 0, &mut items, &body);
+        sum_sections(&place, 0, &mut items, body.body());
         self.apply(&place, &items, &effects);
         items.retain(|item| !matches!(item.kind, ItemKind::State(_)));
         let (carried, carried_bytes) = (items.len(), body.len());
-        self.record.put(&mut body);
+        self.record.put(body.out());
         let bytes = (body.len() - carried_bytes) as u32;
         items.push(Item::new(GroupId::ZERO, 0, ItemKind::Log, bytes));
         self.groups
             .retain(|_, group| !group.image.is_blank() || !group.extents.is_empty());
         for (id, group) in &self.groups {
             let start = body.len();
-            put_group(&group.image, group.generation, &group.extents, &mut body);
+            put_group(&group.image, group.generation, &group.extents, body.out());
             let bytes = (body.len() - start) as u32;
             items.push(Item::new(*id, group.step, ItemKind::Checkpoint, bytes));
         }
-        let checkpoint = body.get(carried_bytes..).unwrap_or_default();
+        let checkpoint = body.body().get(carried_bytes..).unwrap_or_default();
         let fresh = items.get_mut(carried..).unwrap_or_default();
         sum_sections(&place, carried_bytes as u32, fresh, checkpoint);
-        let (bytes, chain) = seal(FrameKind::Open, &place, &items, &body);
-        let file = self.advance(&place, &bytes, chain)?;
-        Some((file, place.offset, bytes))
+        let chain = body.seal(FrameKind::Open, &place, &items);
+        let file = self.advance(&place, &body, chain)?;
+        Some((file, place.offset, body))
     }
 
     /// Of a fill, what a first frame holds beside the checkpoint: the entries. What else it does
     /// is in the checkpoint already; its items stay, empty, for their effects.
-    fn carry(&self, fill: Fill) -> (Vec<Item>, Vec<Effect>, Vec<u8>) {
+    fn carry(&self, fill: Fill) -> (Vec<Item>, Vec<Effect>, FrameBuf) {
         let Fill {
             mut items,
             effects,
             body: old,
             ..
         } = fill;
-        let mut body = Vec::with_capacity(old.len());
+        let mut body = FrameBuf::default();
+        body.out().reserve(old.len());
         let mut offset = 0usize;
         for item in &mut items {
             let end = offset + item.bytes as usize;
-            let section = old.get(offset..end).unwrap_or_default();
+            let section = old.body().get(offset..end).unwrap_or_default();
             offset = end;
             match item.kind {
                 ItemKind::Entries(span) => {
                     let group = self.groups.get(&item.group);
                     let generation = group.map_or(0, |group| group.generation);
                     item.kind = ItemKind::Relocated { span, generation };
-                    body.extend_from_slice(section);
+                    body.out().extend_from_slice(section);
                 }
-                ItemKind::Relocated { .. } => body.extend_from_slice(section),
+                ItemKind::Relocated { .. } => body.out().extend_from_slice(section),
                 _ => item.bytes = 0,
             }
         }
@@ -407,7 +410,11 @@ impl State {
     pub(crate) fn complete(&mut self, mut job: Job) {
         self.count(&job);
         if let Some(draft) = job.draft.take() {
-            self.settle(draft);
+            let written = job.steps.drain(..).find_map(|step| match step {
+                Step::Write { frame, .. } => Some(frame),
+                Step::Sync { .. } => None,
+            });
+            self.settle(draft, written.unwrap_or_default());
         }
         self.durable_lsn = job.lsn;
         self.evict(job.ticket, &job.groups);

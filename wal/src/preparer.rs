@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use raftwerk_storage::folder::StoreUuid;
-use raftwerk_storage::vfs::{OpenMode, Vfs, VfsFile};
+use raftwerk_storage::vfs::{Vfs, VfsFile};
 
+use crate::buffer::PageBuf;
+use crate::options::Io;
 use crate::segment::format::SegmentId;
 use crate::segment::header::{SegmentHeader, file_name};
 use crate::sites::{SYNC_NAME, SYNC_PREPARE};
@@ -44,6 +46,9 @@ pub(crate) struct Preparer {
     page_bytes: u32,
     life_seed: u64,
     next_number: u64,
+    io: Io,
+    /// What prepared segments are filled with.
+    zeros: PageBuf,
     current: Option<Current>,
 }
 
@@ -59,12 +64,20 @@ pub(crate) fn is_spare(name: &str) -> bool {
 
 impl Preparer {
     /// Numbers segments from `next_number` on.
-    pub(crate) fn new(uuid: StoreUuid, page_bytes: u32, life_seed: u64, next_number: u64) -> Self {
+    pub(crate) fn new(
+        uuid: StoreUuid,
+        page_bytes: u32,
+        life_seed: u64,
+        next_number: u64,
+        io: Io,
+    ) -> Self {
         Self {
             uuid,
             page_bytes,
             life_seed,
             next_number,
+            io,
+            zeros: PageBuf::default(),
             current: None,
         }
     }
@@ -140,7 +153,7 @@ impl Preparer {
     fn begin(&mut self, vfs: &dyn Vfs, dir: &Path, capacity: u64) -> io::Result<Prepared> {
         let header = self.header(capacity);
         let path = dir.join(spare_name(header.id.number));
-        let file = match vfs.open(&path, OpenMode::CreateNew) {
+        let file = match vfs.open(&path, self.io.create_mode()) {
             Ok(file) => Arc::from(file),
             Err(error) if is_full(&error) => return Ok(Prepared::NoSpace),
             Err(error) => return Err(error),
@@ -214,17 +227,23 @@ impl Preparer {
     }
 
     /// Writes zeros; true when the header stands before them too.
-    fn fill_some(&self, current: &mut Current) -> io::Result<bool> {
+    fn fill_some(&mut self, current: &mut Current) -> io::Result<bool> {
         let left = current.header.capacity - current.zeroed;
         if left == 0 {
-            current.file.write_at(0, &current.header.encode())?;
+            let header = PageBuf::copy_of(&current.header.encode());
+            current.file.write_at(0, header.content())?;
             return Ok(true);
         }
         let count = usize::try_from(left)
             .unwrap_or(ZEROS_BYTES)
             .min(ZEROS_BYTES);
-        current.file.write_at(current.zeroed, &vec![0; count])?;
-        current.zeroed += count as u64;
+        if self.zeros.len() < count {
+            self.zeros = PageBuf::zeros(count);
+        }
+        let zeros = self.zeros.content();
+        let zeros = zeros.get(..count).unwrap_or(zeros);
+        current.file.write_at(current.zeroed, zeros)?;
+        current.zeroed += zeros.len() as u64;
         Ok(false)
     }
 }

@@ -15,7 +15,7 @@ use raftwerk_storage::image::GroupImage;
 use raftwerk_storage::vfs::Vfs;
 
 use crate::engine::{Engine, Written};
-use crate::options::{Background, Options};
+use crate::options::{Background, Io, Options};
 use crate::preparer::Prepared;
 use crate::reader::GroupLog;
 use crate::recovery::rewrite::{Begun, begin};
@@ -40,6 +40,7 @@ pub struct Wal {
     engine: Arc<Engine>,
     scrub: Mutex<Scrub>,
     report: Report,
+    io: Io,
     _folder: Folder,
 }
 
@@ -65,6 +66,7 @@ impl Wal {
             writer,
             preparer,
             report,
+            io,
         } = begin(vfs.as_ref(), dir, folder.uuid(), &options, life_seed)?;
         let engine = Arc::new(Engine::new(vfs, dir.to_owned(), state, writer, preparer));
         let threads = match options.background {
@@ -78,6 +80,7 @@ impl Wal {
             engine,
             scrub: Mutex::default(),
             report,
+            io,
             _folder: folder,
         })
     }
@@ -103,6 +106,12 @@ impl Wal {
             reads: self.engine.counters.reads(),
             ..state.stats.clone()
         }
+    }
+
+    /// How segments are written: [`Io::Direct`] or [`Io::Buffered`].
+    #[must_use]
+    pub const fn io(&self) -> Io {
+        self.io
     }
 
     /// Writes what waits, or brings the watermark slot up to date when nothing does: what the

@@ -33,8 +33,8 @@ impl Writer {
                 Step::Write {
                     file,
                     offset,
-                    bytes,
-                } => file.write_at(*offset, bytes)?,
+                    frame,
+                } => file.write_at(*offset, frame.frame())?,
                 Step::Sync { file, site } => file.sync_data(*site)?,
             }
         }

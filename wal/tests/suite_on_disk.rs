@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use raftwerk_raft::{Storage, StorageError};
-use raftwerk_storage::vfs::{DiskSpace, OpenMode, RealVfs, SyncSite, Vfs, VfsFile, VfsLock};
+use raftwerk_storage::vfs::{
+    DirectIo, DiskSpace, OpenMode, RealVfs, SyncSite, Vfs, VfsFile, VfsLock,
+};
 use raftwerk_testkit::log_suite::{Ability, HeldSyncs, LogHome};
-use raftwerk_wal::{Options, Wal};
+use raftwerk_wal::{Io, Options, Wal};
 use tempfile::TempDir;
 
 /// The real disk, until it is told that the process has died: then nothing gets through.
@@ -37,6 +39,10 @@ impl Vfs for Mortal {
         let file = self.alive(|| RealVfs.open(path, mode))?;
         let mortal = self.clone();
         Ok(Box::new(MortalFile { file, mortal }))
+    }
+
+    fn direct_io(&self, path: &Path) -> io::Result<Option<DirectIo>> {
+        self.alive(|| RealVfs.direct_io(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -97,14 +103,26 @@ struct Folders {
     root: TempDir,
     life: u32,
     vfs: Mortal,
+    io: Io,
 }
 
 impl Folders {
-    fn new() -> Self {
+    /// Where direct writes are asked for and cannot be had, the test is of buffered ones again.
+    fn new(io: Io) -> Self {
+        let root = TempDir::new().unwrap();
+        let vfs = Mortal::default();
+        let there = root.path().join("there");
+        fs::write(&there, b"").unwrap();
+        let direct = vfs.open(&there, OpenMode::WriteDirect).is_ok();
+        if io == Io::Direct && !direct {
+            eprintln!("SKIPPED: the folder for temporary files takes no direct writes");
+        }
+        let io = if direct { io } else { Io::Buffered };
         Self {
-            root: TempDir::new().unwrap(),
+            root,
             life: 0,
-            vfs: Mortal::default(),
+            vfs,
+            io,
         }
     }
 
@@ -118,10 +136,13 @@ impl LogHome for Folders {
         let options = Options {
             segment_bytes: 2 * 1024 * 1024,
             batch_bytes_max: 1280 * 1024,
+            io: self.io,
             ..Options::default()
         };
         let vfs = Arc::new(self.vfs.clone());
-        Ok(Arc::new(Wal::open(vfs, self.dir(), options)?))
+        let wal = Wal::open(vfs, self.dir(), options)?;
+        assert_eq!(wal.io(), self.io);
+        Ok(Arc::new(wal))
     }
 
     fn kill(&mut self) {
@@ -149,4 +170,14 @@ impl LogHome for Folders {
     }
 }
 
-raftwerk_testkit::storage_suite!(Folders::new);
+mod direct {
+    use super::{Folders, Io};
+
+    raftwerk_testkit::storage_suite!(|| Folders::new(Io::Direct));
+}
+
+mod buffered {
+    use super::{Folders, Io};
+
+    raftwerk_testkit::storage_suite!(|| Folders::new(Io::Buffered));
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use raftwerk_raft::{
     GroupId, GroupWrite, HardState, LogIndex, NodeId, Storage, Term, Ticket, WriteBatch,
 };
-use raftwerk_storage::vfs::{DiskSpace, OpenMode, SyncSite, Vfs, VfsFile, VfsLock};
+use raftwerk_storage::vfs::{DirectIo, DiskSpace, OpenMode, SyncSite, Vfs, VfsFile, VfsLock};
 use raftwerk_testkit::fault_vfs::FaultVfs;
 use raftwerk_wal::{Options, SYNC_BATCH, SYNC_SLOT, Wal};
 
@@ -79,6 +79,10 @@ impl Vfs for GatedVfs {
         let inner = self.inner.open(path, mode)?;
         let gate = Arc::clone(&self.gate);
         Ok(Box::new(GatedFile { inner, gate }))
+    }
+
+    fn direct_io(&self, path: &Path) -> io::Result<Option<DirectIo>> {
+        self.inner.direct_io(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DiskSpace, FileMap, OpenMode, SyncSite, Vfs, VfsFile, VfsLock};
+use super::{DirectIo, DiskSpace, FileMap, OpenMode, SyncSite, Vfs, VfsFile, VfsLock};
 
 /// What was asked so far, failed calls included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,6 +107,11 @@ impl Vfs for CountingVfs {
             inner,
             counts: Arc::clone(&self.counts),
         }))
+    }
+
+    fn direct_io(&self, path: &Path) -> io::Result<Option<DirectIo>> {
+        self.counts.lock().others += 1;
+        self.inner.direct_io(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -26,6 +26,46 @@ pub enum OpenMode {
     Write,
     /// A new file, to read and write; an existing one of that name is an error.
     CreateNew,
+    /// As `Write`, and writes go past the page cache: each is aligned as [`Vfs::direct_io`] says.
+    /// Reads may be of anything, and see what was written.
+    WriteDirect,
+    /// As `CreateNew`, and writes as with `WriteDirect`.
+    CreateNewDirect,
+}
+
+impl OpenMode {
+    /// The mode without the wish to go past the page cache, and whether there was one.
+    #[must_use]
+    pub const fn split_direct(self) -> (Self, bool) {
+        match self {
+            Self::WriteDirect => (Self::Write, true),
+            Self::CreateNewDirect => (Self::CreateNew, true),
+            other => (other, false),
+        }
+    }
+}
+
+/// What writes that go past the page cache must be aligned to; both are powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectIo {
+    /// The memory's address, in bytes.
+    pub memory_bytes: u32,
+    /// Offset and length, in bytes.
+    pub offset_bytes: u32,
+}
+
+impl DirectIo {
+    /// Whether `bytes` may be written at `offset`.
+    #[must_use]
+    pub fn allows(self, offset: u64, bytes: &[u8]) -> bool {
+        let unit = u64::from(self.offset_bytes.max(1));
+        offset.is_multiple_of(unit)
+            && (bytes.len() as u64).is_multiple_of(unit)
+            && bytes
+                .as_ptr()
+                .addr()
+                .is_multiple_of(self.memory_bytes.max(1) as usize)
+    }
 }
 
 /// What the disk under a folder still has.
@@ -53,6 +93,16 @@ pub trait Vfs: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// What the operating system says.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn VfsFile>>;
+
+    /// How files beside `path`, an existing one, can be written past the page cache; `None` where
+    /// they cannot or nobody knows. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn direct_io(&self, path: &Path) -> io::Result<Option<DirectIo>> {
+        let _ = path;
+        Ok(None)
+    }
 
     /// Renames a file, replacing one of the new name.
     ///

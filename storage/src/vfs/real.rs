@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::map::{FileMap, Gate};
-use super::{DiskSpace, OpenMode, SyncSite, Vfs, VfsFile, VfsLock};
+use super::{DirectIo, DiskSpace, OpenMode, SyncSite, Vfs, VfsFile, VfsLock};
 
 /// Folders are their owner's alone.
 const FOLDER_MODE: u32 = 0o700;
@@ -43,21 +43,38 @@ impl Vfs for RealVfs {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn VfsFile>> {
+        let (mode, direct) = mode.split_direct();
         let mut options = OpenOptions::new();
         options.read(true).mode(FILE_MODE);
         match mode {
-            OpenMode::Read => {}
-            OpenMode::Write => {
+            OpenMode::Write | OpenMode::WriteDirect => {
                 options.write(true);
             }
-            OpenMode::CreateNew => {
+            OpenMode::CreateNew | OpenMode::CreateNewDirect => {
                 options.write(true).create_new(true);
             }
+            OpenMode::Read => {}
         }
+        let file = options.open(path)?;
+        let direct = match direct.then(|| open_direct(path)).transpose() {
+            Ok(direct) => direct,
+            Err(error) => {
+                if mode == OpenMode::CreateNew {
+                    // Nobody is to find a file that was never opened.
+                    let _ = fs::remove_file(path);
+                }
+                return Err(error);
+            }
+        };
         Ok(Box::new(RealFile {
-            file: options.open(path)?,
+            file,
+            direct,
             gate: Arc::default(),
         }))
+    }
+
+    fn direct_io(&self, path: &Path) -> io::Result<Option<DirectIo>> {
+        Ok(stated_direct_io(path)?.filter(|_| open_direct(path).is_ok()))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -126,6 +143,9 @@ fn sync_parent(vfs: &RealVfs, path: &Path, site: SyncSite) -> io::Result<()> {
 #[derive(Debug)]
 struct RealFile {
     file: File,
+    /// The same file for writes past the page cache. Such a write drops what the cache has of its
+    /// place, so reads through `file` see it.
+    direct: Option<File>,
     gate: Arc<Gate>,
 }
 
@@ -150,7 +170,8 @@ impl VfsFile for RealFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let _pass = self.gate.write()?;
         // Loops over short counts and interruptions.
-        self.file.write_all_at(bytes, offset)
+        let file = self.direct.as_ref().unwrap_or(&self.file);
+        file.write_all_at(bytes, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -165,6 +186,47 @@ impl VfsFile for RealFile {
     fn map(&self) -> io::Result<Option<FileMap>> {
         FileMap::new(&self.file, &self.gate).map(Some)
     }
+}
+
+#[cfg(target_os = "linux")]
+fn open_direct(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::DIRECT.bits();
+    let flags = i32::try_from(flags).map_err(io::Error::other)?;
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(path)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_direct(_path: &Path) -> io::Result<File> {
+    Err(ErrorKind::Unsupported.into())
+}
+
+/// What the kernel says of direct writes to `path`. Some file systems take the flag and go through
+/// the page cache all the same; those state nothing.
+#[cfg(target_os = "linux")]
+fn stated_direct_io(path: &Path) -> io::Result<Option<DirectIo>> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let stated = match statx(CWD, path, AtFlags::empty(), StatxFlags::DIOALIGN) {
+        Ok(stated) => stated,
+        // Kernels and sandboxes without this call.
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let (memory_bytes, offset_bytes) = (stated.stx_dio_mem_align, stated.stx_dio_offset_align);
+    let states = stated.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+    let sound = memory_bytes.is_power_of_two() && offset_bytes.is_power_of_two();
+    Ok((states && sound).then_some(DirectIo {
+        memory_bytes,
+        offset_bytes,
+    }))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stated_direct_io(_path: &Path) -> io::Result<Option<DirectIo>> {
+    Ok(None)
 }
 
 #[derive(Debug)]

@@ -5,11 +5,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use raftwerk_storage::vfs::{DiskSpace, OpenMode, SyncSite, Vfs, VfsFile, VfsLock};
+use raftwerk_storage::vfs::{DirectIo, DiskSpace, OpenMode, SyncSite, Vfs, VfsFile, VfsLock};
 
 use super::fault::{Call, CallKind, Fault};
 use super::names::plain;
 use super::{FaultVfs, Life};
+
+/// As strict as a disk may be with memory, and as lenient as one is with sectors.
+const DIRECT_IO: DirectIo = DirectIo {
+    memory_bytes: 4096,
+    offset_bytes: 512,
+};
 
 fn crashed() -> io::Error {
     io::Error::other("crashed")
@@ -76,12 +82,13 @@ impl FaultVfs {
         })
     }
 
-    fn handle(&self, life: &mut Life, id: u64, path: &Path) -> Box<dyn VfsFile> {
+    fn handle(&self, life: &mut Life, id: u64, path: &Path, direct: bool) -> Box<dyn VfsFile> {
         *life.open.entry(id).or_default() += 1;
         Box::new(FaultFile {
             vfs: self.clone(),
             id,
             path: path.to_owned(),
+            direct,
         })
     }
 
@@ -130,20 +137,30 @@ impl Vfs for FaultVfs {
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn VfsFile>> {
         let path = plain(path);
+        let (mode, direct) = mode.split_direct();
         if mode == OpenMode::CreateNew {
             return self.act_on_names(CallKind::Create, &path, |life| {
                 let id = life.disk.create(&path)?;
-                Ok(self.handle(life, id, &path))
+                Ok(self.handle(life, id, &path, direct))
             });
         }
         let file = self.look(|life| {
             let id = life.disk.names.file_at(&path)?;
-            Ok(self.handle(life, id, &path))
+            Ok(self.handle(life, id, &path, direct))
         })?;
         match mode {
             OpenMode::Read => Ok(Box::new(ReadOnly(file))),
-            OpenMode::Write | OpenMode::CreateNew => Ok(file),
+            _ => Ok(file),
         }
+    }
+
+    fn direct_io(&self, path: &Path) -> io::Result<Option<DirectIo>> {
+        self.look(|life| {
+            life.disk
+                .names
+                .file_at(&plain(path))
+                .map(|_| Some(DIRECT_IO))
+        })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -215,6 +232,8 @@ struct FaultFile {
     vfs: FaultVfs,
     id: u64,
     path: PathBuf,
+    /// Writes must be aligned.
+    direct: bool,
 }
 
 impl fmt::Debug for FaultFile {
@@ -248,6 +267,9 @@ impl VfsFile for FaultFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.direct && !DIRECT_IO.allows(offset, bytes) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
         let call = Call {
             offset,
             len: bytes.len(),

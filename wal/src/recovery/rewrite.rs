@@ -14,7 +14,8 @@ use super::Recovered;
 use super::scan::Scan;
 use super::verdict::{GroupDamage, Report, TailEnd};
 use crate::batch::Fill;
-use crate::options::{AmbiguousTail, OnDamage, Options};
+use crate::device;
+use crate::options::{AmbiguousTail, Io, OnDamage, Options};
 use crate::preparer::{Preparer, is_spare};
 use crate::reader::read_raw;
 use crate::rules::{Rule, holds};
@@ -31,6 +32,8 @@ pub(crate) struct Begun {
     pub(crate) writer: Writer,
     pub(crate) preparer: Preparer,
     pub(crate) report: Report,
+    /// How segments are written.
+    pub(crate) io: Io,
 }
 
 /// Opens the log in `dir` for writing.
@@ -43,7 +46,8 @@ pub(crate) fn begin(
 ) -> Result<Begun, StorageError> {
     remove_spares(vfs, dir)?;
     let slot_file = open_slot(vfs, dir)?;
-    let mut found = super::examine(vfs, dir, uuid, OpenMode::Write, options.page_bytes)?;
+    let io = device::choose(vfs, &dir.join(SLOT_FILE), options)?;
+    let mut found = super::examine(vfs, dir, uuid, io.write_mode(), options.page_bytes)?;
     refuse_ambiguous(dir, &found, options)?;
     refuse_damage(dir, &found, options)?;
     if matches!(found.report.tail, TailEnd::Ambiguous { .. }) {
@@ -51,7 +55,7 @@ pub(crate) fn begin(
     }
     let numbers = list_numbers(vfs, dir)?;
     let next_number = numbers.last().map_or(1, |number| number + 1);
-    let mut preparer = Preparer::new(uuid, options.page_bytes, life_seed, next_number);
+    let mut preparer = Preparer::new(uuid, options.page_bytes, life_seed, next_number, io);
     let slot = found.slot.unwrap_or_default();
     let report = found.report.clone();
     let reuse = found.unused && !found.health_changed || !holds(Rule::RewriteAtOpen);
@@ -77,6 +81,7 @@ pub(crate) fn begin(
         writer,
         preparer,
         report,
+        io,
     })
 }
 
@@ -299,10 +304,10 @@ fn open_fresh(
         end: proven.end,
         lsn: proven.lsn,
     });
-    let Some((file, offset, bytes)) = state.open_segment(next, predecessor, fill) else {
+    let Some((file, offset, frame)) = state.open_segment(next, predecessor, fill) else {
         return Ok(());
     };
-    file.write_at(offset, &bytes)
+    file.write_at(offset, frame.frame())
         .map_err(io_error("write", &path))?;
     file.sync_data(SYNC_OPEN).map_err(io_error("sync", &path))?;
     state.durable_lsn = state.end.lsn;

@@ -8,6 +8,7 @@ use raftwerk_raft::codec::wire::{Reader, put_u32, put_u64, put_varint};
 use raftwerk_raft::{GroupId, LogIndex, Term};
 use raftwerk_storage::folder::StoreUuid;
 
+use crate::buffer::PageBuf;
 use crate::rules::{Rule, holds};
 
 /// The smallest page: the sector that a disk writes whole.
@@ -409,26 +410,77 @@ pub(crate) fn sum_sections(place: &Place, offset: u32, items: &mut [Item], secti
     debug_assert_eq!(start as usize, sections.len());
 }
 
-/// Makes a frame of items whose checksums are filled in: its bytes, and its header's checksum.
-pub(crate) fn seal(kind: FrameKind, place: &Place, items: &[Item], body: &[u8]) -> (Vec<u8>, u32) {
-    let mut directory = Vec::with_capacity(items.len() * 32);
-    for item in items {
-        item.put(&mut directory);
+/// A frame in the making: its body, behind room for the header, in memory that may be written as
+/// it is.
+#[derive(Debug, Default)]
+pub(crate) struct FrameBuf(PageBuf);
+
+impl FrameBuf {
+    /// Where the body goes on.
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+        if self.0.len() < FRAME_HEADER_BYTES {
+            self.0.begin(FRAME_HEADER_BYTES);
+            self.0.tail().extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+        }
+        self.0.tail()
     }
-    directory.extend_from_slice(&DIRECTORY_END);
-    let mut header = place.header(kind);
-    header.items = items.len() as u32;
-    header.body_bytes = body.len() as u32;
-    header.directory_bytes = directory.len() as u32;
-    header.directory_crc = directory_crc(place.seed(), &directory);
-    let (head, chain) = header.encode(place.uuid);
-    let total = header.frame_bytes(place.page_bytes) as usize;
-    let mut bytes = Vec::with_capacity(total);
-    bytes.extend_from_slice(&head);
-    bytes.extend_from_slice(body);
-    bytes.extend_from_slice(&directory);
-    bytes.resize(total, 0);
-    (bytes, chain)
+
+    /// How long the body is so far, in bytes.
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len().saturating_sub(FRAME_HEADER_BYTES)
+    }
+
+    /// The body so far.
+    pub(crate) fn body(&self) -> &[u8] {
+        self.0
+            .content()
+            .get(FRAME_HEADER_BYTES..)
+            .unwrap_or_default()
+    }
+
+    /// Forgets all but the first `len` bytes of the body.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if self.len() > len {
+            self.0.truncate(FRAME_HEADER_BYTES + len);
+        }
+    }
+
+    /// Forgets everything, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.0.truncate(0);
+    }
+
+    /// The frame, once it is sealed.
+    pub(crate) fn frame(&self) -> &[u8] {
+        self.0.content()
+    }
+
+    /// Makes a frame of the body and its items, whose checksums are filled in; the checksum of
+    /// its header is returned.
+    pub(crate) fn seal(&mut self, kind: FrameKind, place: &Place, items: &[Item]) -> u32 {
+        let body_bytes = self.len();
+        let out = self.out();
+        out.reserve(items.len() * 32 + place.page_bytes as usize);
+        for item in items {
+            item.put(out);
+        }
+        out.extend_from_slice(&DIRECTORY_END);
+        let mut header = place.header(kind);
+        header.items = items.len() as u32;
+        header.body_bytes = body_bytes as u32;
+        let directory = self.body().get(body_bytes..).unwrap_or_default();
+        header.directory_bytes = directory.len() as u32;
+        header.directory_crc = directory_crc(place.seed(), directory);
+        let (head, chain) = header.encode(place.uuid);
+        let padding = header.frame_bytes(place.page_bytes) - header.content_bytes();
+        let out = self.out();
+        out.resize(out.len() + padding as usize, 0);
+        self.0.align();
+        if let Some(front) = self.0.content_mut().first_chunk_mut::<FRAME_HEADER_BYTES>() {
+            front.copy_from_slice(&head);
+        }
+        chain
+    }
 }
 
 /// An upper bound for the frame that `items` items with a body of `body_bytes` make, in bytes.
@@ -506,8 +558,10 @@ mod tests {
     fn sealed() -> (Place, Vec<Item>, Vec<u8>, u32) {
         let (place, mut items, body) = sample();
         sum_sections(&place, 0, &mut items, &body);
-        let (bytes, chain) = seal(FrameKind::Batch, &place, &items, &body);
-        (place, items, bytes, chain)
+        let mut frame = FrameBuf::default();
+        frame.out().extend_from_slice(&body);
+        let chain = frame.seal(FrameKind::Batch, &place, &items);
+        (place, items, frame.frame().to_vec(), chain)
     }
 
     #[test]
