@@ -395,7 +395,7 @@ impl State {
         let stats = &mut self.stats;
         for step in &job.steps {
             match step {
-                Step::Write { bytes, .. } => stats.written_bytes += bytes.len() as u64,
+                Step::Write { frame, .. } => stats.written_bytes += frame.frame().len() as u64,
                 Step::Sync { .. } => stats.syncs += 1,
             }
         }
