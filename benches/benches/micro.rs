@@ -12,7 +12,8 @@ use raftwerk_benches::log::log_id;
 use raftwerk_benches::{Payloads, Report, bench_folder, bench_main};
 use raftwerk_raft::codec::{decode_entry, decode_message, encode_entry, encode_message};
 use raftwerk_raft::{
-    Body, Entry, GroupId, GroupWrite, LogId, LogIndex, Message, NodeId, Storage, Term, WriteBatch,
+    Body, Entry, GroupId, GroupWrite, LogId, LogIndex, Message, NodeId, Standing, Storage, Term,
+    WriteBatch,
 };
 use raftwerk_storage::TermRuns;
 use raftwerk_storage::image::GroupImage;
@@ -72,6 +73,7 @@ fn codec(criterion: &mut Criterion) {
         to: NodeId(2),
         term: Term(1),
         session: 0,
+        standing: Standing::Sound,
         body: Body::Append {
             prev: LogId::default(),
             commit: LogIndex(0),

@@ -6,7 +6,7 @@ use raftwerk_raft::codec::{
     DecodeError, decode_message, encode_conf_change, encode_message, encode_snapshot_meta,
     read_snapshot_meta,
 };
-use raftwerk_raft::{Body, ConfChange, EntryKind, GroupId, LogId, Message, NodeId, Term};
+use raftwerk_raft::{Body, ConfChange, EntryKind, GroupId, LogId, Message, NodeId, Standing, Term};
 
 use crate::member::{put_u128, read_u128};
 use crate::transport::SnapshotHeader;
@@ -302,6 +302,7 @@ mod tests {
             to: NodeId(2),
             term: Term(2),
             session: 0,
+            standing: Standing::Sound,
             body,
         };
         let answers = [

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use raftwerk_raft::{Body, GroupId, Message, NodeId, SnapshotMeta, SnapshotStatus, Term};
+use raftwerk_raft::{Body, GroupId, Message, NodeId, SnapshotMeta, SnapshotStatus, Standing, Term};
 
 use crate::envelope::Envelope;
 use crate::member::Member;
@@ -196,6 +196,7 @@ impl SnapshotHeader {
             to: self.to,
             term: self.term,
             session: self.session,
+            standing: Standing::Sound,
             body: Body::Snapshot {
                 meta: self.meta.clone(),
             },

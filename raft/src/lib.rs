@@ -125,7 +125,7 @@ pub use error::{
     ApplyConfChangeError, ConfigError, Halted, LeaseReadError, ProposeError, ReadIndexError,
     RequestSnapshotError, StepError,
 };
-pub use message::{Body, Message, MessageKind};
+pub use message::{Body, Message, MessageKind, Standing};
 pub use observer::{ConfChangeRefusal, Event, NoObserver, Observer, VoteRequest};
 pub use raw_node::RawNode;
 pub use ready::{

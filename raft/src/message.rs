@@ -20,8 +20,24 @@ pub struct Message {
     /// is added again begins anew, and what belongs to its earlier life counts no more. Zero for
     /// all others and in all that is not replication.
     pub session: u64,
+    /// What a follower's answer to its leader counts for; [`Standing::Sound`] in all else.
+    pub standing: Standing,
     /// What it says.
     pub body: Body,
+}
+
+/// What a follower's answers to its leader count for, the most first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// It votes, and what it answers counts.
+    #[default]
+    Sound,
+    /// It never votes ([`crate::Loss::TailLost`]). What it answers counts all the same: it knows
+    /// its term, and no election is won with its vote.
+    Voteless,
+    /// It does not know in which terms it took part ([`crate::Loss::VoteUnknown`]): a leader that
+    /// it answers may be one that it has helped to replace. What it answers counts for nobody.
+    Uncounted,
 }
 
 /// What a [`Message`] says.
@@ -159,6 +175,17 @@ pub enum MessageKind {
     Lost,
     WantSnapshot,
     ReadIndexDropped,
+}
+
+impl MessageKind {
+    /// A follower's answer to its leader: it belongs to a session and carries a standing.
+    #[must_use]
+    pub const fn is_answer(self) -> bool {
+        matches!(
+            self,
+            Self::AppendResponse | Self::HeartbeatResponse | Self::Lost | Self::WantSnapshot
+        )
+    }
 }
 
 impl Body {

@@ -528,6 +528,11 @@ pub enum Event<'a> {
         /// The last entry.
         last: LogId,
     },
+    /// Leadership was to be handed over to a member that has no vote.
+    TransferToVoteless {
+        /// To whom.
+        to: NodeId,
+    },
     /// A follower's disk lost what it had acknowledged.
     FollowerLost {
         /// Whose.

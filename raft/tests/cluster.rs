@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::thread;
 
-use simulated::{Driver, Simulation};
+use simulated::{Driver, Loss, Simulation};
 
 const EVENTS: usize = 1200;
 
@@ -112,6 +112,36 @@ fn every_promise_holds_after_every_event_and_the_cluster_recovers() {
         assert!(sum.fates > runs && sum.lease_reads > runs / 2);
         assert!(sum.changes > runs && sum.joint_changes > runs / 4);
     }
+}
+
+/// What must never happen does not, whatever of this the disks of a minority lose.
+fn holds_with(losses: &'static [Loss], seeds: Range<u64>) {
+    let mut lost = 0;
+    for seed in seeds.clone() {
+        let mut simulation = Simulation::with_losses(seed, losses);
+        let run = || simulation.run(EVENTS);
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            panic!("seed {seed} failed with {losses:?}");
+        }
+        lost += simulation.loss_count;
+    }
+    println!("{losses:?}: {lost} losses");
+    assert!(lost >= seeds.count() as u64, "a test of nothing");
+}
+
+#[test]
+fn every_promise_holds_where_disks_lose_the_votes() {
+    holds_with(&[Loss::Vote], 0..400);
+}
+
+#[test]
+fn every_promise_holds_where_disks_lose_entries() {
+    holds_with(&[Loss::Tail, Loss::Entry], 0..400);
+}
+
+#[test]
+fn every_promise_holds_where_disks_lose_anything() {
+    holds_with(&[Loss::Vote, Loss::Tail, Loss::Entry], 0..400);
 }
 
 thread_local! {

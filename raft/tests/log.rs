@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use raftwerk_raft::{
     ApplyAck, Body, Entry, LogId, LogIndex, LogReader as _, Message, NodeId, Persist, RawNode,
-    Role, Term,
+    Role, Standing, Term,
 };
 
 use solo::{id, setup, snapshot, voters};
@@ -190,6 +190,7 @@ impl World {
             to: NodeId(1),
             term: Term(self.term),
             session: 0,
+            standing: Standing::Sound,
             body,
         }
     }

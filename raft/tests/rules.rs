@@ -36,5 +36,7 @@ mod restart;
 mod session;
 #[path = "rules/snapshots.rs"]
 mod snapshots;
+#[path = "rules/standing.rs"]
+mod standing;
 #[path = "rules/transfer.rs"]
 mod transfer;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use raftwerk_raft::{Body, ConfState, LeaseTerms, Message, Role, SnapshotMeta, Storage, Term};
+use raftwerk_raft::{
+    Body, ConfState, LeaseTerms, Message, Role, SnapshotMeta, Standing, Storage, Term,
+};
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
 use super::*;
@@ -153,6 +155,7 @@ fn snapshot_of_peer(index: u64) -> Message {
         to: HOST,
         term: Term(1),
         session: 0,
+        standing: Standing::Sound,
         body: Body::Snapshot { meta },
     }
 }
@@ -242,6 +245,7 @@ impl Bench {
             to: HOST,
             term: self.shared.read(|status| status.term),
             session: 0,
+            standing: Standing::Sound,
             body,
         };
         let envelope = Envelope {

@@ -9,7 +9,7 @@ use super::log::{
 };
 use super::wire::{Reader, put_bytes, put_flag, put_log_id, put_varint};
 use crate::entry::Entry;
-use crate::message::{Body, Message};
+use crate::message::{Body, Message, Standing};
 use crate::ready::ReadDropped;
 use crate::types::{LogId, LogIndex, Term};
 
@@ -38,12 +38,21 @@ const READ_INDEX_DROPPED: u8 = 19;
 
 /// Set in the tag when a session follows the term: it is zero but for who was removed in the term.
 const WITH_SESSION: u8 = 0x80;
+/// Set in the tag of an answer: what the sender's standing is when it is not sound.
+const UNCOUNTED: u8 = 0x40;
+const VOTELESS: u8 = 0x20;
 
 /// Appends a message.
 pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
     out.push(MESSAGE_VERSION);
     let with_session = message.session > 0;
-    out.push(tag(&message.body) | if with_session { WITH_SESSION } else { 0 });
+    let session = if with_session { WITH_SESSION } else { 0 };
+    let standing = match message.standing {
+        Standing::Sound => 0,
+        Standing::Voteless => VOTELESS,
+        Standing::Uncounted => UNCOUNTED,
+    };
+    out.push(tag(&message.body) | session | standing);
     put_varint(out, message.from.value());
     put_varint(out, message.to.value());
     put_varint(out, message.term.value());
@@ -150,7 +159,7 @@ pub fn decode_message(input: Bytes) -> Result<Message, DecodeError> {
 fn read_message(reader: &mut Reader) -> Result<Message, DecodeError> {
     reader.version("message", MESSAGE_VERSION)?;
     let tagged = reader.u8()?;
-    let tag = tagged & !WITH_SESSION;
+    let tag = tagged & !(WITH_SESSION | UNCOUNTED | VOTELESS);
     let (from, to, term) = (reader.node()?, reader.node()?, reader.term()?);
     if term == Term::ZERO
         && matches!(
@@ -169,18 +178,31 @@ fn read_message(reader: &mut Reader) -> Result<Message, DecodeError> {
             reason: "request without a term",
         });
     }
-    let session = if tagged == tag {
+    let session = if tagged & WITH_SESSION == 0 {
         0
     } else {
         read_session(reader)?
     };
+    let body = read_body(reader, tag, term)?;
     Ok(Message {
         from,
         to,
         term,
         session,
-        body: read_body(reader, tag, term)?,
+        standing: standing(tagged, &body)?,
+        body,
     })
+}
+
+fn standing(tagged: u8, body: &Body) -> Result<Standing, DecodeError> {
+    match tagged & (UNCOUNTED | VOTELESS) {
+        0 => Ok(Standing::Sound),
+        VOTELESS if body.kind().is_answer() => Ok(Standing::Voteless),
+        UNCOUNTED if body.kind().is_answer() => Ok(Standing::Uncounted),
+        _ => Err(DecodeError::Invalid {
+            reason: "standing that says nothing",
+        }),
+    }
 }
 
 fn read_session(reader: &mut Reader) -> Result<u64, DecodeError> {

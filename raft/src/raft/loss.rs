@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::Raft;
-use crate::message::Body;
+use crate::message::{Body, MessageKind, Standing};
 use crate::observer::{Event, Observer};
 use crate::restart::{REFILL_TO, Restart, TAIL_LOST, encode_mark};
 use crate::status::Loss;
@@ -38,6 +38,35 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     pub(crate) const fn voteless(&self) -> bool {
         let lost = &self.losses;
         lost.vote_unknown || (lost.tail_lost && !self.config.unsafe_vote_after_lost_tail)
+    }
+
+    /// Whose term may be lost was at least in that of its last entry.
+    pub(super) fn known_term(&self) -> Term {
+        if self.losses.vote_unknown {
+            self.term.max(self.log.last().term)
+        } else {
+            self.term
+        }
+    }
+
+    /// What this member's answers count for, with the leader that gets them.
+    pub(super) const fn standing(&self) -> Standing {
+        if self.losses.vote_unknown {
+            Standing::Uncounted
+        } else if self.voteless() {
+            Standing::Voteless
+        } else {
+            Standing::Sound
+        }
+    }
+
+    /// The standing that a message of this kind carries.
+    pub(super) fn standing_in(&self, kind: MessageKind) -> Standing {
+        match self.standing() {
+            Standing::Sound => Standing::Sound,
+            standing if kind.is_answer() => standing,
+            _ => Standing::Sound,
+        }
     }
 
     /// Entries are missing that have to come back before this member may lead.

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::entry::{HardState, SnapshotMeta};
 use crate::error::{ConfigError, Halted, StepError};
 use crate::log::RaftLog;
-use crate::message::{Body, Message, MessageKind};
+use crate::message::{Body, Message, MessageKind, Standing};
 use crate::observer::{Event, Observer};
 use crate::ready::{Fate, PersistAck, ReadState, SoftState};
 use crate::restart::Restart;
@@ -151,7 +151,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         raft.restore_conf_state(&restart.conf_state)?;
         raft.log.set_faulty(&restart.health.faulty, restart.applied);
         raft.restore_indexes(restart.hard_state.commit, restart.applied)?;
-        raft.become_follower(raft.term, None);
+        raft.become_follower(raft.known_term(), None);
         // What is damaged below what is applied is needed by nobody once a snapshot covers it.
         raft.snapshot_wanted = raft.log.is_damaged();
         let peers = raft.tracker.voter_nodes();
@@ -238,6 +238,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             to,
             term,
             session: self.sessions.of(to, body.kind()),
+            standing: self.standing_in(body.kind()),
             body,
         };
         // They are large and mostly few: what a vector takes at first would be too much.
@@ -268,6 +269,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 to,
                 term: Term::ZERO,
                 session: 0,
+                standing: Standing::Sound,
                 body,
             });
         }
@@ -427,6 +429,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             self.observer.event(&Event::EarlierSession { from, kind });
             return;
         }
+        // Never better again under this identity, whatever arrives late.
+        progress.standing = progress.standing.max(message.standing);
         match message.body {
             Body::AppendResponse { index, reject } => {
                 progress.recent_active = true;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::Raft;
 use crate::codec::encode_conf_change;
 use crate::entry::{ConfChange, ConfChangeKind, ConfChangeStep, Entry, EntryKind};
+use crate::message::Standing;
 use crate::observer::{Event, Observer};
 use crate::storage::LogReader;
 use crate::tracker::ProgressState;
@@ -52,7 +53,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             let round = rounds.entry(*id).or_insert(begin);
             round.ticks = round.ticks.saturating_add(1);
             let keeps_up = progress.state == ProgressState::Replicate && progress.recent_active;
-            if progress.match_index < round.goal || !keeps_up {
+            // As a voter it would only make the quorum larger.
+            let votes = progress.standing == Standing::Sound;
+            if progress.match_index < round.goal || !keeps_up || !votes {
                 continue;
             }
             if round.ticks < max {

@@ -156,10 +156,12 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
 
     /// Answers the reads that a quorum has confirmed. Called as well when the quorum changed.
     pub(super) fn answer_confirmed_reads(&mut self) {
-        let reads = &self.reads;
+        let (reads, members) = (&self.reads, &self.tracker.progress);
+        let counts = |id: NodeId| members.get(&id).is_some_and(Progress::counts);
         let acked = |id: NodeId| {
             let own = (id == self.config.id).then_some(reads.last_position);
-            own.or_else(|| reads.acks.get(&id).copied()).map(LogIndex)
+            let told = || reads.acks.get(&id).copied().filter(|_| counts(id));
+            own.or_else(told).map(LogIndex)
         };
         let confirmed = self.tracker.config.voters.committed_index(acked).value();
         self.renew_lease(confirmed);

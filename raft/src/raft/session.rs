@@ -39,10 +39,7 @@ impl Sessions {
             | MessageKind::Heartbeat
             | MessageKind::Snapshot
             | MessageKind::Acked => self.current(to),
-            MessageKind::AppendResponse
-            | MessageKind::HeartbeatResponse
-            | MessageKind::Lost
-            | MessageKind::WantSnapshot => self.answering,
+            kind if kind.is_answer() => self.answering,
             _ => 0,
         }
     }

@@ -1,7 +1,7 @@
 //! Handing leadership over on purpose (thesis, section 3.10).
 
 use super::Raft;
-use crate::message::{Body, MessageKind};
+use crate::message::{Body, MessageKind, Standing};
 use crate::observer::{Event, Observer};
 use crate::storage::LogReader;
 use crate::types::{NodeId, Role};
@@ -29,6 +29,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         };
         if progress.is_learner {
             self.observer.event(&Event::TransferToLearner);
+            return;
+        }
+        if progress.standing != Standing::Sound {
+            self.observer.event(&Event::TransferToVoteless { to });
             return;
         }
         let caught_up = progress.match_index == last;

@@ -109,18 +109,21 @@ impl ProgressTracker {
         self.config.voters.incoming.0.len() == 1 && !self.config.voters.is_joint()
     }
 
-    /// The highest index that a quorum has acknowledged; [`LogIndex::MAX`] without voters.
+    /// The highest index that a quorum has acknowledged, of whom each counts; [`LogIndex::MAX`] without voters.
     #[must_use]
     pub fn committed(&self) -> LogIndex {
-        self.config
-            .voters
-            .committed_index(|id| self.progress.get(&id).map(|p| p.match_index))
+        let counted = |id: NodeId| self.progress.get(&id).filter(|p| p.counts());
+        let voters = &self.config.voters;
+        voters.committed_index(|id| counted(id).map(|p| p.match_index))
     }
 
-    /// A quorum of voters was heard from lately.
+    /// A quorum of voters whose answers count was heard from lately.
     #[must_use]
     pub fn quorum_active(&self) -> bool {
-        let active = |id| self.voter_progress(id).map(|p| p.recent_active);
+        let active = |id| {
+            self.voter_progress(id)
+                .map(|p| p.recent_active && p.counts())
+        };
         self.config.voters.vote_result(active) == VoteResult::Won
     }
 

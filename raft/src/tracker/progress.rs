@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Inflights;
+use crate::message::Standing;
 use crate::types::LogIndex;
 
 /// How a leader sends to a follower.
@@ -50,6 +51,8 @@ pub struct Progress {
     pub inflights: Inflights,
     /// It does not vote.
     pub is_learner: bool,
+    /// What its answers count for.
+    pub standing: Standing,
 }
 
 impl Progress {
@@ -67,7 +70,14 @@ impl Progress {
             msg_app_flow_paused: false,
             inflights,
             is_learner: false,
+            standing: Standing::Sound,
         }
+    }
+
+    /// What it answers counts in a quorum.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.standing != Standing::Uncounted
     }
 
     /// Changes the state and forgets what belonged to the old one.
@@ -195,6 +205,11 @@ impl fmt::Display for Progress {
         )?;
         if self.is_learner {
             f.write_str(" learner")?;
+        }
+        match self.standing {
+            Standing::Sound => {}
+            Standing::Voteless => f.write_str(" voteless")?,
+            Standing::Uncounted => f.write_str(" uncounted")?,
         }
         if self.is_paused() {
             f.write_str(" paused")?;

@@ -4,10 +4,12 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use proptest::sample::select;
 use raftwerk_raft::codec::{self, DecodeError};
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry,
-    EntryKind, HardState, LogId, LogIndex, Message, NodeId, ReadDropped, SnapshotMeta, Term,
+    EntryKind, HardState, LogId, LogIndex, Message, NodeId, ReadDropped, SnapshotMeta, Standing,
+    Term,
 };
 
 use crate::{encoded, hex, id};
@@ -172,11 +174,17 @@ fn any_message() -> impl Strategy<Value = Message> {
         1000..u64::MAX,
         prop_oneof![Just(0), number().prop_map(|n| n.max(1))],
     );
-    (head, any_body()).prop_map(|((from, to, term, session), body)| Message {
+    let standings = [Standing::Sound, Standing::Voteless, Standing::Uncounted];
+    let whole = (head, select(standings.to_vec()), any_body());
+    whole.prop_map(|((from, to, term, session), standing, body)| Message {
         from: NodeId(from.max(1)),
         to: NodeId(to.max(1)),
         term: Term(term),
         session,
+        standing: match body.kind().is_answer() {
+            true => standing,
+            false => Standing::Sound,
+        },
         body,
     })
 }

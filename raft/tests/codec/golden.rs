@@ -6,7 +6,8 @@ use bytes::Bytes;
 use raftwerk_raft::codec::{self, DecodeError};
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry,
-    EntryKind, HardState, LogId, LogIndex, Message, NodeId, ReadDropped, SnapshotMeta, Term,
+    EntryKind, HardState, LogId, LogIndex, Message, NodeId, ReadDropped, SnapshotMeta, Standing,
+    Term,
 };
 
 use crate::{bytes_of, encoded, entry, hex, id};
@@ -31,6 +32,7 @@ fn golden_message(term: u64, body: Body, expected: &str) {
         to: NodeId(200),
         term: Term(term),
         session: 0,
+        standing: Standing::Sound,
         body,
     };
     golden(
@@ -294,17 +296,33 @@ fn requests_to_the_leader_keep_their_bytes() {
 }
 
 #[test]
-fn only_a_session_takes_room_for_itself() {
-    let message = |session| Message {
+fn session_and_standing_take_room_only_where_there_is_one() {
+    let message = |session, standing| Message {
         from: NodeId(1),
         to: NodeId(2),
         term: Term(3),
         session,
+        standing,
         body: Body::HeartbeatResponse { read_position: 4 },
     };
     let (encode, decode) = (codec::encode_message, codec::decode_message);
-    golden(&message(0), "01 08 01 02 03 04", encode, decode);
-    golden(&message(200), "01 88 01 02 03 c801 04", encode, decode);
+    let sound = Standing::Sound;
+    golden(&message(0, sound), "01 08 01 02 03 04", encode, decode);
+    golden(
+        &message(200, sound),
+        "01 88 01 02 03 c801 04",
+        encode,
+        decode,
+    );
+    let standings = [
+        (Standing::Voteless, "01 28 01 02 03 04"),
+        (Standing::Uncounted, "01 48 01 02 03 04"),
+    ];
+    for (standing, expected) in standings {
+        golden(&message(0, standing), expected, encode, decode);
+    }
+    let uncounted = message(200, Standing::Uncounted);
+    golden(&uncounted, "01 c8 01 02 03 c801 04", encode, decode);
     let zero = codec::decode_message(bytes_of("01 88 01 02 03 00 04"));
     assert!(matches!(zero, Err(DecodeError::Invalid { .. })), "{zero:?}");
 }

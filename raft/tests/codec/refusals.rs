@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use raftwerk_raft::codec::wire::{Reader, VARINT_BYTES_MAX, put_varint, varint_len};
 use raftwerk_raft::codec::{self, DecodeError};
-use raftwerk_raft::{Body, EntryKind, LogId, LogIndex, Message, NodeId, Term};
+use raftwerk_raft::{Body, EntryKind, LogId, LogIndex, Message, NodeId, Standing, Term};
 
 use crate::{bytes_of, encoded, entry};
 
@@ -87,6 +87,7 @@ fn payload_shares_the_memory_of_its_message() {
         to: NodeId(2),
         term: Term(1),
         session: 0,
+        standing: Standing::Sound,
         body,
     };
     let input = encoded(&message, codec::encode_message);
@@ -243,4 +244,21 @@ fn configuration_that_is_not_sorted_is_refused() {
             reason: "empty change longer than needed"
         }
     );
+}
+
+#[test]
+fn standing_of_what_is_no_answer_is_refused() {
+    // A heartbeat's tag, and an answer's with both standings.
+    for bytes in [
+        "01 47 01 02 03 04 00",
+        "01 27 01 02 03 04 00",
+        "01 68 01 02 03 04",
+    ] {
+        let refused = codec::decode_message(bytes_of(bytes));
+        assert!(
+            matches!(refused, Err(DecodeError::Invalid { .. })),
+            "{refused:?}"
+        );
+    }
+    assert!(codec::decode_message(bytes_of("01 07 01 02 03 04 00")).is_ok());
 }

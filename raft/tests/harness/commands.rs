@@ -7,7 +7,7 @@ use raftwerk_raft::codec::encode_conf_change;
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Config,
     Entry, EntryKind, LeaseTerms, LogId, LogIndex, Message, NodeId, RawNode, ReadOnly, Restart,
-    Role, SnapshotMeta, Term,
+    Role, SnapshotMeta, Standing, Term,
 };
 
 use super::describe::{self, Wire};
@@ -281,6 +281,7 @@ impl Cluster {
             to,
             term: member.node.term(),
             session: 0,
+            standing: Standing::Sound,
             body,
         });
         self.out.print(&message.describe());
@@ -297,6 +298,7 @@ impl Cluster {
             to,
             term: Term::ZERO,
             session: 0,
+            standing: Standing::Sound,
             body,
         };
         self.member(to)?

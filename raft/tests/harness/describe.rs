@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
     Body, ConfChangeKind, ConfState, Entry, EntryKind, Fate, HardState, LogId, LogIndex, Message,
-    NodeId, Persist, PersistAck, ReadState, SnapshotMeta, Term,
+    NodeId, Persist, PersistAck, ReadState, SnapshotMeta, Standing, Term,
 };
 
 use super::output::kind_name;
@@ -96,6 +96,7 @@ struct Line<'a> {
     from: String,
     to: String,
     kind: &'static str,
+    standing: Standing,
     term: Term,
     log: LogId,
     rejected: Option<LogIndex>,
@@ -112,6 +113,7 @@ impl<'a> Line<'a> {
             from: target(sender(message)),
             to: target(message.to),
             kind: kind_name(message.body.kind()),
+            standing: message.standing,
             term: message.term,
             ..Self::default()
         };
@@ -148,6 +150,9 @@ impl<'a> Line<'a> {
         );
         if let Some(hint) = self.rejected {
             write!(text, " Rejected (Hint: {hint})").unwrap();
+        }
+        if self.standing != Standing::Sound {
+            write!(text, " {:?}", self.standing).unwrap();
         }
         if self.commit > LogIndex::ZERO {
             write!(text, " Commit:{}", self.commit).unwrap();

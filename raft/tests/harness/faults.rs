@@ -127,6 +127,10 @@ impl Cluster {
         };
         state.health.faulty = faulty.iter().map(|index| *index..index.next()).collect();
         state.health.vote_unknown = command.val("vote-unknown").is_some_and(parse_bool);
+        if state.health.vote_unknown {
+            state.hard_state = HardState::default();
+            member.stored = HardState::default();
+        }
         let restart = Restart::recover(&state, &member.log, newest.last.index);
         let restart = restart.map_err(|error| error.to_string())?;
         let (config, log) = (member.config.clone(), member.log.clone());

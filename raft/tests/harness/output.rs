@@ -235,6 +235,9 @@ fn losses(id: u64, event: &Event<'_>) -> Told {
                 from.0
             )
         }
+        Event::TransferToVoteless { to } => {
+            format!("{id:x} does not hand over to {:x}, which has no vote", to.0)
+        }
         Event::CampaignInLease => format!("{id:x} does not campaign: a leader may count on it"),
         Event::DiskStalled { waiting } => {
             format!("{id:x} steps down: its disk has not written entry {waiting}")

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use raftwerk_raft::{
     ApplyAck, ApplyConfChangeError, Body, ConfState, Config, Entry, EntryKind, HardState,
     LeaseTerms, LogHealth, LogId, LogIndex, LogRead, LogReader as _, Message, NodeId, Persist,
-    RawNode, Ready, Restart, Role, SnapshotStatus, Term, codec,
+    RawNode, Ready, Restart, Role, SnapshotStatus, Standing, Term, codec,
 };
 
 use super::mutator::Choices;
@@ -163,6 +163,7 @@ impl Honest {
                 to: self.node.id(),
                 term,
                 session: 0,
+                standing: Standing::Sound,
                 body,
             });
             self.finish();

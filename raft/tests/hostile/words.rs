@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry,
-    EntryKind, LogId, LogIndex, Message, NodeId, SnapshotMeta, Status, Term, codec,
+    EntryKind, LogId, LogIndex, Message, NodeId, SnapshotMeta, Standing, Status, Term, codec,
 };
 
 use super::mutator::Choices;
@@ -45,6 +45,12 @@ impl Speaker<'_, '_> {
             to,
             term,
             session: self.choices.pick(&[0, 0, 0, 0, 0, 0, 1, u64::MAX]),
+            standing: self.choices.pick(&[
+                Standing::Sound,
+                Standing::Sound,
+                Standing::Voteless,
+                Standing::Uncounted,
+            ]),
             body,
         }
     }

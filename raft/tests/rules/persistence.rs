@@ -1,6 +1,6 @@
 //! What waits for the disk, and what a receipt vouches for.
 
-use raftwerk_raft::{Body, LogIndex, Message, MessageKind, NodeId, Role, Term};
+use raftwerk_raft::{Body, LogIndex, Message, MessageKind, NodeId, Role, Standing, Term};
 
 use crate::solo::{Setup, Solo, append, id, setup, voters};
 
@@ -237,6 +237,7 @@ fn own_answers_are_taken_before_the_receipt_of_the_same_step() {
         to: NodeId(1),
         term: Term(7),
         session: 0,
+        standing: Standing::Sound,
         body: Body::Vote {
             last: id(0, 0),
             transfer: false,

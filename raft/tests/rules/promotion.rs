@@ -2,7 +2,7 @@
 
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
-    Body, ConfChangeKind, ConfState, EntryKind, LogIndex, MessageKind, NodeId, Role,
+    Body, ConfChangeKind, ConfState, EntryKind, LogIndex, MessageKind, NodeId, Role, Standing,
 };
 
 use crate::solo::{Solo, change, setup, voters};
@@ -133,4 +133,19 @@ fn new_leader_promotes_nobody_before_it_has_committed_in_its_term() {
     solo.ack(2, last);
     solo.tick(1);
     assert_eq!(promoted(&solo), [3]);
+}
+
+#[test]
+fn learner_that_would_have_no_vote_stays_one() {
+    for standing in [Standing::Voteless, Standing::Uncounted] {
+        let mut solo = leader(true);
+        let ack = Body::AppendResponse {
+            index: LogIndex(1),
+            reject: None,
+        };
+        solo.answer(standing, 3, ack);
+        solo.ack(4, 1);
+        solo.tick(1);
+        assert_eq!(promoted(&solo), [4], "{standing:?}");
+    }
 }

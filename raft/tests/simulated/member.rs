@@ -1,12 +1,14 @@
 //! One member with its disk, which forgets in a crash what was not synced.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use raftwerk_raft::{
-    ApplyAck, Config, Entry, GroupState, HardState, LogId, LogIndex, LogRead, LogReader, NodeId,
-    Persist, RawNode, Restart, SnapshotMeta,
+    ApplyAck, Config, Entry, GroupState, HardState, LogHealth, LogId, LogIndex, LogRead, LogReader,
+    NodeId, Persist, RawNode, Restart, SnapshotMeta, Term,
 };
 
+use super::dice::Dice;
 use super::oracle::Machine;
 use crate::support::MemLog;
 
@@ -17,6 +19,22 @@ pub(crate) struct Disk {
     pub(crate) hard_state: HardState,
     pub(crate) snapshot: SnapshotMeta,
     pub(crate) machine: Machine,
+    pub(crate) health: LogHealth,
+    /// The named values.
+    meta: BTreeMap<Bytes, Bytes>,
+    /// What the log held when the disk lost something.
+    before_losses: Vec<MemLog>,
+}
+
+/// What a disk may lose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The hard state.
+    Vote,
+    /// Entries at the end, committed ones among them, as the member knows.
+    Tail,
+    /// An entry that is not applied.
+    Entry,
 }
 
 pub(crate) struct Member {
@@ -54,6 +72,9 @@ impl Member {
             hard_state: HardState::default(),
             snapshot,
             machine: machine.clone(),
+            health: LogHealth::default(),
+            meta: BTreeMap::new(),
+            before_losses: Vec::new(),
         };
         Self {
             id,
@@ -81,7 +102,8 @@ impl Member {
             snapshot: Some(self.disk.snapshot.clone()),
             first: self.log.first(),
             last: self.log.last(),
-            ..GroupState::default()
+            health: self.disk.health.clone(),
+            meta: self.disk.meta.clone().into_iter().collect(),
         };
         let restart = Restart::recover(&state, &self.log, self.machine.applied.index).unwrap();
         assert_eq!(
@@ -94,7 +116,10 @@ impl Member {
             ..config.clone()
         };
         let node = RawNode::new(config, restart, self.log.clone()).unwrap();
-        assert!(!node.status().voteless, "a sound disk lost something");
+        assert!(
+            !node.status().voteless || !self.disk.before_losses.is_empty(),
+            "a sound disk lost something"
+        );
         self.node = Some(node);
     }
 
@@ -144,6 +169,43 @@ impl Member {
 }
 
 impl Disk {
+    /// Loses something, if there is something of the kind to be lost that can be noticed.
+    pub(crate) fn lose(&mut self, loss: Loss, dice: &mut Dice) {
+        let (before, applied) = (self.log.fork(), self.machine.applied.index);
+        let last = self.log.last().index;
+        match loss {
+            Loss::Vote => {
+                self.hard_state = HardState::default();
+                self.health.vote_unknown = true;
+            }
+            Loss::Tail if self.hard_state.commit > applied => {
+                let some = self.hard_state.commit.since(applied);
+                let kept = applied.plus(dice.below(usize::try_from(some).unwrap()) as u64);
+                self.log.forget_behind(kept);
+                self.health.faulty.retain(|range| range.start <= kept);
+            }
+            Loss::Entry if last > applied && self.health.faulty.is_empty() => {
+                let some = usize::try_from(last.since(applied)).unwrap();
+                let first = applied.next().plus(dice.below(some) as u64);
+                self.log.spoil([first]);
+                self.health.faulty = vec![first..first.next()];
+            }
+            Loss::Tail | Loss::Entry => return,
+        }
+        self.before_losses.push(before);
+    }
+
+    pub(crate) fn has_lost(&self) -> bool {
+        !self.before_losses.is_empty()
+    }
+
+    /// Whether an entry counts as being here: it is and this member's word for it is good, or it
+    /// was when that was given.
+    pub(crate) fn vouches_for(&self, index: LogIndex, term: Term) -> bool {
+        let in_log = |log: &MemLog| log.first() > index || log.term(index) == Ok(term);
+        (!self.health.vote_unknown && in_log(&self.log)) || self.before_losses.iter().any(in_log)
+    }
+
     /// One step becomes durable. `state_at` gives the state that a snapshot brings.
     pub(crate) fn write(
         &mut self,
@@ -165,6 +227,19 @@ impl Disk {
             };
         }
         self.log.append(&persist.entries);
+        if let Some(first) = persist.entries.first() {
+            let faulty = &mut self.health.faulty;
+            faulty.retain(|range| range.start < first.index());
+        }
+        if persist.snapshot.is_some() {
+            self.health.faulty.clear();
+        }
+        for (name, value) in &persist.meta {
+            match value {
+                Some(value) => self.meta.insert(name.clone(), value.clone()),
+                None => self.meta.remove(name),
+            };
+        }
         if let Some(state) = persist.hard_state {
             let kept = self.hard_state;
             assert!(state.term >= kept.term, "term went back on disk");

@@ -21,6 +21,7 @@ use raftwerk_raft::{
 use crate::support::MemLog;
 use dice::Dice;
 use digest::Digest;
+pub(crate) use member::Loss;
 use member::Member;
 use oracle::{Oracle, View};
 
@@ -59,6 +60,9 @@ pub(crate) struct Simulation {
     /// For each read under way, what was committed when it began.
     reads: BTreeMap<u64, LogIndex>,
     proposals: u64,
+    /// What the disks may lose, and how many members have lost something so far.
+    losses: &'static [Loss],
+    pub(crate) loss_count: u64,
     pub(crate) read_count: u64,
     pub(crate) lease_read_count: u64,
     /// Reads and proposals that were told to be dropped or in doubt.
@@ -89,6 +93,8 @@ impl Simulation {
             digest: Digest::default(),
             reads: BTreeMap::new(),
             proposals: 0,
+            losses: &[],
+            loss_count: 0,
             read_count: 0,
             lease_read_count: 0,
             fate_count: 0,
@@ -122,6 +128,15 @@ impl Simulation {
             simulation.members.insert(NodeId(id), member);
         }
         simulation
+    }
+
+    /// With disks that lose such things in a crash: in less than half of the members, so that the
+    /// others may go on.
+    pub(crate) fn with_losses(seed: u64, losses: &'static [Loss]) -> Self {
+        Self {
+            losses,
+            ..Self::new(seed, Driver::Sound)
+        }
     }
 
     fn draw_config(dice: &mut Dice, seed: u64, driver: Driver) -> Config {
@@ -416,8 +431,7 @@ impl Simulation {
             let entry = member.log.term(commit).unwrap();
             let conf = node.status().conf_state;
             Oracle::is_durable(&conf, commit, |id| {
-                let disk = &self.members[&id].disk.log;
-                disk.first() > commit || disk.term(commit) == Ok(entry)
+                self.members[&id].disk.vouches_for(commit, entry)
             });
         }
     }

@@ -8,7 +8,7 @@ use raftwerk_raft::{
     LogReader as _, Message, NodeId, RawNode, Role, SnapshotStatus, Status,
 };
 
-use super::{Driver, Simulation, TICK_MS, sound};
+use super::{Driver, Member, Simulation, TICK_MS, sound};
 
 impl Simulation {
     /// Lets that much happen; more where time passes for all at once, and so more slowly.
@@ -256,9 +256,23 @@ impl Simulation {
         }
         self.members.get_mut(&id).unwrap().crash();
         self.oracle.stops(id);
+        self.lose(id);
         // Sometimes it stays down for a while.
         if !self.dice.one_in(3) {
             self.start(id);
+        }
+    }
+
+    fn lose(&mut self, id: NodeId) {
+        let Some(loss) = self.dice.pick(self.losses).copied() else {
+            return;
+        };
+        let lossy = |member: &&Member| member.disk.has_lost();
+        let others = self.members.values().filter(|member| member.id != id);
+        if others.filter(lossy).count() * 2 + 2 <= self.members.len() && self.dice.one_in(2) {
+            let disk = &mut self.members.get_mut(&id).unwrap().disk;
+            disk.lose(loss, &mut self.dice);
+            self.loss_count += u64::from(disk.has_lost());
         }
     }
 

@@ -6,7 +6,7 @@ use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
     ApplyAck, Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfState, Config, Entry,
     EntryKind, Event, Fate, LogId, LogIndex, LogRead, Message, MessageKind, NodeId, Observer,
-    Persist, RawNode, ReadState, Restart, Role, SnapshotMeta, StepError, Term,
+    Persist, RawNode, ReadState, Restart, Role, SnapshotMeta, Standing, StepError, Term,
 };
 
 use crate::support::MemLog;
@@ -214,11 +214,29 @@ impl Solo {
             to: self.node.id(),
             term: Term(term),
             session,
+            standing: Standing::Sound,
             body,
         };
+        self.try_message(message)
+    }
+
+    fn try_message(&mut self, message: Message) -> Result<(), StepError> {
         let result = self.node.step(message);
         self.drain();
         result
+    }
+
+    /// An answer in this member's term, by somebody of this standing.
+    pub fn answer(&mut self, standing: Standing, from: u64, body: Body) {
+        let message = Message {
+            from: NodeId(from),
+            to: self.node.id(),
+            term: self.node.term(),
+            session: 0,
+            standing,
+            body,
+        };
+        self.try_message(message).unwrap();
     }
 
     pub fn tick(&mut self, count: u32) {

@@ -19,7 +19,8 @@ use raftwerk::{
     SnapshotDone, SnapshotHeader, SnapshotRefused, SnapshotSink, Transport,
 };
 use raftwerk_raft::{
-    Body, EntryKind, GroupId, LogIndex, Message, NodeId, SnapshotMeta, SnapshotStatus, Term,
+    Body, EntryKind, GroupId, LogIndex, Message, NodeId, SnapshotMeta, SnapshotStatus, Standing,
+    Term,
 };
 use raftwerk_transport::{ClusterId, GrpcTransport, Options, Refusal};
 
@@ -244,6 +245,7 @@ pub fn heartbeat(from: u64, to: u64) -> Envelope {
         to: NodeId(to),
         term: Term(3),
         session: 0,
+        standing: Standing::Sound,
         body,
     };
     Envelope {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
     ApplyAck, Body, Entry, EntryKind, Fate, GroupWrite, HardState, Message, NodeId, Persist, Ready,
-    Role, SnapshotMeta, SnapshotStatus, SoftState, Term,
+    Role, SnapshotMeta, SnapshotStatus, SoftState, Standing, Term,
 };
 
 use super::{Commit, Driver, Transfer};
@@ -233,6 +233,7 @@ mod tests {
             to: NodeId(to),
             term: Term(term),
             session: 0,
+            standing: Standing::Sound,
             body,
         }
     }
