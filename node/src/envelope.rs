@@ -6,7 +6,7 @@ use raftwerk_raft::codec::{
     DecodeError, decode_message, encode_conf_change, encode_message, encode_snapshot_meta,
     read_snapshot_meta,
 };
-use raftwerk_raft::{Body, ConfChange, EntryKind, GroupId, LogId, Message, NodeId, Standing, Term};
+use raftwerk_raft::{Body, ConfChange, EntryKind, GroupId, LogId, Message, NodeId, Term};
 
 use crate::member::{put_u128, read_u128};
 use crate::transport::SnapshotHeader;
@@ -286,7 +286,7 @@ pub(crate) fn encode_change(change: &ConfChange) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raftwerk_raft::{Entry, LogIndex, SnapshotMeta};
+    use raftwerk_raft::{Entry, LogIndex, SnapshotMeta, Standing};
 
     fn bodies() -> Vec<EnvelopeBody> {
         let id = LogId::new(Term(2), LogIndex(9));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
     ApplyAck, Body, Entry, EntryKind, Fate, GroupWrite, HardState, Message, NodeId, Persist, Ready,
-    Role, SnapshotMeta, SnapshotStatus, SoftState, Standing, Term,
+    Role, SnapshotMeta, SnapshotStatus, SoftState, Term,
 };
 
 use super::{Commit, Driver, Transfer};
@@ -216,7 +216,7 @@ fn without_repetition(mut messages: Vec<Message>) -> Vec<Message> {
 
 #[cfg(test)]
 mod tests {
-    use raftwerk_raft::{LogId, LogIndex};
+    use raftwerk_raft::{LogId, LogIndex, Standing};
 
     use super::*;
 
