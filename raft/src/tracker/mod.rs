@@ -109,7 +109,8 @@ impl ProgressTracker {
         self.config.voters.incoming.0.len() == 1 && !self.config.voters.is_joint()
     }
 
-    /// The highest index that a quorum has acknowledged, of whom each counts; [`LogIndex::MAX`] without voters.
+    /// The highest index that a quorum has acknowledged whose answers count;
+    /// [`LogIndex::MAX`] without voters.
     #[must_use]
     pub fn committed(&self) -> LogIndex {
         let counted = |id: NodeId| self.progress.get(&id).filter(|p| p.counts());
