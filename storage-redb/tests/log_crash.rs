@@ -95,6 +95,7 @@ fn every_sync_has_a_name_that_was_seen() {
 #[test]
 fn no_failed_call_leads_to_a_false_acknowledgement() {
     let outcome = fail_every_call(
+        false,
         open,
         |log, progress, models| run(log, progress, models, 31, 5),
         |models, known, log| check(models, known, log),

@@ -1,11 +1,19 @@
-//! Damages what a disk holds, one place at a time, and counts what a store says to it.
+//! Damages what a disk holds, one place at a time, and counts what a store says to it. Two threads
+//! share the work.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use parking_lot::Mutex;
+
 use crate::fault_vfs::{CrashPlan, FaultVfs, Image};
+
+/// How many threads do damage.
+const THREADS: usize = 2;
+/// How many damages a thread takes at once.
+const DAMAGES_AT_ONCE: usize = 32;
 
 /// One place damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +41,16 @@ pub enum Damage {
         /// The other.
         other: (PathBuf, u64),
     },
+    /// A sector holds what it never held, or held before: a write that the disk lost or put in the
+    /// wrong place.
+    ReplacedSector {
+        /// The file.
+        path: PathBuf,
+        /// Its number in the file.
+        sector: u64,
+        /// What stands there.
+        bytes: Vec<u8>,
+    },
     /// Reading a sector fails.
     UnreadableSector {
         /// The file.
@@ -54,7 +72,24 @@ impl Damage {
             Self::SwappedSectors { one, other } => {
                 vfs.swap_sectors((&one.0, one.1), (&other.0, other.1))
             }
+            Self::ReplacedSector {
+                path,
+                sector,
+                bytes,
+            } => vfs.poke(path, *sector * vfs.sector_bytes() as u64, bytes),
             Self::UnreadableSector { path, sector } => vfs.break_sector(path, *sector),
+        }
+    }
+
+    /// The files and the sectors in them that are concerned.
+    #[must_use]
+    pub fn places(&self, sector_bytes: u64) -> Vec<(PathBuf, u64)> {
+        match self {
+            Self::FlippedBit { path, offset, .. } => vec![(path.clone(), offset / sector_bytes)],
+            Self::SwappedSectors { one, other } => vec![one.clone(), other.clone()],
+            Self::ZeroedSector { path, sector }
+            | Self::ReplacedSector { path, sector, .. }
+            | Self::UnreadableSector { path, sector } => vec![(path.clone(), *sector)],
         }
     }
 }
@@ -148,77 +183,109 @@ pub fn swaps(image: &Image, apart: &[u64]) -> Vec<Damage> {
 ///
 /// # Errors
 /// The first damage whose answer `judge` refused.
-pub fn damage_points<V: Ord>(
+pub fn damage_points<V: Ord + Send>(
     image: &Image,
     options: &DamageOptions,
-    judge: impl FnMut(&FaultVfs, &Damage) -> Result<V, String>,
+    judge: impl Fn(&FaultVfs, &Damage) -> Result<V, String> + Sync,
 ) -> Result<BTreeMap<V, u64>, Box<DamageFailure>> {
-    damage_each(
-        image,
-        places(&image.after(&CrashPlan::Kill), options),
-        judge,
-    )
+    damage_each(image, damages(image, *options), judge)
+}
+
+/// Every damage that `options` name, made as it is asked for: there is one for every bit.
+pub fn damages(
+    image: &Image,
+    options: DamageOptions,
+) -> impl Iterator<Item = Damage> + Send + use<> {
+    let whole = image.after(&CrashPlan::Kill);
+    let (sectors, size) = (sectors(&whole), whole.sector_bytes() as u64);
+    (0..sectors.len()).flat_map(move |at| places(&sectors, at, size, &options))
 }
 
 /// As [`damage_points`], for the damages that are given.
 ///
 /// # Errors
 /// The first damage whose answer `judge` refused.
-pub fn damage_each<V: Ord>(
+pub fn damage_each<V: Ord + Send>(
     image: &Image,
-    damages: impl IntoIterator<Item = Damage>,
-    mut judge: impl FnMut(&FaultVfs, &Damage) -> Result<V, String>,
+    damages: impl IntoIterator<Item = Damage, IntoIter: Send>,
+    judge: impl Fn(&FaultVfs, &Damage) -> Result<V, String> + Sync,
 ) -> Result<BTreeMap<V, u64>, Box<DamageFailure>> {
-    let mut verdicts = BTreeMap::new();
-    for damage in damages {
-        let vfs = image.after(&CrashPlan::Kill);
-        let verdict = match damage.inflict(&vfs) {
-            Ok(()) => judge(&vfs, &damage),
-            Err(error) => Err(format!("could not be done: {error}")),
-        };
-        match verdict {
-            Ok(verdict) => *verdicts.entry(verdict).or_insert(0) += 1,
-            Err(reason) => return Err(Box::new(DamageFailure { damage, reason })),
+    let damages = Mutex::new(damages.into_iter().enumerate());
+    let failed: Mutex<Option<(usize, Box<DamageFailure>)>> = Mutex::default();
+    let verdicts = Mutex::new(BTreeMap::new());
+    let work = || {
+        loop {
+            let some: Vec<_> = damages.lock().by_ref().take(DAMAGES_AT_ONCE).collect();
+            if some.is_empty() || failed.lock().is_some() {
+                return;
+            }
+            for (number, damage) in some {
+                let vfs = image.after(&CrashPlan::Kill);
+                let verdict = match damage.inflict(&vfs) {
+                    Ok(()) => judge(&vfs, &damage),
+                    Err(error) => Err(format!("could not be done: {error}")),
+                };
+                let reason = match verdict {
+                    Ok(verdict) => {
+                        *verdicts.lock().entry(verdict).or_insert(0) += 1;
+                        continue;
+                    }
+                    Err(reason) => reason,
+                };
+                let mut first = failed.lock();
+                if first.as_ref().is_none_or(|(other, _)| number < *other) {
+                    *first = Some((number, Box::new(DamageFailure { damage, reason })));
+                }
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..THREADS {
+            scope.spawn(work);
+        }
+        work();
+    });
+    match failed.into_inner() {
+        Some((_, failure)) => Err(failure),
+        None => Ok(verdicts.into_inner()),
     }
-    Ok(verdicts)
 }
 
-/// Every place that `options` name.
-fn places(whole: &FaultVfs, options: &DamageOptions) -> Vec<Damage> {
-    let sectors = sectors(whole);
+/// What `options` name of the sector `at`.
+fn places(sectors: &[Sector], at: usize, size: u64, options: &DamageOptions) -> Vec<Damage> {
     let mut places = Vec::new();
-    for (at, sector) in sectors.iter().enumerate() {
-        let (path, number) = (sector.path.clone(), sector.number);
-        if options.unreadable {
-            places.push(Damage::UnreadableSector {
-                path: path.clone(),
-                sector: number,
+    let Some(sector) = sectors.get(at) else {
+        return places;
+    };
+    let (path, number) = (sector.path.clone(), sector.number);
+    if options.unreadable {
+        places.push(Damage::UnreadableSector {
+            path: path.clone(),
+            sector: number,
+        });
+    }
+    if options.zeroed && sector.bytes.iter().any(|byte| *byte != 0) {
+        places.push(Damage::ZeroedSector {
+            path: path.clone(),
+            sector: number,
+        });
+    }
+    for other in sectors.iter().skip(at + 1) {
+        if options.swapped && other.bytes != sector.bytes {
+            let (one, other) = ((path.clone(), number), (other.path.clone(), other.number));
+            places.push(Damage::SwappedSectors { one, other });
+        }
+    }
+    if options.bit_stride > 0 {
+        let first = number * size * 8;
+        let bits = first..first + sector.bytes.len() as u64 * 8;
+        for bit in bits.filter(|bit| bit.is_multiple_of(options.bit_stride)) {
+            let path = path.clone();
+            places.push(Damage::FlippedBit {
+                path,
+                offset: bit / 8,
+                bit: (bit % 8) as u8,
             });
-        }
-        if options.zeroed && sector.bytes.iter().any(|byte| *byte != 0) {
-            places.push(Damage::ZeroedSector {
-                path: path.clone(),
-                sector: number,
-            });
-        }
-        for other in sectors.iter().skip(at + 1) {
-            if options.swapped && other.bytes != sector.bytes {
-                let (one, other) = ((path.clone(), number), (other.path.clone(), other.number));
-                places.push(Damage::SwappedSectors { one, other });
-            }
-        }
-        if options.bit_stride > 0 {
-            let first = number * whole.sector_bytes() as u64 * 8;
-            let bits = first..first + sector.bytes.len() as u64 * 8;
-            for bit in bits.filter(|bit| bit.is_multiple_of(options.bit_stride)) {
-                let path = path.clone();
-                places.push(Damage::FlippedBit {
-                    path,
-                    offset: bit / 8,
-                    bit: (bit % 8) as u8,
-                });
-            }
         }
     }
     places

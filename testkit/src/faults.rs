@@ -7,8 +7,9 @@ use crate::crash::Progress;
 use crate::fault_vfs::{CrashPlan, Fault, FaultVfs};
 
 /// Every fault there is.
-pub const FAULTS: [Fault; 4] = [
+pub const FAULTS: [Fault; 5] = [
     Fault::Eio,
+    Fault::Eintr,
     Fault::Enospc,
     Fault::ShortWrite,
     Fault::FsyncFailsOnceThenOk,

@@ -16,7 +16,7 @@ use crate::faults::{FAULTS, FaultFailure, FaultReport, fault_points};
 use crate::log_suite::model::{GroupModel, LogModel};
 
 /// How far a history has come: counts of batches.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Known {
     /// Of those that were waited for.
     pub acknowledged: usize,
@@ -195,11 +195,12 @@ pub fn check(models: &Models, known: &Known, log: &dyn Storage) -> Result<(), St
 }
 
 /// Fails each call of the history that `run` writes, in every way: what it knows to be acknowledged
-/// must be there when the log is opened again.
+/// must be there when the log is opened again. With `in_recovery`, each call of that too.
 ///
 /// # Errors
 /// The first fault that it did not survive.
 pub fn fail_every_call<R>(
+    in_recovery: bool,
     open: impl Fn(&FaultVfs) -> Result<R, String>,
     run: impl Fn(&R, &Progress<Known>, &Models),
     check: impl Fn(&Models, &Known, &R) -> Result<(), String>,
@@ -209,7 +210,7 @@ pub fn fail_every_call<R>(
     fault_points(
         &Known::default(),
         &FAULTS,
-        false,
+        in_recovery,
         |vfs, progress| {
             let mine = models();
             if let Ok(log) = open(vfs) {

@@ -1,6 +1,7 @@
 //! What the disk holds, what the page cache holds, and the unsynced steps between the two.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -310,6 +311,21 @@ impl Disk {
         }
         self.names
             .lose_power(|number| names.verdict(number) == Verdict::Kept);
+    }
+
+    /// Of the names and what they lead to; none while something is unsynced.
+    pub(super) fn digest(&self) -> Option<u64> {
+        if self.unsynced() != (0, 0) {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        for (path, id) in self.names.files() {
+            let file = self.files.get(&id)?;
+            path.hash(&mut hasher);
+            hasher.write_u64(file.now.digest());
+            file.bad_sectors.hash(&mut hasher);
+        }
+        Some(hasher.finish())
     }
 
     /// Changes a file's bytes behind everybody's back, on the disk and in the cache.

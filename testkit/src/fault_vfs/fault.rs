@@ -50,6 +50,8 @@ pub enum Fault {
     /// Any call: EIO, and nothing is done. A sync that fails so leaves its pages marked clean: no
     /// later sync makes them durable, a power cut may or may not keep them.
     Eio,
+    /// Any call: EINTR, and nothing is done. Of a sync it proves nothing, as of [`Fault::Eio`].
+    Eintr,
     /// The next write, growth or create: ENOSPC, and nothing is done.
     Enospc,
     /// The next write: its first half is written, then ENOSPC.
@@ -62,7 +64,7 @@ pub enum Fault {
 impl Fault {
     fn fits(self, kind: CallKind) -> bool {
         match self {
-            Self::Eio => true,
+            Self::Eio | Self::Eintr => true,
             Self::Enospc => {
                 matches!(
                     kind,
@@ -77,6 +79,7 @@ impl Fault {
     pub(super) fn error(self) -> io::Error {
         match self {
             Self::Eio | Self::FsyncFailsOnceThenOk => io::Error::from_raw_os_error(5),
+            Self::Eintr => io::Error::from_raw_os_error(4),
             Self::Enospc | Self::ShortWrite => io::Error::from_raw_os_error(28),
         }
     }

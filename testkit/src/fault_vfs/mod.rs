@@ -225,6 +225,13 @@ impl FaultVfs {
         self.life().disk.sector_bytes
     }
 
+    /// A number that tells this file system's files, their names and bytes from others': equal
+    /// ones have the same. None while something is unsynced.
+    #[must_use]
+    pub fn digest(&self) -> Option<u64> {
+        self.life().disk.digest()
+    }
+
     /// Every file, by path.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {

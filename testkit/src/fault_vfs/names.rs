@@ -209,6 +209,10 @@ impl Names {
 
     /// The durable names and those changes that `kept` (by their order, from 0) picks.
     pub(super) fn lose_power(&mut self, kept: impl Fn(usize) -> bool) {
+        if self.changes.is_empty() {
+            self.now = Arc::clone(&self.durable);
+            return;
+        }
         let mut changes = std::mem::take(Arc::make_mut(&mut self.changes));
         changes.sort_by_key(|change| change.order);
         let mut table = Table::clone(&self.durable);

@@ -1,65 +1,87 @@
 //! Crashes at every call, in every way worth trying, and again during recovery.
 
+#[cfg(feature = "long-tests")]
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use raftwerk_testkit::crash::{CrashOptions, CrashReport, crash_points};
-use raftwerk_testkit::fault_vfs::{FaultVfs, PlanLimits};
+use raftwerk_testkit::fault_vfs::{CallKind, FaultVfs, PlanLimits};
 
-use super::workload::{Known, check, goes_on, models, open, run};
+use super::workload::{Small, check, goes_on, models, open_with, run_on};
 use crate::Verdict;
 
-fn enumerate(seed: u64, count: usize, options: &CrashOptions) -> CrashReport {
+/// Crashes `count` batches of a small log, and says how much was tried.
+fn enumerate(small: Small, seed: u64, count: usize, options: &CrashOptions) -> CrashReport {
     let models = models();
-    let vfs = FaultVfs::new();
-    let mut images = 0u64;
+    let images = AtomicU64::new(0);
+    let began = Instant::now();
     let outcome = crash_points(
-        &vfs,
-        Known::default(),
+        &FaultVfs::new(),
+        super::workload::Known::default(),
         options,
-        |vfs, progress| run(vfs, progress, &models, seed, count),
-        |vfs| Ok((vfs.clone(), open(vfs)?)),
+        |vfs, progress| {
+            let wal = open_with(vfs, small.options()).unwrap();
+            run_on(&wal, progress, &models, small.history(seed), count);
+        },
+        |vfs| Ok((vfs.clone(), open_with(vfs, small.options())?)),
         |known, (vfs, wal)| {
             check(&models, known, &wal)?;
             if wal.report().verdict() == Verdict::Corrupt {
                 return Err(format!("a crash was taken for damage: {:?}", wal.report()));
             }
-            images += 1;
-            if images.is_multiple_of(16) {
-                let wal = Arc::clone(&wal);
-                goes_on(&vfs, wal)?;
+            match images.fetch_add(1, Ordering::Relaxed) % 32 {
+                0 => goes_on(&vfs, Arc::clone(&wal), small.options()),
+                _ => Ok(()),
             }
-            Ok(())
         },
     );
-    outcome.unwrap_or_else(|failure| panic!("{failure}"))
+    let report = outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    println!(
+        "{count} batches of {small:?}: {report:?}, {} us an image",
+        began.elapsed().as_micros() / report.distinct.max(1) as u128
+    );
+    report
 }
 
-fn plans(seed: u64) -> PlanLimits {
+/// Every subset of up to so many sectors; more are sampled.
+fn plans(subsets_max: usize, seed: u64) -> PlanLimits {
     PlanLimits {
-        subsets_max: 3,
-        random: 4,
-        prefixes_max: 6,
+        subsets_max,
+        random: 8,
+        prefixes_max: 64,
         tear_at: &[],
         seed,
+    }
+}
+
+/// Each kind of call is crashed at.
+fn is_everywhere(report: &CrashReport) {
+    for kind in [
+        CallKind::Write,
+        CallKind::Sync,
+        CallKind::SyncDir,
+        CallKind::Create,
+        CallKind::Rename,
+    ] {
+        assert!(report.before.contains_key(&kind), "{report:?}");
     }
 }
 
 #[test]
 fn acknowledged_survives_every_crash_and_nothing_else_appears() {
     let options = CrashOptions {
-        plans: plans(1),
-        recovery_plans: Some(PlanLimits {
-            subsets_max: 1,
-            random: 1,
-            prefixes_max: 2,
-            ..plans(2)
-        }),
-        stride: 3,
-        recovery_stride: 29,
+        plans: plans(3, 1),
+        recovery_plans: Some(plans(2, 2)),
+        stride: 1,
+        recovery_stride: 301,
+        second_stride: 31,
     };
-    let report = enumerate(11, 120, &options);
-    assert!(report.images > 500, "{report:?}");
+    let report = enumerate(Small::Pages8, 11, 60, &options);
+    is_everywhere(&report);
     assert!(report.recovery_images > 100, "{report:?}");
+    assert!(report.second_images > 100, "{report:?}");
 }
 
 #[test]
@@ -67,31 +89,55 @@ fn sectors_torn_in_the_middle_are_torn_writes_too() {
     let options = CrashOptions {
         plans: PlanLimits {
             tear_at: &[8, 100, 256, 500],
-            ..plans(3)
+            ..plans(3, 3)
         },
-        recovery_plans: None,
         stride: 5,
-        recovery_stride: 1,
+        ..CrashOptions::default()
     };
-    let report = enumerate(12, 60, &options);
+    let report = enumerate(Small::Pages32, 12, 60, &options);
     assert!(report.images > 300, "{report:?}");
 }
 
-/// The long form: `cargo test --profile ci -p raftwerk-wal --features long-tests`.
+/// A million disks, in four ways: `cargo test --profile ci -p raftwerk-wal --features long-tests`.
+/// The seed is new each time, and printed.
 #[cfg(feature = "long-tests")]
 #[test]
-fn acknowledged_survives_every_crash_of_two_thousand_batches() {
-    let options = CrashOptions {
-        plans: plans(4),
-        recovery_plans: Some(PlanLimits {
-            subsets_max: 2,
-            random: 2,
-            prefixes_max: 3,
-            ..plans(5)
-        }),
-        stride: 1,
-        recovery_stride: 401,
+fn acknowledged_survives_a_million_crashes() {
+    let seed = RandomState::new().hash_one("seed");
+    println!("seed {seed}");
+    let whole = CrashOptions {
+        plans: plans(12, seed),
+        ..CrashOptions::default()
     };
-    let report = enumerate(13, 2000, &options);
-    assert!(report.images > 20_000, "{report:?}");
+    let wide = CrashOptions {
+        plans: plans(4, seed),
+        ..CrashOptions::default()
+    };
+    let torn = CrashOptions {
+        plans: PlanLimits {
+            tear_at: &[8, 100, 256, 500],
+            ..plans(3, seed)
+        },
+        ..CrashOptions::default()
+    };
+    let deep = CrashOptions {
+        plans: plans(2, seed),
+        recovery_plans: Some(plans(6, seed)),
+        stride: 1,
+        recovery_stride: 97,
+        second_stride: 211,
+    };
+    let mut distinct = 0;
+    for (small, count, options) in [
+        (Small::Pages8, 60, whole),
+        (Small::Pages32, 1500, wide),
+        (Small::Pages8, 300, torn),
+        (Small::Pages8, 600, deep),
+    ] {
+        let report = enumerate(small, seed, count, &options);
+        is_everywhere(&report);
+        distinct += report.distinct;
+    }
+    println!("{distinct} different disks");
+    assert!(distinct > 1_000_000, "{distinct}");
 }

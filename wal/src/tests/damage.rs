@@ -11,13 +11,13 @@ use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Image};
 use raftwerk_testkit::log_suite::model::LogModel;
 
 use super::sites::{GROUP, append, entry};
-use super::workload::{DIR, Known, keep_prefix, models, open, open_with, prepare, run_on};
+use super::workload::{DIR, Known, Small, keep_prefix, models, open, open_with, prepare, run_on};
 use crate::segment::header::file_name;
 use crate::{TailEnd, Wal, Written};
 
 /// How a damaged log answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Answer {
+pub(super) enum Answer {
     /// Nothing is missing.
     Intact,
     /// What is missing is named.
@@ -32,7 +32,13 @@ fn log(seed: u64, count: usize) -> (Image, LogModel) {
     let models = models();
     let wal = open(&vfs).unwrap();
     prepare(&wal);
-    run_on(&wal, &Progress::new(Known::default()), &models, seed, count);
+    run_on(
+        &wal,
+        &Progress::new(Known::default()),
+        &models,
+        Small::Pages32.history(seed),
+        count,
+    );
     while wal.step_writer() != Written::Idle {}
     drop(wal);
     let second = vfs.crash(&CrashPlan::Kill);
@@ -44,7 +50,7 @@ fn log(seed: u64, count: usize) -> (Image, LogModel) {
 }
 
 /// Whatever the log gives must be right, and what it does not give must be named.
-fn judge(wal: &Arc<Wal>, model: &LogModel) -> Result<Answer, String> {
+pub(super) fn judge(wal: &Arc<Wal>, model: &LogModel) -> Result<Answer, String> {
     let mut answer = Answer::Intact;
     for (id, expected) in &model.groups {
         let open = wal.open_group(*id).map_err(|error| error.to_string())?;
@@ -115,19 +121,6 @@ fn flipped_bits_are_named_or_harmless() {
         unreadable: false,
     };
     attack(22, 100, &options);
-}
-
-/// The long form: `cargo test --profile ci -p raftwerk-wal --features long-tests`.
-#[cfg(feature = "long-tests")]
-#[test]
-fn every_eleventh_flipped_bit_is_named_or_harmless() {
-    let options = DamageOptions {
-        bit_stride: 11,
-        zeroed: true,
-        swapped: false,
-        unreadable: true,
-    };
-    attack(23, 60, &options);
 }
 
 /// Within the few milliseconds before the slot is written, a flipped bit of the last write is

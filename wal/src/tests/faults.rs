@@ -5,14 +5,15 @@ use raftwerk_testkit::fault_vfs::{CrashPlan, Fault, FaultVfs};
 use raftwerk_testkit::history::fail_every_call;
 
 use super::sites::{GROUP, append, entry};
-use super::workload::{check, open, prepare, run_on};
+use super::workload::{Small, check, open, prepare, run_on};
 use crate::Prepared;
 
 #[test]
 fn no_failed_call_leads_to_a_false_acknowledgement() {
     let outcome = fail_every_call(
+        false,
         open,
-        |wal, progress, models| run_on(wal, progress, models, 31, 30),
+        |wal, progress, models| run_on(wal, progress, models, Small::Pages32.history(31), 30),
         |models, known, wal| check(models, known, wal),
     );
     let report = outcome.unwrap_or_else(|failure| panic!("{failure}"));

@@ -4,8 +4,10 @@
 mod bounds;
 mod crash;
 mod damage;
+mod every_place;
 mod faults;
 mod fixture;
+mod fuzz;
 mod inspect;
 mod rules;
 pub(crate) mod sites;

@@ -11,7 +11,7 @@ use raftwerk_storage::vfs::SyncSite;
 use raftwerk_testkit::crash::Progress;
 use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Keep};
 
-use super::workload::{DIR, Known, models, open, prepare, run, submit};
+use super::workload::{DIR, Known, Small, models, open, prepare, run_on, submit};
 use crate::segment::header::file_name;
 use crate::{
     SYNC_BATCH, SYNC_NAME, SYNC_OPEN, SYNC_PREPARE, SYNC_SEAL, SYNC_SITES, SYNC_SLOT, TailEnd,
@@ -203,7 +203,14 @@ fn sync_of_the_watermark_slot_matters() {
 #[test]
 fn every_place_that_syncs_is_named_and_has_its_test() {
     let vfs = FaultVfs::new();
-    run(&vfs, &Progress::new(Known::default()), &models(), 5, 120);
+    let progress = Progress::new(Known::default());
+    run_on(
+        &open(&vfs).unwrap(),
+        &progress,
+        &models(),
+        Small::Pages32.history(5),
+        120,
+    );
     drop(open(&vfs.crash(&CrashPlan::Kill)).unwrap());
     let ours: Vec<_> = vfs
         .sync_sites_seen()

@@ -29,6 +29,36 @@ pub(super) fn options() -> Options {
     }
 }
 
+/// Logs so small that a few batches fill a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Small {
+    /// Segments of eight pages.
+    Pages8,
+    /// Segments of 32 pages.
+    Pages32,
+}
+
+impl Small {
+    pub(super) fn options(self) -> Options {
+        match self {
+            Self::Pages8 => Options {
+                segment_bytes: 4 * 1024,
+                batch_bytes_max: 3 * 1024,
+                ..options()
+            },
+            Self::Pages32 => options(),
+        }
+    }
+
+    /// Random batches that fit.
+    pub(super) const fn history(self, seed: u64) -> History {
+        match self {
+            Self::Pages8 => History::new(seed, 120),
+            Self::Pages32 => History::new(seed, 900),
+        }
+    }
+}
+
 pub(crate) fn open(vfs: &FaultVfs) -> Result<Arc<Wal>, String> {
     open_with(vfs, options())
 }
@@ -68,26 +98,15 @@ pub(super) fn submit(wal: &Wal, batch: WriteBatch, last: Ticket) -> Option<Ticke
     None
 }
 
-/// Writes `count` random batches and keeps account of what is acknowledged.
-pub(super) fn run(
-    vfs: &FaultVfs,
-    progress: &Progress<Known>,
-    models: &Models,
-    seed: u64,
-    count: usize,
-) {
-    let Ok(wal) = open(vfs) else { return };
-    run_on(&wal, progress, models, seed, count);
-}
-
+/// Writes `count` batches of `history` and keeps account of what is acknowledged.
 pub(super) fn run_on(
     wal: &Wal,
     progress: &Progress<Known>,
     models: &Models,
-    seed: u64,
+    history: History,
     count: usize,
 ) {
-    let mut history = History::new(seed, 900);
+    let mut history = history;
     let mut last = Ticket(0);
     for _ in 0..count {
         let before = models.lock().last().cloned().unwrap_or_default();
@@ -120,7 +139,7 @@ pub(super) fn check(models: &Models, known: &Known, wal: &Wal) -> Result<(), Str
 }
 
 /// A log that was opened takes and keeps a batch.
-pub(super) fn goes_on(vfs: &FaultVfs, wal: Arc<Wal>) -> Result<(), String> {
+pub(super) fn goes_on(vfs: &FaultVfs, wal: Arc<Wal>, options: Options) -> Result<(), String> {
     prepare(&wal);
     let id = LogId::new(Term(9), LogIndex(1));
     let append = vec![Entry::normal(id, Bytes::from_static(b"goes on"))];
@@ -137,7 +156,7 @@ pub(super) fn goes_on(vfs: &FaultVfs, wal: Arc<Wal>) -> Result<(), String> {
     wal.wait(ticket).map_err(|error| error.to_string())?;
     drop(wal);
     let after = vfs.crash(&raftwerk_testkit::fault_vfs::CrashPlan::LOSE_UNSYNCED);
-    let wal = open(&after)?;
+    let wal = open_with(&after, options)?;
     let group = wal
         .open_group(GroupId(99))
         .map_err(|error| error.to_string())?;
