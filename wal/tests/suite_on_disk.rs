@@ -168,6 +168,10 @@ impl LogHome for Folders {
     fn fail_next_sync(&mut self) -> Ability {
         Ability::Unsupported("a real disk fails when it likes")
     }
+
+    fn is_slow(&self) -> bool {
+        cfg!(not(feature = "long-tests"))
+    }
 }
 
 mod direct {

@@ -58,6 +58,11 @@ pub trait LogHome: Send {
 
     /// Makes the next sync of the open store fail; later ones succeed.
     fn fail_next_sync(&mut self) -> Ability;
+
+    /// Whether what this home does takes its time: the cases of random batches are short then.
+    fn is_slow(&self) -> bool {
+        false
+    }
 }
 
 /// Something that is awaited while syncs are held: it counts once, and stays.

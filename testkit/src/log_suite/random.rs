@@ -294,6 +294,10 @@ fn perform(step: &Step, session: &mut Session) -> Result<(), String> {
 }
 
 fn check(factory: &dyn LogFactory, runs: u64, count: usize, crashes: bool, reopen_each: bool) {
+    let (runs, count) = match factory.create().is_slow() {
+        true => (1, count / 4),
+        false => (runs, count),
+    };
     for seed in 0..runs {
         let steps = steps(&mut Dice::new(seed), count, crashes);
         let Err(failure) = run(factory, &steps, reopen_each, &mut Vec::new()) else {
