@@ -93,7 +93,8 @@ pub struct Config {
     /// is older than the snapshot being installed is made all the same; a removed leader does not
     /// leave a joint configuration; a transfer puts off CheckQuorum; a snapshot of a lower term
     /// gets no answer, nor does any message of one from a member that cannot lead; a snapshot is
-    /// sent even where it does not help; a pre-candidate keeps its timeout.
+    /// sent even where it does not help; a pre-candidate keeps its timeout; the commit index is
+    /// told by an empty append, which is answered, where [`crate::Body::Commit`] would do.
     pub etcd_quirks: bool,
 }
 

@@ -88,6 +88,12 @@ pub enum Body {
         /// The reads that this round confirms; zero for none.
         read_position: u64,
     },
+    /// Tells a follower that is known to hold all that was sent how far it may commit. Has no
+    /// answer: it would say nothing new. A heartbeat says it again.
+    Commit {
+        /// What the receiver may commit: never beyond what it is known to hold.
+        index: LogIndex,
+    },
     /// The answer to [`Body::Heartbeat`].
     HeartbeatResponse {
         /// The heartbeat's own.
@@ -175,6 +181,7 @@ pub enum MessageKind {
     Lost,
     WantSnapshot,
     ReadIndexDropped,
+    Commit,
 }
 
 impl MessageKind {
@@ -212,6 +219,7 @@ impl Body {
             Self::Lost { .. } => MessageKind::Lost,
             Self::WantSnapshot { .. } => MessageKind::WantSnapshot,
             Self::ReadIndexDropped { .. } => MessageKind::ReadIndexDropped,
+            Self::Commit { .. } => MessageKind::Commit,
         }
     }
 }

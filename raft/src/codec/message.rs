@@ -35,6 +35,7 @@ const ACKED: u8 = 16;
 const LOST: u8 = 17;
 const WANT_SNAPSHOT: u8 = 18;
 const READ_INDEX_DROPPED: u8 = 19;
+const COMMIT: u8 = 20;
 
 /// Set in the tag when a session follows the term: it is zero but for who was removed in the term.
 const WITH_SESSION: u8 = 0x80;
@@ -68,7 +69,7 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
         | Body::Committed { last }
         | Body::Lost { kept: last }
         | Body::WantSnapshot { last } => put_log_id(out, *last),
-        Body::Acked { index } => put_varint(out, index.value()),
+        Body::Acked { index } | Body::Commit { index } => put_varint(out, index.value()),
         Body::VoteResponse { reject } | Body::PreVoteResponse { reject } => put_flag(out, *reject),
         Body::Append {
             prev,
@@ -135,6 +136,7 @@ const fn tag(body: &Body) -> u8 {
         Body::Lost { .. } => LOST,
         Body::WantSnapshot { .. } => WANT_SNAPSHOT,
         Body::ReadIndexDropped { .. } => READ_INDEX_DROPPED,
+        Body::Commit { .. } => COMMIT,
     }
 }
 
@@ -172,6 +174,7 @@ fn read_message(reader: &mut Reader) -> Result<Message, DecodeError> {
                 | ACKED
                 | LOST
                 | WANT_SNAPSHOT
+                | COMMIT
         )
     {
         return Err(DecodeError::Invalid {
@@ -285,6 +288,9 @@ fn read_wish_or_loss(reader: &mut Reader, tag: u8) -> Result<Body, DecodeError> 
         },
         WANT_SNAPSHOT => Body::WantSnapshot {
             last: reader.log_id()?,
+        },
+        COMMIT => Body::Commit {
+            index: reader.index()?,
         },
         READ_INDEX_DROPPED => Body::ReadIndexDropped {
             reason: read_dropped(reader)?,

@@ -460,7 +460,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     fn step_follower(&mut self, message: Message) -> Result<(), StepError> {
         let from = message.from;
         match message.body {
-            Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
+            Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::Commit { .. }
+            | Body::Snapshot { .. } => {
                 self.election_elapsed = 0;
                 self.promise_lease();
                 self.leader = Some(from);
@@ -485,7 +488,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let from = message.from;
         match message.body {
             // Who sends these leads this very term.
-            Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
+            Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::Commit { .. }
+            | Body::Snapshot { .. } => {
                 self.become_follower(self.term, Some(from));
                 self.promise_lease();
                 self.step_leaders_message(message)?;
@@ -523,6 +529,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             } => {
                 self.handle_heartbeat(from, commit, read_position);
             }
+            Body::Commit { index } => self.handle_commit(from, index),
             Body::Snapshot { meta } => self.handle_snapshot(from, meta),
             _ => {}
         }
@@ -536,6 +543,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             Body::PreVote { .. } | Body::PreVoteResponse { reject: false } => return,
             Body::Append { .. }
             | Body::Heartbeat { .. }
+            | Body::Commit { .. }
             | Body::Snapshot { .. }
             | Body::Acked { .. } => Some(from),
             _ => None,

@@ -184,6 +184,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         if entries.is_empty() && !send_if_empty {
             return false;
         }
+        if entries.is_empty() && self.tell_commit_index(to) {
+            return true;
+        }
         let (count, bytes) = (entries.len() as u64, payloads_bytes(&entries));
         let (prev, commit) = (LogId::new(term, next.prev()), self.log.committed);
         self.send(
@@ -198,6 +201,24 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             progress.sent_entries(count, bytes);
             progress.set_sent_commit(commit);
         }
+        true
+    }
+
+    /// Tells `to` what is committed, if it has acknowledged all that was sent to it: an empty
+    /// append, and its answer, would say nothing more.
+    fn tell_commit_index(&mut self, to: NodeId) -> bool {
+        let commit = self.log.committed;
+        let Some(progress) = self.tracker.progress.get_mut(&to) else {
+            return false;
+        };
+        let holds_all = progress.state == ProgressState::Replicate
+            && progress.match_index.next() == progress.next
+            && commit <= progress.match_index;
+        if self.config.etcd_quirks || !holds_all {
+            return false;
+        }
+        progress.set_sent_commit(commit);
+        self.send(to, Body::Commit { index: commit });
         true
     }
 
@@ -416,10 +437,14 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         );
     }
 
+    /// Commits what the leader says, which is only what was acknowledged from here.
+    pub(super) fn handle_commit(&mut self, from: NodeId, index: LogIndex) {
+        self.check_held(from, index);
+        self.log.commit_to(index);
+    }
+
     pub(super) fn handle_heartbeat(&mut self, from: NodeId, commit: LogIndex, read_position: u64) {
-        // Only what was acknowledged from here is committed by a heartbeat.
-        self.check_held(from, commit);
-        self.log.commit_to(commit);
+        self.handle_commit(from, commit);
         self.send(from, Body::HeartbeatResponse { read_position });
         self.ask_for_snapshot(from);
     }

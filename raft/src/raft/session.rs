@@ -37,6 +37,7 @@ impl Sessions {
         match kind {
             MessageKind::Append
             | MessageKind::Heartbeat
+            | MessageKind::Commit
             | MessageKind::Snapshot
             | MessageKind::Acked => self.current(to),
             kind if kind.is_answer() => self.answering,

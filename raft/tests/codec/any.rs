@@ -144,6 +144,7 @@ fn any_body() -> impl Strategy<Value = Body> {
             commit,
             read_position
         }),
+        index().prop_map(|index| Body::Commit { index }),
         number().prop_map(|read_position| Body::HeartbeatResponse { read_position }),
         any_snapshot_meta().prop_map(|meta| Body::Snapshot { meta }),
         Just(Body::TimeoutNow),

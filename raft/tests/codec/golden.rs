@@ -258,6 +258,8 @@ fn replication_keeps_its_bytes() {
         read_position: 17,
     };
     golden_message(5, heartbeat, "01 07 01 c801 05 ac02 11");
+    let index = LogIndex(300);
+    golden_message(5, Body::Commit { index }, "01 14 01 c801 05 ac02");
     golden_message(
         5,
         Body::HeartbeatResponse { read_position: 17 },

@@ -147,7 +147,7 @@ fn unknown_alternatives_are_refused() {
     let message = |hex| codec::decode_message(bytes_of(hex)).err();
     let change = |hex| codec::decode_conf_change(bytes_of(hex)).err();
     assert_eq!(message("01 00 01 02 05"), tag("message", 0));
-    assert_eq!(message("01 14 01 02 05"), tag("message", 20));
+    assert_eq!(message("01 15 01 02 05"), tag("message", 21));
     assert_eq!(message("01 02 01 02 05 02"), tag("flag", 2));
     assert_eq!(
         codec::decode_entry(bytes_of("01 01 03 00")).err(),

@@ -133,7 +133,9 @@ impl<'a> Line<'a> {
                 line.log = LogId::new(reject.unwrap_or_default().term, *index);
                 line.rejected = reject.map(|hint| hint.index);
             }
-            Body::Heartbeat { commit, .. } => line.commit = *commit,
+            Body::Heartbeat { commit, .. } | Body::Commit { index: commit } => {
+                line.commit = *commit;
+            }
             Body::ReadIndexResponse { index, .. } => line.log.index = *index,
             Body::Snapshot { meta } => line.snapshot = Some(meta),
             Body::Propose { entries } => line.entries = entries,

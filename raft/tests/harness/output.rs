@@ -128,6 +128,7 @@ pub(crate) fn kind_name(kind: MessageKind) -> &'static str {
         MessageKind::Acked => "Acked",
         MessageKind::Lost => "Lost",
         MessageKind::WantSnapshot => "WantSnapshot",
+        MessageKind::Commit => "Commit",
         MessageKind::ReadIndexDropped => "ReadIndexDropped",
     }
 }

@@ -212,9 +212,12 @@ impl Speaker<'_, '_> {
                 }
             }
             8..11 => self.append_response(),
-            11..13 => Body::Heartbeat {
+            11 => Body::Heartbeat {
                 commit: self.index(),
                 read_position: self.position(),
+            },
+            12 => Body::Commit {
+                index: self.index(),
             },
             13 => Body::HeartbeatResponse {
                 read_position: self.position(),

@@ -336,6 +336,31 @@ fn a_heartbeat_never_tells_a_follower_to_commit_what_it_may_not_have() {
 }
 
 #[test]
+fn who_holds_all_is_told_what_is_committed_and_answers_nothing() {
+    let mut solo = setup().log(&[1, 1]).hard_state(1, 0, 0).start();
+    solo.step(2, 1, append(1, 2, &[], 0));
+    solo.take();
+    solo.step(2, 1, Body::Commit { index: LogIndex(2) });
+    assert_eq!(solo.node.status().hard_state.commit, LogIndex(2));
+    assert!(solo.take().is_empty());
+}
+
+#[test]
+fn who_has_not_acknowledged_all_is_told_what_is_committed_by_an_append() {
+    let mut solo = setup().start();
+    solo.lead();
+    solo.take();
+    solo.ack(2, 1);
+    let index = LogIndex(1);
+    assert_eq!(
+        solo.sent_to(2, MessageKind::Commit),
+        [&Body::Commit { index }]
+    );
+    // Its answer may be what is lost: an append asks for another.
+    assert!(solo.sent_to(3, MessageKind::Commit).is_empty());
+}
+
+#[test]
 fn a_follower_sends_proposals_on_and_others_refuse_them() {
     let mut solo = setup().start();
     assert_eq!(solo.node.propose("a".into()), Err(ProposeError::NoLeader));
