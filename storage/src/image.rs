@@ -225,6 +225,21 @@ impl GroupImage {
         check_meta(&before.meta, &write.meta)
     }
 
+    /// Performs an append of which only the ids are known: from `first` to the entry at `last`, all
+    /// of `first`'s term. They must be an append that [`GroupImage::check`] would pass.
+    pub fn append_ids(&mut self, first: LogId, last: LogIndex) {
+        self.forget_faulty(first.index);
+        self.terms.push_run(first, last);
+    }
+
+    /// What was damaged from `from` on is replaced.
+    fn forget_faulty(&mut self, from: LogIndex) {
+        self.health.faulty.retain_mut(|range| {
+            range.end = range.end.min(from);
+            range.start < range.end
+        });
+    }
+
     /// Performs `write`, which [`GroupImage::check`] has passed.
     pub fn apply(&mut self, write: &GroupWrite) {
         if write.destroy {
@@ -239,10 +254,7 @@ impl GroupImage {
             self.snapshot = Some(meta.clone());
         }
         if let Some(first) = write.append.first() {
-            self.health.faulty.retain_mut(|range| {
-                range.end = range.end.min(first.index());
-                range.start < range.end
-            });
+            self.forget_faulty(first.index());
             for entry in &write.append {
                 self.terms.push(entry.id);
             }

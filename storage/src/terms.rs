@@ -102,6 +102,15 @@ impl TermRuns {
         self.last = id.index;
     }
 
+    /// Adds the entries from `id` to the one at `last`, all of `id`'s term, as
+    /// [`TermRuns::push`] does one.
+    pub fn push_run(&mut self, id: LogId, last: LogIndex) {
+        self.push(id);
+        if self.last == id.index {
+            self.last = last.max(id.index);
+        }
+    }
+
     /// Drops the entries from `from` on.
     pub fn truncate(&mut self, from: LogIndex) {
         let from = from.max(self.first());

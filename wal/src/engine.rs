@@ -14,6 +14,7 @@ use raftwerk_storage::watermark::Watermark;
 use crate::preparer::{Prepared, Preparer};
 use crate::state::{InFlight, State};
 use crate::stats::Counters;
+use crate::tables::Tables;
 use crate::writer::Writer;
 
 /// What a step of the writer did.
@@ -70,6 +71,8 @@ pub(crate) struct Engine {
     /// Who wants to be told, and so does not wait.
     pub(crate) subscribers: AtomicUsize,
     pub(crate) counters: Counters,
+    /// What is held of the footers.
+    pub(crate) tables: Tables,
 }
 
 impl Engine {
@@ -83,6 +86,7 @@ impl Engine {
         Self {
             vfs,
             dir,
+            tables: Tables::new(state.options.index_cache_bytes),
             state: Mutex::new(state),
             watermark: Watermark::default(),
             writer: Mutex::new(Some(writer)),

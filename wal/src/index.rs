@@ -1,10 +1,12 @@
-//! Where a group's entries stand: sections of segments, in order of index.
+//! Where a group's entries stand: which segments serve which indexes, and, of the segment that is
+//! being written, every section. Those of sealed segments stand in their footers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use raftwerk_raft::{LogIndex, Term};
 
+use crate::sections::Sections;
 use crate::segment::format::Span;
 
 /// A section of entries of one term, or the part of it that is still the log.
@@ -24,7 +26,7 @@ pub(crate) struct Extent {
     pub(crate) segment: u64,
     /// Where in it, in bytes.
     pub(crate) offset: u64,
-    /// The section's length; zero while recovery has yet to find it.
+    /// The section's length, in bytes.
     pub(crate) bytes: u32,
     /// What the section's checksum begins with.
     pub(crate) seed: u32,
@@ -64,6 +66,11 @@ impl Extent {
         }
     }
 
+    /// The entries that count.
+    pub(crate) const fn range(&self) -> Range<LogIndex> {
+        self.first..self.end()
+    }
+
     /// The part inside `range`.
     pub(crate) fn clip(&self, range: &Range<LogIndex>) -> Option<Self> {
         let first = self.first.max(range.start);
@@ -79,37 +86,71 @@ impl Extent {
     }
 }
 
-impl Extent {
-    /// The part that is of the term the log has there. A log's terms never fall, so it is one.
-    pub(crate) fn agreeing(&self, term: impl Fn(LogIndex) -> Option<Term>) -> Option<Self> {
-        let (mut first, mut end) = (self.first, self.end());
-        while first < end && term(first) != Some(self.term) {
-            first = first.next();
-        }
-        while first < end && term(end.prev()) != Some(self.term) {
-            end = end.prev();
-        }
-        self.clip(&(first..end))
+/// The part of `range` in which the log has `term`. A log's terms never fall, so it is one.
+pub(crate) fn agreeing(
+    range: &Range<LogIndex>,
+    term: Term,
+    log: impl Fn(LogIndex) -> Option<Term>,
+) -> Range<LogIndex> {
+    let (mut first, mut end) = (range.start, range.end);
+    while first < end && log(first) != Some(term) {
+        first = first.next();
     }
+    while first < end && log(end.prev()) != Some(term) {
+        end = end.prev();
+    }
+    first..end
 }
 
-/// How many extents each segment still serves.
+/// How many live entries each segment still serves.
 pub(crate) type Live = BTreeMap<u64, u64>;
 
-fn release(live: &mut Live, segment: u64) {
+fn release(live: &mut Live, segment: u64, entries: u64) {
     if let Some(count) = live.get_mut(&segment) {
-        *count = count.saturating_sub(1);
+        *count = count.saturating_sub(entries);
     }
 }
 
-/// The extents of one group: ascending, not overlapping.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Extents {
-    list: VecDeque<Extent>,
+/// Entries that stand in one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) segment: u64,
+    pub(crate) first: LogIndex,
+    /// The index behind the last.
+    pub(crate) end: LogIndex,
 }
 
-impl Extents {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Extent> {
+impl Part {
+    pub(crate) const fn new(segment: u64, range: &Range<LogIndex>) -> Self {
+        Self {
+            segment,
+            first: range.start,
+            end: range.end,
+        }
+    }
+
+    pub(crate) const fn range(&self) -> Range<LogIndex> {
+        self.first..self.end
+    }
+
+    fn clip(&self, range: &Range<LogIndex>) -> Option<Self> {
+        let (first, end) = (self.first.max(range.start), self.end.min(range.end));
+        (first < end).then_some(Self {
+            first,
+            end,
+            ..*self
+        })
+    }
+}
+
+/// Which segments serve which entries of one group: ascending, not overlapping, neighbours joined.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parts {
+    list: VecDeque<Part>,
+}
+
+impl Parts {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Part> {
         self.list.iter()
     }
 
@@ -117,133 +158,103 @@ impl Extents {
         self.list.is_empty()
     }
 
-    /// The extents in `segment`, if that is the newest one.
-    pub(crate) fn newest_in(&self, segment: u64) -> impl Iterator<Item = &Extent> {
-        let older = self
-            .list
-            .iter()
-            .rev()
-            .position(|extent| extent.segment < segment);
-        let skip = older.map_or(0, |count| self.list.len() - count);
-        self.list
-            .range(skip..)
-            .filter(move |extent| extent.segment == segment)
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
     }
 
-    /// At most how many entries [`Extents::ranges`] has.
-    pub(crate) fn ranges_max(&self) -> usize {
-        let segments = match (self.list.front(), self.list.back()) {
-            (Some(front), Some(back)) => back.segment.saturating_sub(front.segment) + 1,
-            _ => 0,
-        };
-        self.list
-            .len()
-            .min(usize::try_from(segments).unwrap_or(usize::MAX))
+    fn push(&mut self, part: Part) {
+        match self.list.back_mut() {
+            Some(last) if last.segment == part.segment && last.end == part.first => {
+                last.end = part.end;
+            }
+            _ => self.list.push_back(part),
+        }
     }
 
     /// Adds appended entries; what stood at their first index or behind it goes.
-    pub(crate) fn append(&mut self, extent: Extent, live: &mut Live) {
-        self.truncate(extent.first, live);
-        *live.entry(extent.segment).or_default() += 1;
-        self.list.push_back(extent);
+    pub(crate) fn append(&mut self, part: Part, live: &mut Live) {
+        self.truncate(part.first, live);
+        self.place(part, live);
     }
 
     /// Drops what stands at `from` or behind it.
     pub(crate) fn truncate(&mut self, from: LogIndex, live: &mut Live) {
-        while let Some(last) = self.list.back().copied().filter(|last| last.end() > from) {
+        while let Some(last) = self.list.back().copied().filter(|last| last.end > from) {
             self.list.pop_back();
-            match last.clip(&(LogIndex::ZERO..from)) {
-                Some(rest) => {
-                    self.list.push_back(rest);
-                    return;
-                }
-                None => release(live, last.segment),
-            }
+            release(live, last.segment, last.end.since(from.max(last.first)));
+            self.list.extend(last.clip(&(LogIndex::ZERO..from)));
         }
     }
 
     /// Drops what stands before `first`.
     pub(crate) fn compact(&mut self, first: LogIndex, live: &mut Live) {
-        while let Some(front) = self
-            .list
-            .front()
-            .copied()
-            .filter(|front| front.first < first)
-        {
+        while let Some(front) = self.list.front().copied() {
+            if front.first >= first {
+                return;
+            }
             self.list.pop_front();
-            match front.clip(&(first..LogIndex::MAX)) {
-                Some(rest) => {
-                    self.list.push_front(rest);
-                    return;
-                }
-                None => release(live, front.segment),
+            release(live, front.segment, first.min(front.end).since(front.first));
+            if let Some(rest) = front.clip(&(first..LogIndex::MAX)) {
+                self.list.push_front(rest);
             }
         }
     }
 
     /// Drops all.
     pub(crate) fn clear(&mut self, live: &mut Live) {
-        for extent in self.list.drain(..) {
-            release(live, extent.segment);
+        for part in self.list.drain(..) {
+            release(live, part.segment, part.end.since(part.first));
         }
     }
 
-    /// The entries of `extent` are found there from now on; the rest of the log stays.
-    pub(crate) fn relocate(&mut self, extent: Extent, live: &mut Live) {
-        let range = extent.first..extent.end();
-        let old = std::mem::take(&mut self.list);
-        let mut place = Some(extent);
-        for other in old {
-            let before = other.clip(&(LogIndex::ZERO..range.start));
-            let after = other.clip(&(range.end..LogIndex::MAX));
-            release(live, other.segment);
-            if after.is_some()
-                && let Some(extent) = place.take()
-            {
-                *live.entry(extent.segment).or_default() += 1;
-                self.list.extend(before);
-                self.list.push_back(extent);
-                self.list.extend(after);
-                *live.entry(other.segment).or_default() += 1 + u64::from(before.is_some());
-                continue;
-            }
-            for rest in [before, after].into_iter().flatten() {
-                *live.entry(rest.segment).or_default() += 1;
-                self.list.push_back(rest);
+    /// The entries of `part` are found there from now on; the rest of the log stays.
+    pub(crate) fn place(&mut self, part: Part, live: &mut Live) {
+        *live.entry(part.segment).or_default() += part.end.since(part.first);
+        if self.list.back().is_none_or(|last| last.end <= part.first) {
+            self.push(part);
+            return;
+        }
+        let mut place = Some(part);
+        for other in std::mem::take(&mut self.list) {
+            let before = other.clip(&(LogIndex::ZERO..part.first));
+            let after = other.clip(&(part.end..LogIndex::MAX));
+            let hidden = other.clip(&part.range());
+            release(
+                live,
+                other.segment,
+                hidden.map_or(0, |part| part.end.since(part.first)),
+            );
+            let place = after.and_then(|_| place.take());
+            for part in before.into_iter().chain(place).chain(after) {
+                self.push(part);
             }
         }
-        if let Some(extent) = place {
-            *live.entry(extent.segment).or_default() += 1;
-            self.list.push_back(extent);
+        if let Some(part) = place {
+            self.push(part);
         }
     }
 
-    /// The extents that serve `range`, from its start on without a gap, at most `count_max`.
-    pub(crate) fn cover(&self, range: &Range<LogIndex>, count_max: usize) -> Vec<Extent> {
-        let skip = self
-            .list
-            .partition_point(|extent| extent.end() <= range.start);
+    /// The parts that serve `range`, from its start on without a gap.
+    pub(crate) fn cover(&self, range: &Range<LogIndex>) -> impl Iterator<Item = Part> + '_ {
+        let skip = self.list.partition_point(|part| part.end <= range.start);
+        let range = range.clone();
         let mut next = range.start;
-        let mut out = Vec::new();
-        for extent in self.list.range(skip..).take(count_max) {
-            let Some(part) = extent.clip(range).filter(|part| part.first == next) else {
-                break;
-            };
-            next = part.end();
-            out.push(part);
-        }
-        out
+        self.list.range(skip..).map_while(move |part| {
+            let part = part.clip(&range).filter(|part| part.first == next)?;
+            next = part.end;
+            Some(part)
+        })
     }
 
-    /// The parts of `range` that no extent serves.
+    /// The parts of `range` that no segment serves.
     pub(crate) fn missing(&self, range: &Range<LogIndex>) -> Vec<Range<LogIndex>> {
         let mut next = range.start;
         let mut out = Vec::new();
-        for part in self.list.iter().filter_map(|extent| extent.clip(range)) {
+        for part in self.list.iter().filter_map(|part| part.clip(range)) {
             if part.first > next {
                 out.push(next..part.first);
             }
-            next = part.end();
+            next = part.end;
         }
         if next < range.end {
             out.push(next..range.end);
@@ -251,47 +262,133 @@ impl Extents {
         out
     }
 
-    /// Which segment serves which indexes, neighbours joined.
-    pub(crate) fn ranges(&self) -> Vec<(u64, Range<LogIndex>)> {
-        let mut out: Vec<(u64, Range<LogIndex>)> = Vec::new();
-        for extent in &self.list {
-            match out.last_mut() {
-                Some((segment, range))
-                    if *segment == extent.segment && range.end == extent.first =>
-                {
-                    range.end = extent.end();
-                }
-                _ => out.push((extent.segment, extent.first..extent.end())),
+    /// Drops what stands in other segments than `present`.
+    pub(crate) fn retain_segments(&mut self, present: &BTreeSet<u64>, live: &mut Live) {
+        self.list.retain(|part| {
+            let kept = present.contains(&part.segment);
+            if !kept {
+                release(live, part.segment, part.end.since(part.first));
             }
-        }
-        out
+            kept
+        });
     }
 
-    /// Replaces the extents that recovery has yet to find in `segment` by those found there, as
-    /// far as they are of the term that the log has: what a lost frame replaced does not count.
-    pub(crate) fn resolve(
+    /// Of what stands in `segment`, keeps what was `found` there, as far as it is of the term that
+    /// the log has: what a lost frame replaced does not count.
+    pub(crate) fn confirm(
         &mut self,
         segment: u64,
-        found: &Self,
+        found: &Sections,
         term: impl Fn(LogIndex) -> Option<Term>,
         live: &mut Live,
     ) {
-        let old = std::mem::take(&mut self.list);
-        for extent in old {
-            if extent.segment != segment || extent.bytes > 0 {
-                self.list.push_back(extent);
+        if !self.list.iter().any(|part| part.segment == segment) {
+            return;
+        }
+        for part in std::mem::take(&mut self.list) {
+            if part.segment != segment {
+                self.push(part);
                 continue;
             }
-            release(live, segment);
-            let range = extent.first..extent.end();
-            for part in found.list.iter().filter_map(|other| other.clip(&range)) {
-                let Some(part) = part.agreeing(&term) else {
+            release(live, segment, part.end.since(part.first));
+            for (range, of_term) in found.ranges() {
+                let Some(kept) = Part::new(segment, &range).clip(&part.range()) else {
                     continue;
                 };
-                *live.entry(segment).or_default() += 1;
-                self.list.push_back(part);
+                let kept = Part::new(segment, &agreeing(&kept.range(), of_term, &term));
+                if kept.first < kept.end {
+                    *live.entry(segment).or_default() += kept.end.since(kept.first);
+                    self.push(kept);
+                }
             }
         }
+    }
+}
+
+/// Where the entries of one group stand. In detail only in segments without a durable footer that
+/// this life has written: the active one, and for a moment the one before it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extents {
+    pub(crate) parts: Parts,
+    details: BTreeMap<u64, Sections>,
+}
+
+impl Extents {
+    /// Known parts, without details.
+    pub(crate) const fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            details: BTreeMap::new(),
+        }
+    }
+
+    /// What is known of the sections in a segment.
+    pub(crate) fn set_details(&mut self, segment: u64, sections: Sections) {
+        self.details.insert(segment, sections);
+    }
+
+    /// Adds appended entries; what stood at their first index or behind it goes.
+    pub(crate) fn append(&mut self, extent: &Extent, live: &mut Live) {
+        self.parts
+            .append(Part::new(extent.segment, &extent.range()), live);
+        for sections in self.details.values_mut() {
+            sections.truncate(extent.first);
+        }
+        self.sections(extent.segment).append(extent);
+    }
+
+    /// The entries of `extent` are found there from now on; the rest of the log stays.
+    #[cfg(test)]
+    pub(crate) fn relocate(&mut self, extent: &Extent, live: &mut Live) {
+        self.parts
+            .place(Part::new(extent.segment, &extent.range()), live);
+        self.sections(extent.segment).place(extent);
+    }
+
+    fn sections(&mut self, segment: u64) -> &mut Sections {
+        // There are two at most.
+        self.details.entry(segment).or_default()
+    }
+
+    /// Drops what stands before `first`.
+    pub(crate) fn compact(&mut self, first: LogIndex, live: &mut Live) {
+        self.parts.compact(first, live);
+        if self.parts.is_empty() {
+            self.details.clear();
+        }
+    }
+
+    /// Drops all.
+    pub(crate) fn clear(&mut self, live: &mut Live) {
+        self.parts.clear(live);
+        self.details.clear();
+    }
+
+    /// The sections that serve `part`, if they are known in memory.
+    pub(crate) fn details(&self, part: &Part) -> Option<impl Iterator<Item = Extent> + '_> {
+        let sections = self.details.get(&part.segment)?;
+        Some(sections.within(part.segment, part.range()))
+    }
+
+    /// The live sections in `segment`, of which the details are known.
+    pub(crate) fn within(&self, segment: u64) -> impl Iterator<Item = Extent> + '_ {
+        let parts = self
+            .parts
+            .iter()
+            .filter(move |part| part.segment == segment);
+        parts.filter_map(|part| self.details(part)).flatten()
+    }
+
+    /// Forgets the details of segments before `segment`: their footers are durable.
+    pub(crate) fn forget_details(&mut self, segment: u64) {
+        self.details.retain(|of, _| *of >= segment);
+    }
+
+    /// How much memory it takes, in bytes.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let details = self.details.values().map(Sections::memory);
+        self.parts.list.capacity() * size_of::<Part>() + details.sum::<usize>()
     }
 }
 
@@ -310,35 +407,50 @@ mod tests {
     }
 
     fn ranges(extents: &Extents) -> Vec<(u64, u64, u64)> {
-        let ranges = extents.ranges().into_iter();
-        ranges
-            .map(|(segment, range)| (segment, range.start.0, range.end.0))
+        let parts = extents.parts.iter();
+        parts
+            .map(|part| (part.segment, part.first.0, part.end.0))
             .collect()
     }
 
     #[test]
     fn conflicting_append_frees_the_segments_behind_it() {
         let (mut extents, mut live) = (Extents::default(), Live::new());
-        extents.append(extent(1, 5, 1), &mut live);
-        extents.append(extent(6, 5, 2), &mut live);
-        extents.append(extent(4, 2, 3), &mut live);
+        extents.append(&extent(1, 5, 1), &mut live);
+        extents.append(&extent(6, 5, 2), &mut live);
+        extents.append(&extent(4, 2, 3), &mut live);
         assert_eq!(ranges(&extents), [(1, 1, 4), (3, 4, 6)]);
-        assert_eq!(live, Live::from([(1, 1), (2, 0), (3, 1)]));
+        assert_eq!(live, Live::from([(1, 3), (2, 0), (3, 2)]));
         extents.compact(LogIndex(5), &mut live);
         assert_eq!(ranges(&extents), [(3, 5, 6)]);
-        assert_eq!(live[&1], 0);
+        assert_eq!(live, Live::from([(1, 0), (2, 0), (3, 1)]));
     }
 
     #[test]
     fn relocation_truncates_nothing() {
         let (mut extents, mut live) = (Extents::default(), Live::new());
-        extents.append(extent(1, 20, 1), &mut live);
-        extents.relocate(extent(5, 6, 2), &mut live);
+        extents.append(&extent(1, 20, 1), &mut live);
+        extents.relocate(&extent(5, 6, 2), &mut live);
         assert_eq!(ranges(&extents), [(1, 1, 5), (2, 5, 11), (1, 11, 21)]);
-        assert_eq!(live, Live::from([(1, 2), (2, 1)]));
-        extents.relocate(extent(1, 20, 3), &mut live);
+        assert_eq!(live, Live::from([(1, 14), (2, 6)]));
+        extents.relocate(&extent(1, 20, 3), &mut live);
         assert_eq!(ranges(&extents), [(3, 1, 21)]);
-        assert_eq!(live, Live::from([(1, 0), (2, 0), (3, 1)]));
-        assert_eq!(extents.missing(&(LogIndex(0)..LogIndex(23))).len(), 2);
+        assert_eq!(live, Live::from([(1, 0), (2, 0), (3, 20)]));
+        let missing = extents.parts.missing(&(LogIndex(0)..LogIndex(23)));
+        assert_eq!(missing.len(), 2);
+    }
+
+    #[test]
+    fn neighbours_in_a_segment_take_one_part() {
+        let (mut extents, mut live) = (Extents::default(), Live::new());
+        for index in 1..=1000 {
+            extents.append(&extent(index, 1, 1 + index / 501), &mut live);
+        }
+        assert_eq!(ranges(&extents), [(1, 1, 501), (2, 501, 1001)]);
+        assert_eq!(live, Live::from([(1, 500), (2, 500)]));
+        assert_eq!(extents.within(2).count(), 500);
+        extents.forget_details(2);
+        assert_eq!(extents.within(1).count(), 0, "its footer says where");
+        assert_eq!(extents.parts.len(), 2);
     }
 }

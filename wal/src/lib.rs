@@ -51,11 +51,13 @@ mod record;
 mod recovery;
 mod rules;
 mod scrub;
+mod sections;
 mod segment;
 mod sites;
 mod slot;
 mod state;
 mod stats;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod threads;

@@ -69,6 +69,14 @@ pub struct Options {
     pub tail_bytes_max: u64,
     /// The same for one group.
     pub group_tail_bytes_max: u64,
+    /// How much memory may hold of the footers of sealed segments, which say where their entries
+    /// stand, in bytes; what is not held is read when it is needed. One segment's is held in any
+    /// case.
+    pub index_cache_bytes: u64,
+    /// Sealed segments are read through mappings, where the file system has them: one copy less,
+    /// and no system call. A sector that the disk cannot read then kills the process (`SIGBUS`)
+    /// instead of being an error. Opening, checking and scrubbing never read that way.
+    pub mapped_reads: bool,
     /// A sync that takes longer raises [`raftwerk_raft::Pressure::stalled`].
     pub stall_after: Duration,
     /// What to do with a doubtful end.
@@ -89,6 +97,8 @@ impl Default for Options {
             page_bytes: 4096,
             tail_bytes_max: 64 * 1024 * 1024,
             group_tail_bytes_max: 4 * 1024 * 1024,
+            index_cache_bytes: 4 * 1024 * 1024,
+            mapped_reads: true,
             stall_after: Duration::from_secs(10),
             ambiguous_tail: AmbiguousTail::default(),
             on_damage: OnDamage::default(),

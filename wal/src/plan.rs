@@ -13,8 +13,7 @@ use crate::index::Extent;
 use crate::segment::checkpoint::{Predecessor, put_group};
 use crate::segment::footer::{put_extents, put_successor};
 use crate::segment::format::{
-    FrameBuf, FrameKind, Item, ItemKind, Place, SegmentId, Span, frame_bytes_max, section_seed,
-    sum_sections,
+    FrameBuf, FrameKind, Item, ItemKind, Place, SegmentId, Span, frame_bytes_max, sum_sections,
 };
 use crate::sites::{SYNC_BATCH, SYNC_SEAL};
 use crate::state::{End, Segment, State};
@@ -216,6 +215,9 @@ impl State {
         let number = *self.segments.last_key_value()?.0;
         let (place, frame, chain) = self.footer(number, next.header.id)?;
         let file = self.advance(&place, &frame, chain)?;
+        if let Some(sealed) = self.segments.get_mut(&number) {
+            sealed.footer = Some(place.offset);
+        }
         let mut steps = vec![Step::Write {
             file: Arc::clone(&file),
             offset: place.offset,
@@ -268,11 +270,14 @@ impl State {
             ItemKind::Log,
             body.len() as u32,
         ));
+        let frames = &self.segments.get(&number)?.frames;
+        let mut extents = Vec::new();
         for (id, group) in &self.groups {
-            let mut extents = group.extents.newest_in(number).peekable();
-            if extents.peek().is_some() {
+            extents.clear();
+            extents.extend(group.extents.within(number).map(|one| frames.seeded(one)));
+            if !extents.is_empty() {
                 let start = body.len();
-                put_extents(extents, body.out());
+                put_extents(&extents, body.out());
                 let bytes = (body.len() - start) as u32;
                 items.push(Item::new(*id, group.step, ItemKind::Extents, bytes));
             }
@@ -309,10 +314,11 @@ impl State {
         let bytes = (body.len() - carried_bytes) as u32;
         items.push(Item::new(GroupId::ZERO, 0, ItemKind::Log, bytes));
         self.groups
-            .retain(|_, group| !group.image.is_blank() || !group.extents.is_empty());
+            .retain(|_, group| !group.image.is_blank() || !group.extents.parts.is_empty());
         for (id, group) in &self.groups {
             let start = body.len();
-            put_group(&group.image, group.generation, &group.extents, body.out());
+            let parts = &group.extents.parts;
+            put_group(&group.image, group.generation, parts, body.out());
             let bytes = (body.len() - start) as u32;
             items.push(Item::new(*id, group.step, ItemKind::Checkpoint, bytes));
         }
@@ -356,7 +362,9 @@ impl State {
 
     /// Records where the entries of a frame are found from now on.
     fn apply(&mut self, place: &Place, items: &[Item], effects: &[Effect]) {
-        let seed = place.seed();
+        if let Some(segment) = self.segments.get_mut(&place.id.number) {
+            segment.frames.push(place.offset, place.seed());
+        }
         let mut offset = 0u32;
         let mut touched = BTreeSet::new();
         for (item, effect) in items.iter().zip(effects) {
@@ -366,7 +374,6 @@ impl State {
                 continue;
             };
             let extent = |span: &Span| Extent {
-                seed: section_seed(seed, section),
                 crc: item.crc,
                 ..Extent::new(
                     span,
@@ -380,7 +387,7 @@ impl State {
                 (Effect::Compact(to), _) => group.extents.compact(to.next(), &mut self.live),
                 (Effect::Append, ItemKind::Entries(span) | ItemKind::Relocated { span, .. }) => {
                     self.sections += 1;
-                    group.extents.append(extent(span), &mut self.live);
+                    group.extents.append(&extent(span), &mut self.live);
                 }
                 _ => continue,
             }
@@ -417,13 +424,14 @@ impl State {
             self.settle(draft, written.unwrap_or_default());
         }
         self.durable_lsn = job.lsn;
+        self.forget_details();
         self.evict(job.ticket, &job.groups);
         self.reclaim();
         for id in &job.groups {
             let gone = self
                 .groups
                 .get(id)
-                .is_some_and(|group| group.image.is_blank() && group.extents.is_empty());
+                .is_some_and(|group| group.image.is_blank() && group.extents.parts.is_empty());
             if gone && self.fill.is_empty() {
                 self.groups.remove(id);
             }

@@ -101,7 +101,7 @@ impl Preparer {
         };
         match (wanted, retired) {
             (None, None) => Ok(Prepared::Idle),
-            (Some(capacity), Some(old)) if old.header.capacity == capacity && is_unread(&old) => {
+            (Some(capacity), Some(old)) if old.header.capacity == capacity && old.is_unread() => {
                 self.recycle(vfs, dir, old)?;
                 state.lock().stats.recycled += 1;
                 Ok(Prepared::Progress)
@@ -218,11 +218,7 @@ impl Preparer {
             let _ = remove(vfs, &name);
             return Err(error);
         }
-        done(Segment {
-            header,
-            file,
-            end: u64::from(header.page_bytes),
-        });
+        done(Segment::new(header, file, u64::from(header.page_bytes)));
         Ok(Prepared::Progress)
     }
 
@@ -276,11 +272,6 @@ impl State {
             self.fill.eager = true;
         }
     }
-}
-
-/// Whether nobody reads it any more: it is the log's no longer, so nobody begins to.
-fn is_unread(old: &Segment) -> bool {
-    Arc::strong_count(&old.file) == 1
 }
 
 fn remove(vfs: &dyn Vfs, path: &Path) -> io::Result<()> {

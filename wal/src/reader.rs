@@ -3,19 +3,20 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use raftwerk_raft::{Entry, GroupId, LogError, LogId, LogIndex, LogReader, Term};
 use raftwerk_storage::image::GroupImage;
 use raftwerk_storage::payload_fits;
-use raftwerk_storage::vfs::VfsFile;
 
 use crate::engine::Engine;
 use crate::index::Extent;
-use crate::record::read_entries;
+use crate::record::{Copies, read_entries};
 use crate::segment::format::section_crc;
 use crate::stats::count;
+use crate::tables::Sealed;
 
-/// How many sections one look at the index takes along.
+/// How many segments one look at the index takes along.
+const PIECES_AT_ONCE: usize = 4;
+/// How many sections of each.
 const SECTIONS_AT_ONCE: usize = 64;
 /// How often a read begins anew because the log was cut underneath it.
 const READ_TRIES: usize = 16;
@@ -25,6 +26,8 @@ const READ_TRIES: usize = 16;
 pub(crate) struct GroupLog {
     engine: Arc<Engine>,
     group: GroupId,
+    /// Entries may be slices of mappings.
+    zero_copy: bool,
 }
 
 /// What a look at the index gave.
@@ -32,12 +35,55 @@ enum Found {
     Memory(Vec<Entry>),
     /// What was read before is no longer there.
     Replaced,
-    Sections(Vec<(Arc<dyn VfsFile>, Extent)>),
+    Disk(Vec<Piece>, Terms),
+}
+
+/// Entries that stand in one segment.
+struct Piece {
+    segment: Sealed,
+    range: Range<LogIndex>,
+    /// Where in it, if that is known in memory.
+    extents: Option<Vec<Extent>>,
+}
+
+/// The terms of a range as the log had them at the moment of a look.
+struct Terms {
+    first: Term,
+    changes: Vec<LogId>,
+}
+
+impl Terms {
+    fn of(image: &GroupImage, range: &Range<LogIndex>) -> Self {
+        let within = |change: &LogId| change.index > range.start && change.index < range.end;
+        Self {
+            first: image.term(range.start).unwrap_or(Term::ZERO),
+            changes: image.terms().changes().filter(within).collect(),
+        }
+    }
+
+    fn at(&self, index: LogIndex) -> Term {
+        let behind = self.changes.partition_point(|change| change.index <= index);
+        let change = behind.checked_sub(1).and_then(|at| self.changes.get(at));
+        change.map_or(self.first, |change| change.term)
+    }
 }
 
 impl GroupLog {
     pub(crate) const fn new(engine: Arc<Engine>, group: GroupId) -> Self {
-        Self { engine, group }
+        Self {
+            engine,
+            group,
+            zero_copy: false,
+        }
+    }
+
+    /// The same, whose entries stay in the mappings of their segments.
+    pub(crate) const fn zero_copy(engine: Arc<Engine>, group: GroupId) -> Self {
+        Self {
+            engine,
+            group,
+            zero_copy: true,
+        }
     }
 
     fn image<T>(&self, look: impl FnOnce(&GroupImage) -> T) -> T {
@@ -80,23 +126,28 @@ impl GroupLog {
             .first()
             .map_or(range.end, |first| first.min(range.end));
         let range = range.start..end;
-        let mut bytes = 0u64;
-        let mut sections = Vec::new();
-        for extent in group.extents.cover(&range, SECTIONS_AT_ONCE) {
-            let Some(segment) = state.segments.get(&extent.segment) else {
+        let mut pieces = Vec::new();
+        for part in group.extents.parts.cover(&range).take(PIECES_AT_ONCE) {
+            let Some(segment) = state.sealed(part.segment) else {
                 break;
             };
-            sections.push((Arc::clone(&segment.file), extent));
-            bytes += u64::from(extent.bytes);
-            if bytes > max_bytes {
-                break;
-            }
+            let frames = state.segments.get(&part.segment).map(|one| &one.frames);
+            let details = frames.and_then(|frames| {
+                let extents = group.extents.details(&part)?.take(SECTIONS_AT_ONCE);
+                Some(extents.map(|extent| frames.seeded(extent)).collect())
+            });
+            let range = part.range();
+            pieces.push(Piece {
+                segment,
+                range,
+                extents: details,
+            });
         }
-        match sections.is_empty() {
+        match pieces.is_empty() {
             true => Err(LogError::Faulty {
                 range: range.start..range.start.next(),
             }),
-            false => Ok(Found::Sections(sections)),
+            false => Ok(Found::Disk(pieces, Terms::of(&group.image, &range))),
         }
     }
 
@@ -110,35 +161,96 @@ impl GroupLog {
     ) -> Result<Option<Vec<Entry>>, LogError> {
         let mut last_try = false;
         loop {
-            let sections = match self.find(range, max, behind)? {
+            let (pieces, terms) = match self.find(range, max, behind)? {
                 Found::Replaced => return Ok(None),
                 Found::Memory(entries) => {
                     count(&self.engine.counters.memory);
                     return Ok(Some(entries));
                 }
-                Found::Sections(sections) => sections,
+                Found::Disk(pieces, terms) => (pieces, terms),
             };
-            count(&self.engine.counters.file);
             let mut out = Vec::new();
-            let mut failed = None;
-            for (file, extent) in &sections {
-                match read_section(file.as_ref(), extent) {
-                    Ok(entries) => out.extend(entries),
-                    Err(error) => {
-                        failed = Some(error);
-                        break;
-                    }
-                }
-            }
-            match failed {
+            match self.read_pieces(pieces, &terms, max, &mut out) {
                 // What comes before the damage is the answer; the next read begins with it.
-                Some(_) if !out.is_empty() => return Ok(Some(out)),
+                Err(_) if !out.is_empty() => return Ok(Some(out)),
                 // Between the look and the read the segment may have been compacted and reused.
-                Some(error) if last_try => return Err(error),
-                Some(_) => last_try = true,
-                None => return Ok(Some(out)),
+                Err(error) if last_try => return Err(error),
+                Err(_) => last_try = true,
+                Ok(()) => return Ok(Some(out)),
             }
         }
+    }
+
+    /// Reads as many sections as it takes for more than `max` bytes of payload, or all.
+    fn read_pieces(
+        &self,
+        pieces: Vec<Piece>,
+        terms: &Terms,
+        max: u64,
+        out: &mut Vec<Entry>,
+    ) -> Result<(), LogError> {
+        let mut bytes = 0u64;
+        for piece in pieces {
+            let extents = match piece.extents {
+                Some(extents) => extents,
+                None => self.engine.tables.find(&piece.segment, self.group),
+            };
+            let mut next = piece.range.start;
+            for extent in extents.iter().filter_map(|one| one.clip(&piece.range)) {
+                if extent.first != next || terms.at(next) != extent.term {
+                    break;
+                }
+                let left = max.saturating_sub(bytes);
+                let read = self.read_section(&piece.segment, &extent, left, out)?;
+                bytes += read;
+                next = extent.end();
+                if bytes > max {
+                    return Ok(());
+                }
+            }
+            if next < piece.range.end {
+                let range = next..piece.range.end;
+                return if out.is_empty() {
+                    Err(LogError::Faulty { range })
+                } else {
+                    Ok(())
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the entries of a section that count, verified, up to the first that makes more than
+    /// `max` bytes. Returns their payload in bytes.
+    fn read_section(
+        &self,
+        segment: &Sealed,
+        extent: &Extent,
+        max: u64,
+        out: &mut Vec<Entry>,
+    ) -> Result<u64, LogError> {
+        let fetched = segment.fetch(extent.offset, extent.bytes as usize);
+        let (section, mapped) = fetched.map_err(|error| LogError::Io {
+            reason: error.to_string().into(),
+        })?;
+        let counters = &self.engine.counters;
+        count(if mapped {
+            &counters.mapped
+        } else {
+            &counters.file
+        });
+        verify(&section, extent)?;
+        let copies = match (mapped, self.zero_copy) {
+            (true, true) => Copies::None,
+            (true, false) => Copies::All,
+            (false, _) => Copies::Small,
+        };
+        let range = extent.range();
+        let entries = read_entries(section, &extent.span(), &range, max, copies);
+        let entries = entries.map_err(|_| LogError::Faulty { range })?;
+        let bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
+        out.extend(entries);
+        Ok(bytes)
     }
 
     /// Look by look. `None` when the log was cut, in between, into what was read already.
@@ -175,32 +287,15 @@ impl GroupLog {
     }
 }
 
-/// The entries of one section that count, verified.
-pub(crate) fn read_section(file: &dyn VfsFile, extent: &Extent) -> Result<Vec<Entry>, LogError> {
-    let section = read_raw(file, extent)?;
-    let faulty = || LogError::Faulty {
-        range: extent.first..extent.end(),
-    };
-    let mut entries = read_entries(section, &extent.span()).map_err(|_| faulty())?;
-    let range = extent.first..extent.end();
-    entries.retain(|entry| range.contains(&entry.index()));
-    Ok(entries)
-}
-
-/// A section's bytes, verified.
-pub(crate) fn read_raw(file: &dyn VfsFile, extent: &Extent) -> Result<Bytes, LogError> {
-    let mut section = vec![0; extent.bytes as usize];
-    let count = file
-        .read_at(extent.offset, &mut section)
-        .map_err(|error| LogError::Io {
-            reason: error.to_string().into(),
-        })?;
-    if count < section.len() || section_crc(extent.seed, &section) != extent.crc {
-        return Err(LogError::Faulty {
-            range: extent.first..extent.end(),
-        });
+/// Whether a section is what its place in the index names.
+pub(crate) fn verify(section: &[u8], extent: &Extent) -> Result<(), LogError> {
+    let whole = section.len() == extent.bytes as usize;
+    match whole && section_crc(extent.seed, section) == extent.crc {
+        true => Ok(()),
+        false => Err(LogError::Faulty {
+            range: extent.range(),
+        }),
     }
-    Ok(section.into())
 }
 
 impl LogReader for GroupLog {

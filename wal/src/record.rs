@@ -1,5 +1,7 @@
 //! What the sections of a batch hold: entries, and everything else of a group's step.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use raftwerk_raft::codec::wire::{Reader, put_bytes, put_flag, put_log_id, put_varint};
 use raftwerk_raft::codec::{
@@ -138,20 +140,46 @@ pub(crate) fn is_encodable(meta: &SnapshotMeta) -> bool {
     Reader::whole(bytes.into(), read_snapshot).is_ok()
 }
 
-/// The entries of a section, which must be those that its directory names.
-pub(crate) fn read_entries(section: Bytes, span: &Span) -> Result<Vec<Entry>, DecodeError> {
+/// When the payload of an entry is copied out of the section that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// Always: the section is not the reader's to keep.
+    All,
+    /// When it is less than half of the section: a small payload must not keep a large buffer alive.
+    Small,
+    /// Never.
+    None,
+}
+
+/// Of the entries of a section, which must be those that its directory names, the ones in `wanted`
+/// up to the first that makes more than `max_bytes` of payload.
+pub(crate) fn read_entries(
+    section: Bytes,
+    span: &Span,
+    wanted: &Range<LogIndex>,
+    max_bytes: u64,
+    copies: Copies,
+) -> Result<Vec<Entry>, DecodeError> {
     let whole = section.len();
     let mut reader = Reader::new(section);
-    let mut out = Vec::with_capacity((span.count as usize).min(whole / 4));
-    for number in 0..span.count {
+    let most = usize::try_from(wanted.end.since(wanted.start)).unwrap_or(usize::MAX);
+    let mut out = Vec::with_capacity(most.min(span.count as usize).min(whole / 4));
+    let mut bytes = 0;
+    for index in (0..span.count).map(|number| span.first.plus(u64::from(number))) {
+        if index >= wanted.end || bytes > max_bytes {
+            return Ok(out);
+        }
         let mut entry = read_entry(&mut reader)?;
-        if entry.index() != span.first.plus(u64::from(number)) || entry.term() != span.term {
+        if entry.index() != index || entry.term() != span.term {
             return Err(DecodeError::Invalid {
                 reason: "entry is not the one its place names",
             });
         }
-        // A small payload must not keep a large buffer alive.
-        if entry.data.len() < whole / 2 {
+        if index < wanted.start {
+            continue;
+        }
+        bytes += entry.data.len() as u64;
+        if copies == Copies::All || (copies == Copies::Small && entry.data.len() < whole / 2) {
             entry.data = own(&entry.data);
         }
         out.push(entry);

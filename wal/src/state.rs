@@ -16,11 +16,13 @@ use crate::batch::{Fill, GroupCursor};
 use crate::index::{Extents, Live};
 use crate::options::Options;
 use crate::record::is_encodable;
+use crate::recovery::survey::Frames;
 use crate::segment::checkpoint::{LogRecord, Tombstone, group_bytes_max, snapshot_bytes_max};
 use crate::segment::footer::footer_bytes_max;
 use crate::segment::format::frame_bytes_max;
 use crate::segment::header::SegmentHeader;
 use crate::stats::Stats;
+use crate::tables::{Maps, Sealed};
 
 /// Prepared segments that are left alone while the log runs: with one of these, opening works on
 /// a full disk.
@@ -67,6 +69,34 @@ pub(crate) struct Segment {
     pub(crate) file: Arc<dyn VfsFile>,
     /// Where its part of the log ends, in bytes. Of the active one: where the next frame goes.
     pub(crate) end: u64,
+    /// Of the active one: its frames.
+    pub(crate) frames: Frames,
+    /// Where its footer begins, if there is one.
+    pub(crate) footer: Option<u64>,
+    /// Nothing is written to it any more.
+    pub(crate) sealed: bool,
+    pub(crate) maps: Arc<Maps>,
+}
+
+impl Segment {
+    /// One that nobody reads.
+    pub(crate) fn new(header: SegmentHeader, file: Arc<dyn VfsFile>, end: u64) -> Self {
+        Self {
+            header,
+            file,
+            end,
+            frames: Frames::default(),
+            footer: None,
+            sealed: false,
+            maps: Arc::default(),
+        }
+    }
+
+    /// Nobody reads it, and so its file may be used again. Asked when it is the log's no longer, and
+    /// so nobody begins to.
+    pub(crate) fn is_unread(&self) -> bool {
+        Arc::strong_count(&self.file) == 1 && Arc::strong_count(&self.maps) == 1
+    }
 }
 
 impl fmt::Debug for Segment {
@@ -270,7 +300,7 @@ impl State {
         };
         let bytes = match group.image.is_blank() {
             true => 0,
-            false => group_bytes_max(&group.image, group.extents.ranges_max() + 1),
+            false => group_bytes_max(&group.image, group.extents.parts.len() + 2),
         };
         self.checkpoint_bytes = (self.checkpoint_bytes + bytes) - group.checkpoint_bytes;
         group.checkpoint_bytes = bytes;
@@ -336,6 +366,41 @@ impl State {
             .max(self.options.segment_bytes)
     }
 
+    /// A segment of the log that is not written any more, to read from.
+    pub(crate) fn sealed(&self, number: u64) -> Option<Sealed> {
+        let segment = self.segments.get(&number)?;
+        let mapped = segment.sealed && self.options.mapped_reads;
+        Some(Sealed {
+            uuid: self.uuid,
+            header: segment.header,
+            file: Arc::clone(&segment.file),
+            end: segment.end,
+            footer: segment.footer,
+            maps: mapped.then(|| Arc::clone(&segment.maps)),
+        })
+    }
+
+    /// The footer of every segment but the active one is durable: what it says need not be held.
+    pub(crate) fn forget_details(&mut self) {
+        let Some((newest, _)) = self.segments.last_key_value() else {
+            return;
+        };
+        let newest = *newest;
+        let mut fresh = false;
+        for (_, segment) in self.segments.range_mut(..newest).rev() {
+            if segment.sealed {
+                break;
+            }
+            (segment.sealed, fresh) = (true, true);
+            segment.frames.clear();
+        }
+        if fresh {
+            for group in self.groups.values_mut() {
+                group.extents.forget_details(newest);
+            }
+        }
+    }
+
     /// Takes from the log the oldest segments that nothing needs. Only what is durable counts:
     /// called when nothing is under way.
     pub(crate) fn reclaim(&mut self) {
@@ -364,12 +429,8 @@ impl State {
             return Vec::new();
         };
         let pins = |group: &&(&GroupId, &Group)| {
-            group
-                .1
-                .extents
-                .iter()
-                .next()
-                .is_some_and(|extent| extent.segment == *oldest)
+            let mut parts = group.1.extents.parts.iter();
+            parts.any(|part| part.segment == *oldest)
         };
         let groups: Vec<_> = self.groups.iter().collect();
         groups

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use raftwerk_raft::{
-    ByteBudget, DurableNotify, GroupId, GroupState, OpenGroup, Poisoned, Pressure, ScrubReport,
-    Storage, StorageError, SubmitError, Subscription, Ticket, WriteBatch,
+    ByteBudget, DurableNotify, GroupId, GroupState, LogReader, OpenGroup, Poisoned, Pressure,
+    ScrubReport, Storage, StorageError, SubmitError, Subscription, Ticket, WriteBatch,
 };
 use raftwerk_storage::folder::{Folder, FolderMode, Kind, io_error};
 use raftwerk_storage::image::GroupImage;
@@ -114,6 +114,20 @@ impl Wal {
         self.io
     }
 
+    /// A reader of `group`'s log that copies nothing: what it reads from sealed segments stays in
+    /// their mappings, verified when it is read.
+    ///
+    /// A payload keeps its whole segment's file: as long as one lives, the file is not used again
+    /// but removed, and its space on the disk is not free. A sector that the disk cannot read
+    /// **kills the process** (`SIGBUS`), with this reader not only while reading but whenever a
+    /// payload is looked at: the kernel may drop the page after the checksum was verified, and
+    /// load it again. For the same reason a payload may then hold other bytes than those verified.
+    /// Where segments are not mapped ([`Options::mapped_reads`]), it reads as others do.
+    #[must_use]
+    pub fn zero_copy_log(&self, group: GroupId) -> Arc<dyn LogReader> {
+        Arc::new(GroupLog::zero_copy(Arc::clone(&self.engine), group))
+    }
+
     /// Writes what waits, or brings the watermark slot up to date when nothing does: what the
     /// writer's thread does when there is one.
     pub fn step_writer(&self) -> Written {
@@ -142,6 +156,30 @@ impl Wal {
     /// What the log keeps in memory.
     pub(crate) fn engine_state(&self) -> parking_lot::MutexGuard<'_, crate::state::State> {
         self.engine.state.lock()
+    }
+
+    /// What is held of footers, in bytes.
+    pub(crate) fn engine_tables(&self) -> u64 {
+        self.engine.tables.bytes()
+    }
+
+    /// Where the footers of the sealed segments begin.
+    pub(crate) fn engine_footers(&self) -> Vec<(u64, u64)> {
+        let state = self.engine.state.lock();
+        let footer =
+            |(number, segment): (&u64, &crate::state::Segment)| Some((*number, segment.footer?));
+        state.segments.iter().filter_map(footer).collect()
+    }
+
+    /// What the index takes, in bytes.
+    pub(crate) fn engine_index(&self) -> u64 {
+        let state = self.engine.state.lock();
+        let groups = state.groups.values().map(|group| group.extents.memory());
+        let frames = state
+            .segments
+            .values()
+            .map(|segment| segment.frames.memory());
+        (groups.sum::<usize>() + frames.sum::<usize>()) as u64
     }
 
     /// The active segment, and where the next frame goes.

@@ -5,25 +5,25 @@ pub(crate) mod files;
 mod replay;
 pub(crate) mod rewrite;
 pub(crate) mod scan;
+pub(crate) mod survey;
 pub(crate) mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use raftwerk_raft::{GroupId, StorageError};
+use raftwerk_raft::StorageError;
 use raftwerk_storage::folder::StoreUuid;
 use raftwerk_storage::vfs::{OpenMode, Vfs};
 
-use crate::index::{Extents, Live};
-use crate::record::{DESTROY, RESET};
 use crate::rules::{Rule, holds};
-use crate::segment::format::ItemKind;
+use crate::sections::Sections;
 use crate::segment::header::file_name;
 use crate::slot::{SLOT_FILE, Slot};
 use files::{Files, Part, SegmentFile};
-use replay::{Replay, extent};
+use replay::Replay;
 use scan::{Event, Expect, Frame, Gap, Look, Scan};
+use survey::Survey;
 use verdict::{Damage, GroupDamage, Lost, Report, TailEnd};
 
 /// A frame's end, as a new segment may continue it.
@@ -410,7 +410,7 @@ impl Recovered {
     /// log's any more. Returns where the base is now.
     fn forget_unneeded(&mut self, base: usize) -> usize {
         let groups = self.replay.groups.values();
-        let named = groups.flat_map(|group| group.extents.iter().map(|extent| extent.segment));
+        let named = groups.flat_map(|group| group.extents.parts.iter().map(|part| part.segment));
         let oldest = named.min().unwrap_or(u64::MAX);
         // The newest one's predecessor stays: its checkpoint may be needed once more.
         let most = self.parts.len().saturating_sub(2).min(base);
@@ -424,69 +424,51 @@ impl Recovered {
         base - count
     }
 
-    /// Finds the sections of the older segments that checkpoints only name, verifying all.
+    /// Verifies the older segments whole, and that all that checkpoints name is there.
     fn resolve_older(&mut self, uuid: StoreUuid, base: usize) {
         let first = self.parts.get(base).map_or(0, |part| part.number);
-        let older: Vec<_> = self.parts.iter().take(base).copied().collect();
-        let mut numbers: Vec<Part> = older;
-        // Parts that were repeated may be named too, where a checkpoint was damaged.
-        numbers.extend(self.parts.iter().skip(base));
-        for part in numbers {
+        let mut present = BTreeSet::new();
+        for part in self.parts.clone() {
             let Some(file) = self.files.get(&part.number) else {
                 continue;
             };
+            present.insert(part.number);
             let is_older = part.number < first;
-            let mut walk = Older::new(uuid, part.number);
+            // Parts that were repeated may be named too, where a checkpoint was damaged.
+            if !is_older && !self.replay.unconfirmed.contains(&part.number) {
+                continue;
+            }
             if is_older && file.adopted {
-                walk.damage.push(Damage {
+                self.replay.damage.push(Damage {
                     segment: part.number,
                     offset: 0,
                     what: Lost::SegmentHeader,
                 });
             }
-            let mut scan = Scan::new(file.file.as_ref(), uuid, file.header);
-            if is_older || self.names_unresolved(part.number) {
-                scan.walk(Expect::default(), part.end, &mut |event| walk.event(&event));
-            }
+            let mut survey = Survey::walk(file.file.as_ref(), uuid, file.header, part.end);
             if is_older {
-                self.replay.damage.append(&mut walk.damage);
-                self.replay.frames += walk.frames;
+                self.replay.damage.append(&mut survey.damage);
+                self.replay.frames += survey.count;
             }
-            let none = Extents::default();
-            for (id, group) in &mut self.replay.groups {
-                let found = walk.groups.get(id).unwrap_or(&none);
-                let term = |index| group.image.term(index).ok();
-                group
-                    .extents
-                    .resolve(part.number, found, term, &mut self.replay.live);
-            }
+            self.confirm(part.number, &survey);
         }
-        self.drop_unresolved();
+        let groups = self.replay.groups.values_mut();
+        for group in groups {
+            let live = &mut self.replay.live;
+            group.extents.parts.retain_segments(&present, live);
+        }
     }
 
-    fn names_unresolved(&self, segment: u64) -> bool {
-        let mut extents = self
-            .replay
-            .groups
-            .values()
-            .flat_map(|group| group.extents.iter());
-        extents.any(|extent| extent.segment == segment && extent.bytes == 0)
-    }
-
-    /// Sections in segments that are gone.
-    fn drop_unresolved(&mut self) {
-        let none = Extents::default();
-        for group in self.replay.groups.values_mut() {
-            let missing: Vec<u64> = group
-                .extents
-                .iter()
-                .filter(|extent| extent.bytes == 0)
-                .map(|extent| extent.segment)
-                .collect();
-            for segment in missing {
-                let live = &mut self.replay.live;
-                group.extents.resolve(segment, &none, |_| None, live);
-            }
+    fn confirm(&mut self, segment: u64, survey: &Survey) {
+        if let Some(footer) = survey.footer {
+            self.replay.footers.insert(segment, footer);
+        }
+        let none = Sections::default();
+        for (id, group) in &mut self.replay.groups {
+            let found = survey.groups.get(id).unwrap_or(&none);
+            let term = |index| group.image.term(index).ok();
+            let live = &mut self.replay.live;
+            group.extents.parts.confirm(segment, found, term, live);
         }
     }
 
@@ -524,91 +506,5 @@ impl Recovered {
         self.health_changed = !report.damaged_groups.is_empty()
             || !report.damage.is_empty()
             || report.strangers_unknown;
-    }
-}
-
-/// The walk over one older segment: where each group's entries stand in it.
-struct Older {
-    uuid: StoreUuid,
-    segment: u64,
-    groups: BTreeMap<GroupId, Extents>,
-    damage: Vec<Damage>,
-    frames: u64,
-    live: Live,
-}
-
-impl Older {
-    fn new(uuid: StoreUuid, segment: u64) -> Self {
-        Self {
-            uuid,
-            segment,
-            groups: BTreeMap::new(),
-            damage: Vec::new(),
-            frames: 0,
-            live: Live::new(),
-        }
-    }
-
-    fn event(&mut self, event: &Event<'_>) -> ControlFlow<()> {
-        match event {
-            Event::Frame(frame) => self.frame(frame),
-            Event::Gap(gap) => {
-                let what = Lost::Frames {
-                    first_lsn: gap.lsn,
-                    next_lsn: gap.next_lsn,
-                };
-                self.damage.push(Damage {
-                    segment: self.segment,
-                    offset: gap.offset,
-                    what,
-                });
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn frame(&mut self, frame: &Frame) {
-        self.frames += 1;
-        for section in frame.sections(self.uuid) {
-            let group = section.item.group;
-            let (span, append) = match section.item.kind {
-                ItemKind::Entries(span) => (span, true),
-                ItemKind::Relocated { span, .. } => (span, false),
-                other => {
-                    let ends = |bits| bits & (DESTROY | RESET) != 0;
-                    if matches!(other, ItemKind::State(bits) if ends(bits)) {
-                        let extents = self.groups.entry(group).or_default();
-                        extents.clear(&mut self.live);
-                    }
-                    if section.bytes.is_none() {
-                        let what = Lost::State { group };
-                        let offset = section.offset;
-                        self.damage.push(Damage {
-                            segment: self.segment,
-                            offset,
-                            what,
-                        });
-                    }
-                    continue;
-                }
-            };
-            let extents = self.groups.entry(group).or_default();
-            if append {
-                extents.truncate(span.first, &mut self.live);
-            }
-            if section.bytes.is_some() {
-                extents.relocate(extent(self.segment, &span, &section), &mut self.live);
-                continue;
-            }
-            let what = Lost::Entries {
-                group,
-                range: span.first..span.end(),
-            };
-            self.damage.push(Damage {
-                segment: self.segment,
-                offset: section.offset,
-                what,
-            });
-        }
     }
 }

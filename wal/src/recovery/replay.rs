@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use raftwerk_raft::{Entry, GroupId, GroupWrite, LogId, LogIndex, Term};
+use raftwerk_raft::{GroupId, LogId, LogIndex, Term};
 use raftwerk_storage::folder::StoreUuid;
-use raftwerk_storage::image::GroupImage;
 
 use super::scan::{Frame, Section};
 use super::verdict::{Damage, Lost};
-use crate::index::{Extent, Extents, Live};
+use crate::index::{Extent, Extents, Live, Part, Parts, agreeing};
 use crate::record::{COMPACT, CREATE, DESTROY, HARD_STATE, read_state};
 use crate::segment::checkpoint::{LogRecord, Tombstone, read_group};
 use crate::segment::format::{FrameKind, ItemKind, Span};
@@ -27,6 +26,11 @@ pub(crate) struct Replay {
     pub(crate) record: LogRecord,
     pub(crate) damage: Vec<Damage>,
     pub(crate) frames: u64,
+    /// Segments that a checkpoint names, of which it is not known yet whether all that it says is
+    /// there.
+    pub(crate) unconfirmed: BTreeSet<u64>,
+    /// Footers, by segment.
+    pub(crate) footers: BTreeMap<u64, u64>,
     /// Groups that may have stood in a lost frame.
     suspects: BTreeSet<GroupId>,
     /// Groups that did, and whose hard state was not written since.
@@ -47,6 +51,8 @@ impl Replay {
             },
             damage: Vec::new(),
             frames: 0,
+            unconfirmed: BTreeSet::new(),
+            footers: BTreeMap::new(),
             suspects: BTreeSet::new(),
             vote_lost: BTreeSet::new(),
             strangers: false,
@@ -79,8 +85,12 @@ impl Replay {
         self.frames += 1;
         let sections = frame.sections(self.uuid);
         let segment = frame.header.id.number;
-        if frame.header.kind == FrameKind::Open {
-            self.checkpoint(segment, &sections);
+        match frame.header.kind {
+            FrameKind::Open => self.checkpoint(segment, &sections),
+            FrameKind::Seal if frame.is_whole() => {
+                self.footers.insert(segment, frame.header.offset);
+            }
+            _ => {}
         }
         for section in &sections {
             match section.item.kind {
@@ -165,22 +175,18 @@ impl Replay {
         };
         self.vote_lost.remove(&id);
         let group = self.groups.entry(id).or_default();
-        let mut known = std::mem::take(&mut group.extents);
-        let mut extents = Extents::default();
-        for (segment, range) in found.ranges {
-            place_range(
-                &mut extents,
-                &known,
-                segment,
-                &range,
-                &mut self.live,
-                &found.image,
-            );
+        group.extents.clear(&mut self.live);
+        let mut parts = Parts::default();
+        for (of, range) in found.ranges {
+            // What stands in this very frame comes as relocated entries.
+            if of != segment {
+                self.unconfirmed.insert(of);
+                parts.place(Part::new(of, &range), &mut self.live);
+            }
         }
-        known.clear(&mut self.live);
         *group = Group {
             image: found.image,
-            extents,
+            extents: Extents::new(parts),
             step: section.item.step,
             generation: found.generation,
             ..Group::default()
@@ -247,7 +253,8 @@ impl Replay {
         if bits & CREATE != 0 && !write.destroy && self.record.strangers_unknown {
             group.doubt();
         }
-        group.extents.compact(group.image.first(), &mut self.live);
+        let first = group.image.first();
+        group.extents.parts.compact(first, &mut self.live);
     }
 
     fn entries(&mut self, segment: u64, span: &Span, section: &Section<'_>) {
@@ -262,12 +269,12 @@ impl Replay {
             self.lose_entries(segment, span, section);
             return;
         }
-        append_ids(group, id, span.first..span.end(), span.term);
-        group.extents.truncate(span.first, &mut self.live);
+        let range = span.first..span.end();
+        append_ids(group, &range, span.term);
+        let parts = &mut group.extents.parts;
+        parts.truncate(span.first, &mut self.live);
         match section.bytes {
-            Some(_) => group
-                .extents
-                .append(extent(segment, span, section), &mut self.live),
+            Some(_) => parts.append(Part::new(segment, &range), &mut self.live),
             None => self.lose_entries(segment, span, section),
         }
     }
@@ -292,12 +299,7 @@ impl Replay {
         let Some(group) = self.groups.get_mut(&section.item.group) else {
             return;
         };
-        relocate(
-            group,
-            generation,
-            extent(segment, span, section),
-            &mut self.live,
-        );
+        relocate(group, generation, segment, span, &mut self.live);
     }
 
     /// Nobody's vote is certain any more.
@@ -318,7 +320,7 @@ impl Replay {
             let mut health = group.image.health().clone();
             health.vote_unknown |= self.vote_lost.contains(id) || self.suspects.contains(id);
             let log = group.image.first()..group.image.last().index.next();
-            health.faulty = group.extents.missing(&log);
+            health.faulty = group.extents.parts.missing(&log);
             group.image.set_health(health);
         }
     }
@@ -337,67 +339,22 @@ pub(crate) fn extent(segment: u64, span: &Span, section: &Section<'_>) -> Extent
 }
 
 /// Entries of a log stand there too now, if they are still the log's.
-fn relocate(group: &mut Group, generation: u64, extent: Extent, live: &mut Live) {
-    let log = group.image.first()..group.image.last().index.next();
-    let Some(extent) = extent.clip(&log) else {
-        return;
-    };
-    let extent = extent.agreeing(|index| group.image.term(index).ok());
-    if let Some(extent) = extent.filter(|_| generation == group.generation) {
-        group.extents.relocate(extent, live);
+fn relocate(group: &mut Group, generation: u64, segment: u64, span: &Span, live: &mut Live) {
+    let first = span.first.max(group.image.first());
+    let end = span.end().min(group.image.last().index.next());
+    let term = |index| group.image.term(index).ok();
+    let range = agreeing(&(first..end), span.term, term);
+    if range.start < range.end && generation == group.generation {
+        group.extents.parts.place(Part::new(segment, &range), live);
     }
 }
 
-/// Takes over a checkpoint's word that `segment` serves `range`: with the sections where they are
-/// known, else as something to be found.
-fn place_range(
-    extents: &mut Extents,
-    known: &Extents,
-    segment: u64,
-    range: &Range<LogIndex>,
-    live: &mut Live,
-    image: &GroupImage,
-) {
-    let known = known
-        .iter()
-        .filter(|extent| extent.segment == segment && extent.bytes > 0);
-    let agreeing = |extent: Extent| extent.agreeing(|index| image.term(index).ok());
-    for extent in known
-        .filter_map(|extent| extent.clip(range))
-        .filter_map(agreeing)
-    {
-        extents.append(extent, live);
-    }
-    for hole in extents.missing(range) {
-        let mut next = hole.start;
-        while next < hole.end {
-            let count = u32::try_from(hole.end.since(next)).unwrap_or(u32::MAX);
-            let term = image.term(next).unwrap_or(Term::ZERO);
-            let span = Span {
-                first: next,
-                count,
-                term,
-                prev_term: Term::ZERO,
-            };
-            extents.relocate(Extent::new(&span, segment, 0, 0), live);
-            next = span.end();
-        }
-    }
-}
-
-fn append_ids(group: &mut Group, id: GroupId, range: Range<LogIndex>, term: Term) {
+fn append_ids(group: &mut Group, range: &Range<LogIndex>, term: Term) {
     let first = range.start.max(group.image.first());
-    let append = (first.0..range.end.0)
-        .map(|index| Entry {
-            id: LogId::new(term, LogIndex(index)),
-            ..Entry::default()
-        })
-        .collect();
-    group.image.apply(&GroupWrite {
-        group: id,
-        append,
-        ..GroupWrite::default()
-    });
+    if first < range.end {
+        let id = LogId::new(term, first);
+        group.image.append_ids(id, range.end.prev());
+    }
 }
 
 /// Before entries that begin at `first`, behind one of `prev_term`: makes up for what a lost
@@ -424,7 +381,7 @@ fn fill_hole(group: &mut Group, first: LogIndex, prev_term: Term, live: &mut Liv
     if first.since(from) > HOLE_MAX {
         return false;
     }
-    group.extents.truncate(from, live);
-    append_ids(group, GroupId::ZERO, from..first, prev_term);
+    group.extents.parts.truncate(from, live);
+    append_ids(group, &(from..first), prev_term);
     true
 }

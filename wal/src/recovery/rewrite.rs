@@ -6,18 +6,20 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use raftwerk_raft::{LogError, StorageError, Ticket};
+use raftwerk_raft::{StorageError, Ticket};
 use raftwerk_storage::folder::{StoreUuid, io_error};
 use raftwerk_storage::vfs::{OpenMode, Vfs, VfsFile};
 
 use super::Recovered;
 use super::scan::Scan;
+use super::survey::Survey;
 use super::verdict::{GroupDamage, Report, TailEnd};
 use crate::batch::Fill;
 use crate::device;
+use crate::index::Extent;
 use crate::options::{AmbiguousTail, Io, OnDamage, Options};
 use crate::preparer::{Preparer, is_spare};
-use crate::reader::read_raw;
+use crate::reader::verify;
 use crate::rules::{Rule, holds};
 use crate::segment::checkpoint::Predecessor;
 use crate::segment::header::{file_name, parse_file_name};
@@ -61,10 +63,10 @@ pub(crate) fn begin(
     let reuse = found.unused && !found.health_changed || !holds(Rule::RewriteAtOpen);
     let mut state = build(&found, uuid, options);
     state.ready = ready_segments(&found, uuid, options);
-    if reuse && continues(&found, &mut state, options) {
+    if reuse && continues(&mut found, &mut state, options) {
         state.durable_lsn = state.end.lsn;
     } else {
-        open_fresh(vfs, dir, &found, &mut state, &mut preparer)?;
+        open_fresh(vfs, dir, &mut found, &mut state, &mut preparer)?;
     }
     let mut writer = Writer::new(uuid, slot_file, slot);
     let active = state.segments.last_key_value();
@@ -171,12 +173,10 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
             continue;
         };
         let end = part.end.unwrap_or(0);
-        let file = Segment {
-            header: file.header,
-            file: Arc::clone(&file.file),
-            end,
-        };
-        segments.insert(part.number, file);
+        let mut segment = Segment::new(file.header, Arc::clone(&file.file), end);
+        segment.footer = found.replay.footers.get(&part.number).copied();
+        segment.sealed = true;
+        segments.insert(part.number, segment);
     }
     // Nothing of a segment that is not proven at all is kept.
     let newest = found.proven.map_or(0, |proven| proven.segment);
@@ -222,28 +222,22 @@ fn ready_segments(found: &Recovered, uuid: StoreUuid, options: &Options) -> VecD
         let mut scan = Scan::new(file.file.as_ref(), uuid, header);
         let end = u64::from(header.page_bytes);
         if *number > newest && fits && complete && scan.is_blank(end, header.capacity) {
-            ready.push_back(Segment {
-                header,
-                file: Arc::clone(&file.file),
-                end,
-            });
+            ready.push_back(Segment::new(header, Arc::clone(&file.file), end));
         }
     }
     ready
 }
 
 /// Goes on in the newest segment, if that is possible.
-fn continues(found: &Recovered, state: &mut State, options: &Options) -> bool {
+fn continues(found: &mut Recovered, state: &mut State, options: &Options) -> bool {
     let Some(last) = found.last else { return false };
     let file = found.files.get(&last.segment);
     let Some(file) = file.filter(|file| file.header.page_bytes == options.page_bytes) else {
         return false;
     };
-    let segment = Segment {
-        header: file.header,
-        file: Arc::clone(&file.file),
-        end: last.end,
-    };
+    let mut segment = Segment::new(file.header, Arc::clone(&file.file), last.end);
+    let mut survey = Survey::walk(file.file.as_ref(), state.uuid, file.header, Some(last.end));
+    segment.frames = std::mem::take(&mut survey.frames);
     state.segments.insert(last.segment, segment);
     state.end = End {
         lsn: last.lsn,
@@ -251,30 +245,27 @@ fn continues(found: &Recovered, state: &mut State, options: &Options) -> bool {
     };
     adopt_groups(found, state);
     state.sections = 0;
-    for group in state.groups.values() {
-        state.sections += group.extents.newest_in(last.segment).count() as u64;
+    for (id, sections) in survey.groups {
+        if let Some(group) = state.groups.get_mut(&id) {
+            group.extents.set_details(last.segment, sections);
+            state.sections += group.extents.within(last.segment).count() as u64;
+        }
     }
     true
 }
 
-fn adopt_groups(found: &Recovered, state: &mut State) {
-    for (id, group) in &found.replay.groups {
-        let copy = crate::state::Group {
-            image: group.image.clone(),
-            extents: group.extents.clone(),
-            step: group.step,
-            generation: group.generation,
-            ..crate::state::Group::default()
-        };
-        state.groups.insert(*id, copy);
-        state.refresh(*id);
+fn adopt_groups(found: &mut Recovered, state: &mut State) {
+    state.groups = std::mem::take(&mut found.replay.groups);
+    let ids: Vec<_> = state.groups.keys().copied().collect();
+    for id in ids {
+        state.refresh(id);
     }
 }
 
 fn open_fresh(
     vfs: &dyn Vfs,
     dir: &Path,
-    found: &Recovered,
+    found: &mut Recovered,
     state: &mut State,
     preparer: &mut Preparer,
 ) -> Result<(), StorageError> {
@@ -323,32 +314,59 @@ fn open_fresh(
 /// The entries of frames that are not proven durable, to be written again.
 fn unproven_entries(dir: &Path, found: &Recovered, state: &State) -> Result<Fill, StorageError> {
     let mut fill = Fill::default();
-    let (segment, end) = found
+    let proven = found
         .proven
         .map_or((0, 0), |proven| (proven.segment, proven.end));
-    for (id, group) in &state.groups {
-        for extent in group.extents.iter() {
-            if (extent.segment, extent.offset) < (segment, end) {
-                continue;
-            }
-            let Some(file) = found.files.get(&extent.segment) else {
+    let last = found.last.map_or((0, 0), |last| (last.segment, last.end));
+    if proven == last {
+        return Ok(fill);
+    }
+    for part in found.parts.iter().filter(|part| part.number >= proven.0) {
+        let Some(file) = found
+            .files
+            .get(&part.number)
+            .filter(|_| part.number <= last.0)
+        else {
+            continue;
+        };
+        let end = if part.number == last.0 {
+            Some(last.1)
+        } else {
+            part.end
+        };
+        let survey = Survey::walk(file.file.as_ref(), state.uuid, file.header, end);
+        let path = dir.join(file_name(part.number));
+        for (id, sections) in &survey.groups {
+            let Some(group) = state.groups.get(id) else {
                 continue;
             };
-            let path = dir.join(file_name(extent.segment));
-            let section = read_raw(file.file.as_ref(), extent).map_err(|error| match error {
-                LogError::Io { reason } => {
-                    io_error("read", &path)(io::Error::other(reason.to_string()))
+            let here = group.extents.parts.iter();
+            for live in here.filter(|live| live.segment == part.number) {
+                let extents = sections.within(part.number, live.range());
+                for extent in extents.filter(|one| (one.segment, one.offset) >= proven) {
+                    let extent = survey.frames.seeded(extent);
+                    let section = read_raw(file.file.as_ref(), &extent, &path)?;
+                    fill.add_relocated(*id, extent.span(), group.generation, &section);
                 }
-                other => StorageError::Corrupt {
-                    path: path.display().to_string(),
-                    offset: extent.offset,
-                    reason: other.to_string(),
-                },
-            })?;
-            fill.add_relocated(*id, extent.span(), group.generation, &section);
+            }
         }
     }
     Ok(fill)
+}
+
+/// A section's bytes, verified.
+fn read_raw(file: &dyn VfsFile, extent: &Extent, path: &Path) -> Result<Vec<u8>, StorageError> {
+    let mut section = vec![0; extent.bytes as usize];
+    let count = file
+        .read_at(extent.offset, &mut section)
+        .map_err(io_error("read", path))?;
+    section.truncate(count);
+    verify(&section, extent).map_err(|error| StorageError::Corrupt {
+        path: path.display().to_string(),
+        offset: extent.offset,
+        reason: error.to_string(),
+    })?;
+    Ok(section)
 }
 
 /// Segments that are neither the log's nor ready for it. A file that cannot be told to be this

@@ -6,11 +6,11 @@ use std::ops::Range;
 use bytes::Bytes;
 use raftwerk_raft::codec::wire::{Reader, put_bytes, put_flag, put_log_id, put_varint};
 use raftwerk_raft::codec::{DecodeError, encode_hard_state, read_hard_state};
-use raftwerk_raft::{GroupId, GroupState, LogHealth, LogId, LogIndex, SnapshotMeta};
+use raftwerk_raft::{GroupId, GroupState, LogHealth, LogIndex, SnapshotMeta};
 use raftwerk_storage::TermRuns;
 use raftwerk_storage::image::GroupImage;
 
-use crate::index::Extents;
+use crate::index::Parts;
 use crate::record::{own, put_snapshot, read_snapshot};
 
 /// The end of what a segment continues.
@@ -109,7 +109,7 @@ pub(crate) struct GroupCheckpoint {
     pub(crate) ranges: Vec<(u64, Range<LogIndex>)>,
 }
 
-pub(crate) fn put_group(image: &GroupImage, generation: u64, extents: &Extents, out: &mut Vec<u8>) {
+pub(crate) fn put_group(image: &GroupImage, generation: u64, parts: &Parts, out: &mut Vec<u8>) {
     put_varint(out, generation);
     encode_hard_state(&image.hard_state(), out);
     put_flag(out, image.snapshot().is_some());
@@ -123,11 +123,10 @@ pub(crate) fn put_group(image: &GroupImage, generation: u64, extents: &Extents, 
     for change in terms.changes() {
         put_log_id(out, change);
     }
-    let ranges = extents.ranges();
-    put_varint(out, ranges.len() as u64);
-    for (segment, range) in ranges {
-        put_varint(out, segment);
-        put_range(out, &range);
+    put_varint(out, parts.len() as u64);
+    for part in parts.iter() {
+        put_varint(out, part.segment);
+        put_range(out, &part.range());
     }
     put_varint(out, image.meta().len() as u64);
     for (name, value) in image.meta() {
@@ -194,7 +193,7 @@ pub(crate) fn read_group(section: Bytes) -> Result<GroupCheckpoint, DecodeError>
         })?;
         let vote_unknown = reader.flag()?;
         let faulty = reader.list(2, read_range)?;
-        let terms = read_terms(base, last, &changes);
+        let terms = TermRuns::from_changes(base, last, &changes);
         let state = GroupState {
             hard_state,
             snapshot,
@@ -215,19 +214,4 @@ pub(crate) fn read_group(section: Bytes) -> Result<GroupCheckpoint, DecodeError>
             ranges,
         })
     })
-}
-
-fn read_terms(base: LogId, last: LogIndex, changes: &[LogId]) -> TermRuns {
-    let mut terms = TermRuns::new(base);
-    let mut changes = changes.iter().copied().peekable();
-    let mut term = base.term;
-    let mut index = base.index.next();
-    while index <= last && index < LogIndex::MAX {
-        if let Some(change) = changes.next_if(|change| change.index == index) {
-            term = change.term;
-        }
-        terms.push(LogId::new(term, index));
-        index = index.next();
-    }
-    terms
 }

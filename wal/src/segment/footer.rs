@@ -28,8 +28,7 @@ pub(crate) fn read_successor(section: Bytes) -> Result<SegmentId, DecodeError> {
 }
 
 /// Appends the extents of one group.
-pub(crate) fn put_extents<'a>(extents: impl Iterator<Item = &'a Extent>, out: &mut Vec<u8>) {
-    let extents: Vec<_> = extents.collect();
+pub(crate) fn put_extents(extents: &[Extent], out: &mut Vec<u8>) {
     put_varint(out, extents.len() as u64);
     for extent in extents {
         put_varint(out, extent.first.0);
@@ -97,7 +96,7 @@ mod tests {
         };
         let part = whole.clip(&(LogIndex(9)..LogIndex(12))).unwrap();
         let mut out = Vec::new();
-        put_extents([whole, part].iter(), &mut out);
+        put_extents(&[whole, part], &mut out);
         assert!(out.len() as u64 <= 2 * EXTENT_BYTES_MAX);
         assert_eq!(read_extents(out.into(), 4), Ok(vec![whole, part]));
     }
