@@ -1,8 +1,9 @@
 //! Switches the mutants of the core on, one after the other, and wants a test to fail for each.
 //!
 //! `raftwerk-mutants [--only PROGRAM] [M001 M017 ...]`: with names only these, with `--only` only
-//! by the tests of one program (`explore` runs only so). `RAFTWERK_TRACES` names the folder of
-//! etcd's traces.
+//! by the tests of one program (`explore` runs only so). `raftwerk-mutants --planted`: whether the
+//! exploration finds the bugs that are planted for it. `RAFTWERK_TRACES` names the folder of etcd's
+//! traces.
 #![forbid(unsafe_code)]
 
 mod suites;
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use std::{env, thread};
 
-use suites::{SUITES, Suite};
+use suites::{PLANTED, SUITES, Suite};
 use table::Mutant;
 
 /// M001 to here have to be in the table.
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
 struct Wanted {
     only: Option<String>,
     ids: Vec<u32>,
+    planted: bool,
 }
 
 fn wanted() -> Result<Wanted, String> {
@@ -48,6 +50,10 @@ fn wanted() -> Result<Wanted, String> {
     while let Some(arg) = args.next() {
         if arg == "--only" {
             wanted.only = Some(args.next().ok_or("--only which program?")?);
+            continue;
+        }
+        if arg == "--planted" {
+            wanted.planted = true;
             continue;
         }
         let id = arg.strip_prefix('M').and_then(|id| id.parse().ok());
@@ -62,6 +68,9 @@ fn run() -> Result<bool, String> {
     let wanted = wanted()?;
     let mutants = table::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("table"))?;
     check_table(&mutants)?;
+    if wanted.planted {
+        return find_planted(&mutants);
+    }
     let suites = runnable(&wanted)?;
     let start = Instant::now();
     // Without a mutant everything passes, or what fails with one says nothing.
@@ -91,6 +100,25 @@ fn run() -> Result<bool, String> {
         start.elapsed().as_secs_f64()
     );
     Ok(bad == 0)
+}
+
+/// Whether the exploration finds each bug that is planted for it.
+fn find_planted(mutants: &[Mutant]) -> Result<bool, String> {
+    let programs = suites::programs(&PLANTED.map(|(_, suite)| suite))?;
+    let program = programs.get("explore").ok_or("no exploration")?;
+    let mut all = true;
+    for (id, suite) in &PLANTED {
+        let start = Instant::now();
+        let (failed, _) = suites::run(suite, program, Some(*id))?;
+        let title = mutants.iter().find(|mutant| mutant.id == *id);
+        let title = title.map_or("", |mutant| mutant.title.as_str());
+        let seconds = start.elapsed().as_secs_f64();
+        let verdict = failed.as_deref().unwrap_or("GOES UNNOTICED");
+        println!("M{id:03} {title}: {verdict} ({seconds:.1} s)");
+        // One that does not end has found nothing.
+        all &= failed.is_some_and(|failed| !failed.ends_with(')'));
+    }
+    Ok(all)
 }
 
 fn check_table(mutants: &[Mutant]) -> Result<(), String> {

@@ -57,6 +57,25 @@ pub(crate) const SUITES: &[Suite] = &[
     },
 ];
 
+/// The bugs that the exploration has to find within a million states: each with the scope that
+/// leads there.
+pub(crate) const PLANTED: [(u32, Suite); 5] = [
+    (1, explored("old_terms")),
+    (21, explored("succession")),
+    (28, explored("two_of_three")),
+    (43, explored("pipelined")),
+    (102, explored("through_elections")),
+];
+
+const fn explored(filter: &'static str) -> Suite {
+    Suite {
+        filter,
+        env: &[("RAFTWERK_STATES", "1000000")],
+        heavy: true,
+        ..all("explore")
+    }
+}
+
 /// No suite takes this long; a mutant that goes round in circles does.
 const SUITE_TIME_MAX: Duration = Duration::from_secs(20);
 const HEAVY_TIME_MAX: Duration = Duration::from_secs(300);

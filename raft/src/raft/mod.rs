@@ -389,6 +389,11 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             self.answer_lower_term(&message);
             return Ok(());
         }
+        let (from, kind) = (message.from, message.body.kind());
+        if self.sessions.is_over(self.term, kind, message.session) {
+            self.observer.event(&Event::EarlierSession { from, kind });
+            return Ok(());
+        }
         match message.body {
             Body::Vote { last, .. } => self.handle_vote(message.from, message.term, last, false),
             Body::PreVote { last } => self.handle_vote(message.from, message.term, last, true),

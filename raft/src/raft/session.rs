@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::message::MessageKind;
 use crate::tracker::{NodeMap, Progress};
-use crate::types::NodeId;
+use crate::types::{NodeId, Term};
 
 /// A leader's count of removals in its term, and what a follower answers with.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,8 @@ pub(super) struct Sessions {
     removed: BTreeMap<NodeId, u64>,
     /// Of the message being answered.
     answering: u64,
+    /// A term, and the latest session in which its leader was heard.
+    heard: (Term, u64),
 }
 
 impl Sessions {
@@ -32,14 +34,22 @@ impl Sessions {
         self.answering = session;
     }
 
+    /// Whether what the leader of `term` says is of a life of this member that is over.
+    pub(super) fn is_over(&mut self, term: Term, kind: MessageKind, session: u64) -> bool {
+        if !is_leaders(kind) {
+            return false;
+        }
+        if self.heard.0 != term {
+            self.heard = (term, 0);
+        }
+        self.heard.1 = self.heard.1.max(session);
+        session < self.heard.1
+    }
+
     /// The session of a message to `to`.
     pub(super) fn of(&self, to: NodeId, kind: MessageKind) -> u64 {
         match kind {
-            MessageKind::Append
-            | MessageKind::Heartbeat
-            | MessageKind::Commit
-            | MessageKind::Snapshot
-            | MessageKind::Acked => self.current(to),
+            kind if is_leaders(kind) => self.current(to),
             kind if kind.is_answer() => self.answering,
             _ => 0,
         }
@@ -52,4 +62,16 @@ impl Sessions {
             *removed = removed.saturating_add(1);
         }
     }
+}
+
+/// What a leader replicates with.
+const fn is_leaders(kind: MessageKind) -> bool {
+    matches!(
+        kind,
+        MessageKind::Append
+            | MessageKind::Heartbeat
+            | MessageKind::Commit
+            | MessageKind::Snapshot
+            | MessageKind::Acked
+    )
 }

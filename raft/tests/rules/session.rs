@@ -134,7 +134,7 @@ fn follower_answers_in_the_session_that_it_was_asked_in() {
         let found = sent.iter().find(|m| m.body.kind() == answer).unwrap();
         assert_eq!(found.session, session, "{answer:?}");
     }
-    solo.try_step_in(0, 2, 1, append(0, 0, &[], 0)).unwrap();
+    solo.try_step_in(0, 2, 2, append(0, 0, &[], 0)).unwrap();
     assert_eq!(solo.take()[0].session, 0);
 }
 
@@ -158,4 +158,32 @@ fn wish_for_a_snapshot_is_heard_in_a_second_life() {
     let taken = leading.try_step_in(1, 3, term, Body::WantSnapshot { last });
     taken.unwrap();
     assert!(leading.saw("SnapshotRequested"));
+}
+
+#[test]
+fn what_the_leader_said_to_an_earlier_life_is_not_heard_in_a_later_one() {
+    let heartbeat = |commit| Body::Heartbeat {
+        commit: LogIndex(commit),
+        read_position: 0,
+    };
+    let mut solo = setup().start();
+    solo.try_step_in(1, 2, 4, append(0, 0, &[4], 0)).unwrap();
+    solo.take();
+    // What the first life had acknowledged is no loss of the second one.
+    solo.try_step_in(0, 2, 4, heartbeat(5)).unwrap();
+    assert_eq!(solo.node.status().loss, None);
+    let index = LogIndex(5);
+    solo.try_step_in(0, 2, 4, Body::Acked { index }).unwrap();
+    assert_eq!(solo.node.status().loss, None);
+    assert!(solo.take().is_empty());
+    assert!(solo.saw("EarlierSession"));
+    // Nor does an election in between make it news.
+    solo.campaign();
+    let term = solo.node.term().0;
+    solo.try_step_in(2, 2, term, heartbeat(0)).unwrap();
+    solo.try_step_in(1, 2, term, heartbeat(5)).unwrap();
+    assert_eq!(solo.node.status().loss, None);
+    // The leader of another term counts anew.
+    solo.try_step_in(0, 3, term + 1, heartbeat(5)).unwrap();
+    assert!(solo.node.status().loss.is_some());
 }
