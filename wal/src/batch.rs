@@ -17,6 +17,8 @@ pub(crate) enum Effect {
     Clear,
     /// Entries up to this one are gone.
     Compact(LogIndex),
+    /// The section holds entries that stood elsewhere, as far as they are still the log.
+    Relocate,
 }
 
 /// What a group brings along when a write to it is encoded.
@@ -121,49 +123,50 @@ impl Fill {
     }
 
     fn add_entries(&mut self, group: GroupId, entries: &[Entry], prev: Term, step: &mut u64) {
-        let mut prev_term = prev;
-        let mut rest = entries;
-        while let Some(first) = rest.first() {
-            let start = self.body.len();
-            let mut count = 0usize;
-            for entry in rest.iter().take_while(|entry| entry.term() == first.term()) {
-                let used = self.body.len() - start;
-                if count > 0 && used + entry_len(entry) > SECTION_BYTES {
-                    break;
-                }
-                encode_entry(entry, self.body.out());
-                count += 1;
-            }
-            let span = Span {
-                first: first.index(),
-                count: count as u32,
-                term: first.term(),
-                prev_term,
-            };
-            prev_term = first.term();
+        let (mut prev_term, mut rest) = (prev, entries);
+        let mut start = self.body.len();
+        while let Some(span) = self.add_section(&mut rest, prev_term) {
+            prev_term = span.term;
             self.push(group, step, ItemKind::Entries(span), start, Effect::Append);
-            rest = rest.get(count..).unwrap_or_default();
+            start = self.body.len();
         }
     }
 
-    /// Adds a section that is encoded already, as entries that stand elsewhere too.
-    pub(crate) fn add_relocated(
-        &mut self,
-        group: GroupId,
-        span: Span,
-        generation: u64,
-        section: &[u8],
-    ) {
-        let bytes = section.len() as u32;
-        self.body.out().extend_from_slice(section);
-        self.cost += ITEM_COST + u64::from(bytes);
-        self.items.push(Item::new(
-            group,
-            0,
-            ItemKind::Relocated { span, generation },
-            bytes,
-        ));
-        self.effects.push(Effect::Append);
+    /// Takes a section's worth off the front of `rest`: entries of one term, in a row.
+    fn add_section(&mut self, rest: &mut &[Entry], prev_term: Term) -> Option<Span> {
+        let first = rest.first()?;
+        let start = self.body.len();
+        let mut count = 0usize;
+        for entry in rest.iter() {
+            let used = self.body.len() - start;
+            let follows = entry.index() == first.index().plus(count as u64);
+            let full = count > 0 && used + entry_len(entry) > SECTION_BYTES;
+            if full || !follows || entry.term() != first.term() {
+                break;
+            }
+            encode_entry(entry, self.body.out());
+            count += 1;
+        }
+        *rest = rest.get(count..).unwrap_or_default();
+        Some(Span {
+            first: first.index(),
+            count: count as u32,
+            term: first.term(),
+            prev_term,
+        })
+    }
+
+    /// Adds entries that stand elsewhere too.
+    pub(crate) fn add_relocated(&mut self, group: GroupId, generation: u64, entries: &[Entry]) {
+        let (mark, mut rest) = (self.mark(), entries);
+        let mut start = self.body.len();
+        while let Some(span) = self.add_section(&mut rest, Term::ZERO) {
+            let kind = ItemKind::Relocated { span, generation };
+            // It is none of the group's steps.
+            self.push(group, &mut 0, kind, start, Effect::Relocate);
+            start = self.body.len();
+        }
+        self.cost += self.cost_since(mark);
     }
 
     fn push(

@@ -225,7 +225,8 @@ impl Engine {
         let prepare = {
             let mut state = self.state.lock();
             state.complete(job);
-            !state.retired.is_empty() || state.ready.len() < crate::state::READY_SEGMENTS
+            let few = state.ready.len() < crate::state::READY_SEGMENTS;
+            few || !state.retired.is_empty() || state.rewriting.due
         };
         if prepare {
             self.wish_prepare();
@@ -270,7 +271,13 @@ impl Engine {
                 .poison(format!("writing the watermark slot: {error}"));
             return Written::Poisoned;
         }
-        self.state.lock().stats.slots += 1;
+        let mut state = self.state.lock();
+        state.stats.slots += 1;
+        let look = state.rewriting.look;
+        drop(state);
+        if look {
+            self.wish_prepare();
+        }
         Written::Slot
     }
 
@@ -304,6 +311,13 @@ impl Engine {
             return Prepared::Idle;
         };
         let outcome = preparer.step(self.vfs.as_ref(), &self.dir, &self.state);
+        let outcome = outcome.map(|step| match step {
+            Prepared::Progress => step,
+            idle => match self.step_straggler(idle == Prepared::NoSpace) {
+                Prepared::Progress => Prepared::Progress,
+                _ => idle,
+            },
+        });
         *self.preparer.lock() = Some(preparer);
         if self.state.lock().fill.eager && self.wants_thread() {
             self.wish_write();

@@ -66,6 +66,12 @@ impl Extent {
         }
     }
 
+    /// About how many bytes of the section count.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let whole = u64::from(self.bytes) * u64::from(self.count);
+        whole.div_ceil(u64::from(self.base_count).max(1))
+    }
+
     /// The entries that count.
     pub(crate) const fn range(&self) -> Range<LogIndex> {
         self.first..self.end()
@@ -118,26 +124,38 @@ pub(crate) struct Part {
     pub(crate) first: LogIndex,
     /// The index behind the last.
     pub(crate) end: LogIndex,
+    /// About how many bytes they take.
+    pub(crate) bytes: u64,
 }
 
 impl Part {
-    pub(crate) const fn new(segment: u64, range: &Range<LogIndex>) -> Self {
+    pub(crate) const fn new(segment: u64, range: &Range<LogIndex>, bytes: u64) -> Self {
         Self {
             segment,
             first: range.start,
             end: range.end,
+            bytes,
         }
+    }
+
+    /// What `extent` serves.
+    pub(crate) fn of(extent: &Extent) -> Self {
+        Self::new(extent.segment, &extent.range(), extent.live_bytes())
     }
 
     pub(crate) const fn range(&self) -> Range<LogIndex> {
         self.first..self.end
     }
 
-    fn clip(&self, range: &Range<LogIndex>) -> Option<Self> {
+    /// The part inside `range`, as if all entries were of the same size.
+    pub(crate) fn clip(&self, range: &Range<LogIndex>) -> Option<Self> {
         let (first, end) = (self.first.max(range.start), self.end.min(range.end));
+        let (some, all) = (end.since(first), self.end.since(self.first).max(1));
+        let bytes = u128::from(self.bytes) * u128::from(some);
         (first < end).then_some(Self {
             first,
             end,
+            bytes: u64::try_from(bytes.div_ceil(u128::from(all))).unwrap_or(u64::MAX),
             ..*self
         })
     }
@@ -166,6 +184,7 @@ impl Parts {
         match self.list.back_mut() {
             Some(last) if last.segment == part.segment && last.end == part.first => {
                 last.end = part.end;
+                last.bytes += part.bytes;
             }
             _ => self.list.push_back(part),
         }
@@ -292,10 +311,13 @@ impl Parts {
             }
             release(live, segment, part.end.since(part.first));
             for (range, of_term) in found.ranges() {
-                let Some(kept) = Part::new(segment, &range).clip(&part.range()) else {
+                let Some(kept) = Part::new(segment, &range, 0).clip(&part.range()) else {
                     continue;
                 };
-                let kept = Part::new(segment, &agreeing(&kept.range(), of_term, &term));
+                let kept = agreeing(&kept.range(), of_term, &term);
+                let extents = found.within(segment, kept.clone());
+                let bytes = extents.map(|extent| extent.live_bytes()).sum();
+                let kept = Part::new(segment, &kept, bytes);
                 if kept.first < kept.end {
                     *live.entry(segment).or_default() += kept.end.since(kept.first);
                     self.push(kept);
@@ -329,8 +351,7 @@ impl Extents {
 
     /// Adds appended entries; what stood at their first index or behind it goes.
     pub(crate) fn append(&mut self, extent: &Extent, live: &mut Live) {
-        self.parts
-            .append(Part::new(extent.segment, &extent.range()), live);
+        self.parts.append(Part::of(extent), live);
         for sections in self.details.values_mut() {
             sections.truncate(extent.first);
         }
@@ -338,10 +359,8 @@ impl Extents {
     }
 
     /// The entries of `extent` are found there from now on; the rest of the log stays.
-    #[cfg(test)]
     pub(crate) fn relocate(&mut self, extent: &Extent, live: &mut Live) {
-        self.parts
-            .place(Part::new(extent.segment, &extent.range()), live);
+        self.parts.place(Part::of(extent), live);
         self.sections(extent.segment).place(extent);
     }
 

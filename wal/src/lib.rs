@@ -57,6 +57,7 @@ mod sites;
 mod slot;
 mod state;
 mod stats;
+mod straggler;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -77,6 +77,9 @@ pub struct Options {
     /// and no system call. A sector that the disk cannot read then kills the process (`SIGBUS`)
     /// instead of being an error. Opening, checking and scrubbing never read that way.
     pub mapped_reads: bool,
+    /// How much live entries of old segments may be written again, so that these can be reused:
+    /// in percent of the space that the log takes for everything else; 0 to never do that.
+    pub rewrite_percent: u32,
     /// A sync that takes longer raises [`raftwerk_raft::Pressure::stalled`].
     pub stall_after: Duration,
     /// What to do with a doubtful end.
@@ -99,6 +102,7 @@ impl Default for Options {
             group_tail_bytes_max: 4 * 1024 * 1024,
             index_cache_bytes: 4 * 1024 * 1024,
             mapped_reads: true,
+            rewrite_percent: 100,
             stall_after: Duration::from_secs(10),
             ambiguous_tail: AmbiguousTail::default(),
             on_damage: OnDamage::default(),

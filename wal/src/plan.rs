@@ -73,6 +73,8 @@ pub(crate) struct Job {
     pub(crate) ticket: Ticket,
     pub(crate) lsn: u64,
     pub(crate) groups: BTreeSet<GroupId>,
+    /// How much of the log's space it takes, in bytes.
+    taken: u64,
     draft: Option<Draft>,
 }
 
@@ -131,6 +133,7 @@ impl State {
             ticket,
             lsn: self.end.lsn,
             groups,
+            taken: 0,
             draft: None,
         };
         if !fill.items.is_empty() {
@@ -138,11 +141,24 @@ impl State {
                 job.draft = Some(self.draft(fill)?);
                 job.lsn += 1;
             } else {
+                let unused = self.active_unused();
                 job.steps = self.plan_rotation(fill)?;
+                job.taken = unused + self.active_taken();
                 job.lsn = self.end.lsn;
             }
         }
         Some(job)
+    }
+
+    /// How much of the active segment is not written, in bytes.
+    fn active_unused(&self) -> u64 {
+        self.active_capacity().saturating_sub(self.active_taken())
+    }
+
+    /// How much of it is.
+    fn active_taken(&self) -> u64 {
+        let active = self.segments.last_key_value();
+        active.map_or(0, |(_, active)| active.end)
     }
 
     fn place(&self, segment: &Segment) -> Place {
@@ -184,6 +200,9 @@ impl State {
         self.sections = self.sections.saturating_sub(fill.items.len() as u64);
         if let Some(active) = self.segments.get_mut(&place.id.number) {
             active.end = draft.end;
+            if active.is_filling(draft.end) && !active.is_filling(place.offset) {
+                self.rewriting.look_soon();
+            }
         }
         self.end = End {
             lsn: place.lsn,
@@ -304,6 +323,7 @@ impl State {
         self.segments.insert(next.header.id.number, next);
         self.live.entry(place.id.number).or_default();
         self.sections = 0;
+        self.rewriting.look_soon();
         self.record.predecessor = predecessor;
         let (mut items, effects, mut body) = self.carry(fill);
         sum_sections(&place, 0, &mut items, body.body());
@@ -383,8 +403,21 @@ impl State {
                 )
             };
             match (effect, &item.kind) {
-                (Effect::Clear, _) => group.extents.clear(&mut self.live),
-                (Effect::Compact(to), _) => group.extents.compact(to.next(), &mut self.live),
+                (Effect::Clear, _) => {
+                    self.rewriting.look = true;
+                    group.extents.clear(&mut self.live);
+                }
+                (Effect::Compact(to), _) => {
+                    self.rewriting.look = true;
+                    group.extents.compact(to.next(), &mut self.live);
+                }
+                (Effect::Relocate, ItemKind::Relocated { span, generation }) => {
+                    self.sections += 1;
+                    group.moving = false;
+                    if let Some(extent) = group.relocatable(*generation, &extent(span)) {
+                        group.extents.relocate(&extent, &mut self.live);
+                    }
+                }
                 (Effect::Append, ItemKind::Entries(span) | ItemKind::Relocated { span, .. }) => {
                     self.sections += 1;
                     group.extents.append(&extent(span), &mut self.live);
@@ -421,10 +454,13 @@ impl State {
                 Step::Write { frame, .. } => Some(frame),
                 Step::Sync { .. } => None,
             });
+            job.taken = draft.end - draft.place.offset;
             self.settle(draft, written.unwrap_or_default());
         }
         self.durable_lsn = job.lsn;
         self.forget_details();
+        let percent = self.options.rewrite_percent;
+        self.rewriting.landed(job.ticket, job.taken, percent);
         self.evict(job.ticket, &job.groups);
         self.reclaim();
         for id in &job.groups {

@@ -266,10 +266,8 @@ impl State {
             self.retired.extend(smallest);
         }
         if std::mem::take(&mut self.refused) {
-            // Whoever was refused tries again once the watermark moves: an empty batch moves it.
-            self.ticket.0 += 1;
-            self.fill.ticket = self.ticket;
-            self.fill.eager = true;
+            // Whoever was refused tries again once the watermark moves.
+            self.move_watermark();
         }
     }
 }

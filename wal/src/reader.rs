@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use raftwerk_raft::{Entry, GroupId, LogError, LogId, LogIndex, LogReader, Term};
 use raftwerk_storage::image::GroupImage;
 use raftwerk_storage::payload_fits;
@@ -288,7 +289,7 @@ impl GroupLog {
 }
 
 /// Whether a section is what its place in the index names.
-pub(crate) fn verify(section: &[u8], extent: &Extent) -> Result<(), LogError> {
+fn verify(section: &[u8], extent: &Extent) -> Result<(), LogError> {
     let whole = section.len() == extent.bytes as usize;
     match whole && section_crc(extent.seed, section) == extent.crc {
         true => Ok(()),
@@ -296,6 +297,14 @@ pub(crate) fn verify(section: &[u8], extent: &Extent) -> Result<(), LogError> {
             range: extent.range(),
         }),
     }
+}
+
+/// Of a section, the entries that count, verified.
+pub(crate) fn read_verified(section: Bytes, extent: &Extent) -> Result<Vec<Entry>, LogError> {
+    verify(&section, extent)?;
+    let range = extent.range();
+    read_entries(section, &extent.span(), &range, u64::MAX, Copies::Small)
+        .map_err(|_| LogError::Faulty { range })
 }
 
 impl LogReader for GroupLog {

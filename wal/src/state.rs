@@ -13,7 +13,7 @@ use raftwerk_storage::tail::Tail;
 use raftwerk_storage::vfs::VfsFile;
 
 use crate::batch::{Fill, GroupCursor};
-use crate::index::{Extents, Live};
+use crate::index::{Extent, Extents, Live, agreeing};
 use crate::options::Options;
 use crate::record::is_encodable;
 use crate::recovery::survey::Frames;
@@ -22,6 +22,7 @@ use crate::segment::footer::footer_bytes_max;
 use crate::segment::format::frame_bytes_max;
 use crate::segment::header::SegmentHeader;
 use crate::stats::Stats;
+use crate::straggler::Rewriting;
 use crate::tables::{Maps, Sealed};
 
 /// Prepared segments that are left alone while the log runs: with one of these, opening works on
@@ -51,6 +52,8 @@ pub(crate) struct Group {
     pub(crate) generation: u64,
     /// What it takes at most in a checkpoint, in bytes.
     pub(crate) checkpoint_bytes: u64,
+    /// Some of its entries are on their way to another place.
+    pub(crate) moving: bool,
 }
 
 impl Group {
@@ -59,6 +62,21 @@ impl Group {
         let mut health = self.image.health().clone();
         health.vote_unknown = true;
         self.image.set_health(health);
+    }
+
+    /// Of entries that stand in another place too now, those that are still its log.
+    pub(crate) fn relocatable(&self, generation: u64, extent: &Extent) -> Option<Extent> {
+        let log = self.image.first()..self.image.last().index.next();
+        let extent = extent.clip(&log)?;
+        let term = |index| self.image.term(index).ok();
+        let extent = extent.clip(&agreeing(&extent.range(), extent.term, term))?;
+        (generation == self.generation).then_some(extent)
+    }
+
+    /// At most how many ranges of segments a checkpoint names for it, whatever is under way: an
+    /// append adds one, and entries that move may leave one on either side.
+    fn ranges_max(&self) -> usize {
+        self.extents.parts.len() + if self.moving { 4 } else { 2 }
     }
 }
 
@@ -109,6 +127,13 @@ impl fmt::Debug for Segment {
     }
 }
 
+impl Segment {
+    /// Whether three quarters of it are written when its part of the log ends at `end`.
+    pub(crate) const fn is_filling(&self, end: u64) -> bool {
+        end > self.header.capacity / 4 * 3
+    }
+}
+
 /// A write that is under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InFlight {
@@ -155,6 +180,7 @@ pub(crate) struct State {
     pub(crate) evict_from: GroupId,
     /// What was done, as far as it is counted under the lock.
     pub(crate) stats: Stats,
+    pub(crate) rewriting: Rewriting,
 }
 
 impl State {
@@ -195,7 +221,7 @@ impl State {
             });
         }
         self.fill.cost += cost;
-        let room = self.has_room(&batch);
+        let room = self.has_room(is_urgent(&batch));
         if self.fill.cost > max || !room {
             self.refused |= !room;
             self.fill.cost -= cost;
@@ -293,6 +319,13 @@ impl State {
         self.refresh(write.group);
     }
 
+    /// Makes the watermark move, as an empty batch does.
+    pub(crate) fn move_watermark(&mut self) {
+        self.ticket = Ticket(self.ticket.0 + 1);
+        self.fill.ticket = self.ticket;
+        self.fill.eager = true;
+    }
+
     /// Brings up to date what a group takes in a checkpoint.
     pub(crate) fn refresh(&mut self, id: GroupId) {
         let Some(group) = self.groups.get_mut(&id) else {
@@ -300,22 +333,15 @@ impl State {
         };
         let bytes = match group.image.is_blank() {
             true => 0,
-            false => group_bytes_max(&group.image, group.extents.parts.len() + 2),
+            false => group_bytes_max(&group.image, group.ranges_max()),
         };
         self.checkpoint_bytes = (self.checkpoint_bytes + bytes) - group.checkpoint_bytes;
         group.checkpoint_bytes = bytes;
     }
 
-    /// Whether the waiting batches, of which `newest` is the last, can be written into space that
-    /// is prepared already. What frees space may take the reserve, and so may what brings no
-    /// entries, or a full disk would stay full. Once the reserve is taken, entries leave some of
-    /// the active segment to those.
-    fn has_room(&self, newest: &WriteBatch) -> bool {
-        let frees = |write: &GroupWrite| {
-            write.compact_to.is_some() || write.destroy || write.reset_to.is_some()
-        };
-        let urgent = newest.groups.iter().any(frees)
-            || newest.groups.iter().all(|write| write.append.is_empty());
+    /// Whether what waits can be written into space that is prepared already. What is urgent may
+    /// take the reserve. Once that is taken, what is not leaves some of the active segment to it.
+    pub(crate) fn has_room(&self, urgent: bool) -> bool {
         let (spare, left) = match (urgent, self.ready.is_empty()) {
             (true, _) => (0, 0),
             (false, true) => (RESERVE_SEGMENTS, self.active_capacity() / HEADROOM_PART),
@@ -328,7 +354,7 @@ impl State {
                 && self.ready.iter().any(|next| need <= next.header.capacity))
     }
 
-    fn active_capacity(&self) -> u64 {
+    pub(crate) fn active_capacity(&self) -> u64 {
         let active = self.segments.last_key_value();
         active.map_or(0, |(_, active)| active.header.capacity)
     }
@@ -472,6 +498,15 @@ impl State {
         group.tail.evict(durable, bytes_max);
         self.tail_bytes = (self.tail_bytes + group.tail.bytes()).saturating_sub(before);
     }
+}
+
+/// What frees space may take the reserve, and so may what brings no entries, or a full disk would
+/// stay full.
+fn is_urgent(batch: &WriteBatch) -> bool {
+    let frees = |write: &GroupWrite| {
+        write.compact_to.is_some() || write.destroy || write.reset_to.is_some()
+    };
+    batch.groups.iter().any(frees) || batch.groups.iter().all(|write| write.append.is_empty())
 }
 
 /// At most how much a batch adds to a checkpoint, in bytes.

@@ -153,6 +153,15 @@ impl Wal {
         self.engine.write_slot()
     }
 
+    /// Where a group's entries stand in a segment.
+    pub(crate) fn engine_find(
+        &self,
+        sealed: &crate::tables::Sealed,
+        group: GroupId,
+    ) -> Vec<crate::index::Extent> {
+        self.engine.tables.find(sealed, group)
+    }
+
     /// What the log keeps in memory.
     pub(crate) fn engine_state(&self) -> parking_lot::MutexGuard<'_, crate::state::State> {
         self.engine.state.lock()

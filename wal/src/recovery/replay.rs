@@ -8,7 +8,7 @@ use raftwerk_storage::folder::StoreUuid;
 
 use super::scan::{Frame, Section};
 use super::verdict::{Damage, Lost};
-use crate::index::{Extent, Extents, Live, Part, Parts, agreeing};
+use crate::index::{Extent, Extents, Live, Part, Parts};
 use crate::record::{COMPACT, CREATE, DESTROY, HARD_STATE, read_state};
 use crate::segment::checkpoint::{LogRecord, Tombstone, read_group};
 use crate::segment::format::{FrameKind, ItemKind, Span};
@@ -181,7 +181,7 @@ impl Replay {
             // What stands in this very frame comes as relocated entries.
             if of != segment {
                 self.unconfirmed.insert(of);
-                parts.place(Part::new(of, &range), &mut self.live);
+                parts.place(Part::new(of, &range, 0), &mut self.live);
             }
         }
         *group = Group {
@@ -274,7 +274,10 @@ impl Replay {
         let parts = &mut group.extents.parts;
         parts.truncate(span.first, &mut self.live);
         match section.bytes {
-            Some(_) => parts.append(Part::new(segment, &range), &mut self.live),
+            Some(_) => {
+                let part = Part::of(&extent(segment, span, section));
+                parts.append(part, &mut self.live);
+            }
             None => self.lose_entries(segment, span, section),
         }
     }
@@ -299,7 +302,10 @@ impl Replay {
         let Some(group) = self.groups.get_mut(&section.item.group) else {
             return;
         };
-        relocate(group, generation, segment, span, &mut self.live);
+        let extent = extent(segment, span, section);
+        if let Some(extent) = group.relocatable(generation, &extent) {
+            group.extents.parts.place(Part::of(&extent), &mut self.live);
+        }
     }
 
     /// Nobody's vote is certain any more.
@@ -335,17 +341,6 @@ pub(crate) fn extent(segment: u64, span: &Span, section: &Section<'_>) -> Extent
         seed: *seed,
         crc: item.crc,
         ..Extent::new(span, segment, *offset, item.bytes)
-    }
-}
-
-/// Entries of a log stand there too now, if they are still the log's.
-fn relocate(group: &mut Group, generation: u64, segment: u64, span: &Span, live: &mut Live) {
-    let first = span.first.max(group.image.first());
-    let end = span.end().min(group.image.last().index.next());
-    let term = |index| group.image.term(index).ok();
-    let range = agreeing(&(first..end), span.term, term);
-    if range.start < range.end && generation == group.generation {
-        group.extents.parts.place(Part::new(segment, &range), live);
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use raftwerk_raft::{StorageError, Ticket};
+use raftwerk_raft::{Entry, StorageError, Ticket};
 use raftwerk_storage::folder::{StoreUuid, io_error};
 use raftwerk_storage::vfs::{OpenMode, Vfs, VfsFile};
 
@@ -19,13 +19,14 @@ use crate::device;
 use crate::index::Extent;
 use crate::options::{AmbiguousTail, Io, OnDamage, Options};
 use crate::preparer::{Preparer, is_spare};
-use crate::reader::verify;
+use crate::reader::read_verified;
 use crate::rules::{Rule, holds};
 use crate::segment::checkpoint::Predecessor;
 use crate::segment::header::{file_name, parse_file_name};
 use crate::sites::{SYNC_OPEN, SYNC_SLOT};
 use crate::slot::{SLOT_FILE, Slot};
 use crate::state::{End, Segment, State};
+use crate::straggler::Rewriting;
 use crate::writer::Writer;
 
 /// A log that may be written to.
@@ -69,6 +70,8 @@ pub(crate) fn begin(
         open_fresh(vfs, dir, &mut found, &mut state, &mut preparer)?;
     }
     let mut writer = Writer::new(uuid, slot_file, slot);
+    let taken = state.segments.values();
+    state.rewriting = Rewriting::new(taken.map(|segment| segment.end).sum());
     let active = state.segments.last_key_value();
     let (segment, end) = active.map_or((0, 0), |(number, active)| (*number, active.end));
     if state.durable_lsn > writer.slot_lsn() {
@@ -208,6 +211,7 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
         tail_bytes: 0,
         evict_from: raftwerk_raft::GroupId::ZERO,
         stats: crate::stats::Stats::default(),
+        rewriting: Rewriting::default(),
     }
 }
 
@@ -345,8 +349,8 @@ fn unproven_entries(dir: &Path, found: &Recovered, state: &State) -> Result<Fill
                 let extents = sections.within(part.number, live.range());
                 for extent in extents.filter(|one| (one.segment, one.offset) >= proven) {
                     let extent = survey.frames.seeded(extent);
-                    let section = read_raw(file.file.as_ref(), &extent, &path)?;
-                    fill.add_relocated(*id, extent.span(), group.generation, &section);
+                    let entries = read_live(file.file.as_ref(), &extent, &path)?;
+                    fill.add_relocated(*id, group.generation, &entries);
                 }
             }
         }
@@ -354,19 +358,18 @@ fn unproven_entries(dir: &Path, found: &Recovered, state: &State) -> Result<Fill
     Ok(fill)
 }
 
-/// A section's bytes, verified.
-fn read_raw(file: &dyn VfsFile, extent: &Extent, path: &Path) -> Result<Vec<u8>, StorageError> {
+/// Of a section, the entries that count, verified.
+fn read_live(file: &dyn VfsFile, extent: &Extent, path: &Path) -> Result<Vec<Entry>, StorageError> {
     let mut section = vec![0; extent.bytes as usize];
     let count = file
         .read_at(extent.offset, &mut section)
         .map_err(io_error("read", path))?;
     section.truncate(count);
-    verify(&section, extent).map_err(|error| StorageError::Corrupt {
+    read_verified(section.into(), extent).map_err(|error| StorageError::Corrupt {
         path: path.display().to_string(),
         offset: extent.offset,
         reason: error.to_string(),
-    })?;
-    Ok(section)
+    })
 }
 
 /// Segments that are neither the log's nor ready for it. A file that cannot be told to be this

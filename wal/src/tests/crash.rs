@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use raftwerk_testkit::crash::{CrashOptions, CrashReport, crash_points};
+use raftwerk_testkit::crash::{CrashOptions, CrashReport, Progress, crash_points};
 use raftwerk_testkit::fault_vfs::{CallKind, FaultVfs, PlanLimits};
 
 use super::workload::{Small, check, goes_on, models, open_with, run_on};
@@ -66,6 +66,19 @@ fn is_everywhere(report: &CrashReport) {
         CallKind::Rename,
     ] {
         assert!(report.before.contains_key(&kind), "{report:?}");
+    }
+}
+
+/// What the enumerations below rest on.
+#[test]
+fn history_that_is_crashed_moves_a_straggler_and_reuses_segments() {
+    for (small, seed) in [(Small::Pages8, 11), (Small::Pages32, 12)] {
+        let wal = open_with(&FaultVfs::new(), small.options()).unwrap();
+        let progress = Progress::new(super::workload::Known::default());
+        run_on(&wal, &progress, &models(), small.history(seed), 60);
+        let stats = wal.stats();
+        assert!(stats.rewritten_entries > 0, "{small:?}: {stats:?}");
+        assert!(stats.recycled + stats.removed > 0, "{small:?}: {stats:?}");
     }
 }
 

@@ -15,7 +15,7 @@ use raftwerk_testkit::history::History;
 
 use super::workload::{DIR, Known, Small, keep_prefix, models, open_with, prepare, run_on};
 use crate::segment::format::{
-    FRAME_HEADER_BYTES, FrameHeader, Item, ItemKind, Place, SegmentId, read_directory, seal,
+    FRAME_HEADER_BYTES, FrameBuf, FrameHeader, Item, ItemKind, Place, SegmentId, read_directory,
     sum_sections,
 };
 use crate::segment::header::{SegmentHeader, file_name};
@@ -161,10 +161,12 @@ impl Mutator {
             return;
         }
         sum_sections(&place, 0, &mut items, &body);
-        let (frame, _) = seal(header.kind, &place, &items, &body);
-        let at = header.offset as usize;
+        let mut frame = FrameBuf::default();
+        frame.out().extend_from_slice(&body);
+        frame.seal(header.kind, &place, &items);
+        let (at, frame) = (header.offset as usize, frame.frame());
         if let Some(there) = bytes.get_mut(at..at + frame.len()) {
-            there.copy_from_slice(&frame);
+            there.copy_from_slice(frame);
         }
     }
 

@@ -12,5 +12,6 @@ mod inspect;
 mod reads;
 mod rules;
 pub(crate) mod sites;
+mod space;
 mod stats;
 pub(crate) mod workload;

@@ -11,7 +11,9 @@ use raftwerk_testkit::crash::Progress;
 use raftwerk_testkit::fault_vfs::FaultVfs;
 use raftwerk_testkit::history::{History, Models};
 pub(super) use raftwerk_testkit::history::{Known, models};
+use raftwerk_testkit::log_suite::model::LogModel;
 
+use super::space;
 use crate::preparer::Prepared;
 use crate::{AmbiguousTail, Background, Options, Wal};
 
@@ -43,7 +45,7 @@ impl Small {
         match self {
             Self::Pages8 => Options {
                 segment_bytes: 4 * 1024,
-                batch_bytes_max: 3 * 1024,
+                batch_bytes_max: 4 * 1024,
                 ..options()
             },
             Self::Pages32 => options(),
@@ -92,6 +94,9 @@ pub(super) fn submit(wal: &Wal, batch: WriteBatch, last: Ticket) -> Option<Ticke
         }
         if last > Ticket(0) {
             wal.wait(last).ok()?;
+        } else {
+            // What moves entries may wait to be written.
+            wal.step_writer();
         }
         prepare(wal);
     }
@@ -108,9 +113,12 @@ pub(super) fn run_on(
 ) {
     let mut history = history;
     let mut last = Ticket(0);
-    for _ in 0..count {
+    for number in 0..count {
         let before = models.lock().last().cloned().unwrap_or_default();
-        let (batch, after) = history.batch(&before);
+        let (batch, after) = match straggler(&before, number, count) {
+            Some(batch) => (batch.clone(), before.after(&batch).unwrap()),
+            None => history.batch(&before),
+        };
         models.lock().push(after);
         progress.update(|known| known.submitted += 1);
         let Some(ticket) = submit(wal, batch, last) else {
@@ -130,6 +138,25 @@ pub(super) fn run_on(
             wal.step_preparer();
         }
     }
+}
+
+/// A group that writes once and then keeps what it has, until it is destroyed in the middle of the
+/// history and made again; what it has is moved on meanwhile.
+fn straggler(before: &LogModel, number: usize, count: usize) -> Option<WriteBatch> {
+    let (term, end) = match number {
+        1 => (1, 6),
+        _ if number == count / 2 => (2, 4),
+        _ => return None,
+    };
+    let group = GroupId(9);
+    let write = GroupWrite {
+        destroy: before.group(group).last().index > LogIndex::ZERO,
+        ..space::write(group.0, space::entries(term, 1..end, 40))
+    };
+    Some(WriteBatch {
+        groups: vec![write],
+        durability: Durability::Sync,
+    })
 }
 
 /// As [`raftwerk_testkit::history::check`], with what opening the log found.
