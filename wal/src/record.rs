@@ -145,7 +145,8 @@ pub(crate) fn is_encodable(meta: &SnapshotMeta) -> bool {
 pub(crate) enum Copies {
     /// Always: the section is not the reader's to keep.
     All,
-    /// When it is less than half of the section: a small payload must not keep a large buffer alive.
+    /// When it is less than half of the section: a small payload must not keep a large buffer
+    /// alive.
     Small,
     /// Never.
     None,

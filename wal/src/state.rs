@@ -110,8 +110,8 @@ impl Segment {
         }
     }
 
-    /// Nobody reads it, and so its file may be used again. Asked when it is the log's no longer, and
-    /// so nobody begins to.
+    /// Nobody reads it, and so its file may be used again. Asked when it is the log's no longer,
+    /// and so nobody begins to.
     pub(crate) fn is_unread(&self) -> bool {
         Arc::strong_count(&self.file) == 1 && Arc::strong_count(&self.maps) == 1
     }

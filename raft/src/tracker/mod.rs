@@ -114,9 +114,8 @@ impl ProgressTracker {
     #[must_use]
     pub fn committed(&self) -> LogIndex {
         let counted = |id: NodeId| self.progress.get(&id).filter(|p| p.counts());
-        self.config
-            .voters
-            .committed_index(|id| counted(id).map(|p| p.match_index))
+        let voters = &self.config.voters;
+        voters.committed_index(|id| counted(id).map(|p| p.match_index))
     }
 
     /// A quorum of voters whose answers count was heard from lately.
