@@ -155,6 +155,39 @@ impl Abandoned for SnapshotError {
     }
 }
 
+/// Why a member's state was not replaced by a snapshot of its leader's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplaceError {
+    /// It leads, or nobody does: hand leadership over first, or retry once somebody leads.
+    #[error("only a follower's state can be replaced")]
+    NotFollower,
+    /// It is the only voter.
+    #[error("there is nobody to ask for a snapshot")]
+    Alone,
+    /// It was asked for already: wait for that.
+    #[error("a snapshot was asked for already")]
+    Busy,
+    /// Nobody else could lead, so the state stays: retry once somebody does.
+    #[error("given up, since nobody else led; retry later")]
+    GivenUp,
+    /// The group has halted on this host.
+    #[error("group has halted: {cause}")]
+    Halted {
+        /// Why, and what to do.
+        cause: Arc<str>,
+    },
+    /// The group or the host is stopped.
+    #[error("the group is stopped")]
+    Stopped,
+}
+
+impl Abandoned for ReplaceError {
+    fn abandoned() -> Self {
+        Self::Stopped
+    }
+}
+
 /// Why a host does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -11,7 +11,7 @@ use raftwerk_raft::{
 
 use crate::config::Limits;
 use crate::envelope::Applied;
-use crate::error::{ProposeError, ReadError, SnapshotError, TransferError};
+use crate::error::{ProposeError, ReadError, ReplaceError, SnapshotError, TransferError};
 use crate::mailbox::{Full, Mailbox};
 use crate::member::{Member, MemberTable};
 use crate::oneshot::{Pending, pending};
@@ -103,6 +103,15 @@ impl Group {
     pub fn snapshot(&self) -> Pending<LogId, SnapshotError> {
         let (answer, result) = pending();
         self.ask(Ask::Snapshot { answer });
+        result
+    }
+
+    /// Replaces this follower's state by a snapshot of the leader's though its log is sound, for a
+    /// state that is not to be trusted; answered with what the snapshot covers when it is in place.
+    /// Until it comes this member's log does not grow.
+    pub fn replace_state(&self) -> Pending<LogId, ReplaceError> {
+        let (answer, result) = pending();
+        self.ask(Ask::Replace { answer });
         result
     }
 

@@ -400,9 +400,10 @@ impl Inbox for HostInbox {
             return Err(SnapshotRefused::UnknownGroup { group });
         };
         let mailbox = Arc::clone(self.mailbox(group));
-        if shared.read(|status| status.commit >= header.meta.last.index) {
+        let last = header.meta.last.index;
+        if shared.read(|status| status.commit >= last && !status.replacing) {
             // The core answers with what it has, which tells the leader where to go on.
-            let what = Reported::Received(header.message());
+            let what = Reported::NotNeeded(header.message());
             mailbox.report(Report { group, what });
             return Err(SnapshotRefused::NotNeeded);
         }

@@ -42,7 +42,9 @@ mod transport;
 
 pub use config::{GroupConfig, HostConfig, Limits, SnapshotPolicy, Start};
 pub use envelope::{Applied, Envelope, EnvelopeBody, ForwardError};
-pub use error::{GroupError, HostError, ProposeError, ReadError, SnapshotError, TransferError};
+pub use error::{
+    GroupError, HostError, ProposeError, ReadError, ReplaceError, SnapshotError, TransferError,
+};
 pub use group::{Group, MembershipChange};
 pub use host::Host;
 pub use in_memory::{InMemory, MemoryState};

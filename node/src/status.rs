@@ -52,6 +52,8 @@ pub struct GroupStatus {
     pub loss: Option<Loss>,
     /// This member neither asks for votes nor grants any, because of that.
     pub voteless: bool,
+    /// It has asked its leader for a snapshot that replaces its state, and waits for it.
+    pub replacing: bool,
 }
 
 /// How far one peer of a leader is.

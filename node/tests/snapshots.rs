@@ -17,8 +17,8 @@ use raftwerk::raft::{
     StateMachine,
 };
 use raftwerk::{
-    GroupConfig, GroupError, GroupEvent, Health, InMemory, Member, MembershipChange, SnapshotError,
-    SnapshotPolicy,
+    GroupConfig, GroupError, GroupEvent, Health, InMemory, Member, MembershipChange, ReplaceError,
+    SnapshotError, SnapshotPolicy,
 };
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
@@ -240,4 +240,32 @@ fn removed_member_is_forgotten_and_the_rest_goes_on() {
     cluster.lead(2);
     assert_eq!(cluster.propose(2, "of one"), 2);
     assert_eq!(cluster.group(2).status().conf_state.voters, [NodeId(2)]);
+}
+
+#[test]
+fn state_that_is_not_to_be_trusted_is_replaced_by_the_leaders() {
+    let cluster = Cluster::start(3);
+    cluster.lead(1);
+    for n in 0..5 {
+        cluster.propose(1, vec![n; 10]);
+    }
+    let refused = cluster.group(1).replace_state().wait().unwrap_err();
+    assert_eq!(refused, ReplaceError::NotFollower);
+    cluster.caught_up(3);
+    let (before, applied) = (cluster.caught_up(1), cluster.group(3).status().applied);
+    // Something in it has gone wrong, nobody knows what.
+    cluster.node(3).seen.lock().clear();
+    let covered = cluster.group(3).replace_state().wait().unwrap();
+    assert!(covered.index >= applied.index, "{covered} after {applied}");
+    assert_eq!(cluster.caught_up(3), before);
+    cluster.propose(3, "after");
+    assert_eq!(cluster.caught_up(3), cluster.caught_up(1));
+}
+
+#[test]
+fn only_voter_has_nobody_to_replace_its_state() {
+    let cluster = Cluster::start(1);
+    cluster.propose(1, "a");
+    let refused = cluster.group(1).replace_state().wait().unwrap_err();
+    assert_eq!(refused, ReplaceError::NotFollower, "it leads");
 }

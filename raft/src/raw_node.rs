@@ -508,6 +508,12 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         self.raft.voteless()
     }
 
+    /// Whether this follower asked for a snapshot, and waits for it still.
+    #[must_use]
+    pub const fn wants_snapshot(&self) -> bool {
+        self.raft.requests.wanted
+    }
+
     /// Its log, as far as it is in the store.
     #[must_use]
     pub const fn log(&self) -> &L {

@@ -24,7 +24,7 @@ use raftwerk_raft::{
 
 use crate::apply::{Actor, Job};
 use crate::envelope::{Applied, Envelope};
-use crate::error::{ProposeError, ReadError, SnapshotError, TransferError};
+use crate::error::{ProposeError, ReadError, ReplaceError, SnapshotError, TransferError};
 use crate::member::MemberTable;
 use crate::oneshot::Completer;
 
@@ -77,6 +77,9 @@ pub(crate) enum Ask {
     Snapshot {
         answer: Completer<LogId, SnapshotError>,
     },
+    Replace {
+        answer: Completer<LogId, ReplaceError>,
+    },
     Campaign,
 }
 
@@ -106,6 +109,7 @@ impl Ask {
             Self::Read { answer } => answer.complete(Err(ReadError::Busy)),
             Self::Transfer { answer, .. } => answer.complete(Err(TransferError::Busy)),
             Self::Snapshot { answer } => answer.complete(Err(SnapshotError::Busy)),
+            Self::Replace { answer } => answer.complete(Err(ReplaceError::Busy)),
             Self::Campaign => {}
         }
     }
@@ -118,6 +122,7 @@ impl Ask {
             Self::Read { answer } => answer.complete(Err(ReadError::Stopped)),
             Self::Transfer { answer, .. } => answer.complete(Err(TransferError::Stopped)),
             Self::Snapshot { answer } => answer.complete(Err(SnapshotError::Stopped)),
+            Self::Replace { answer } => answer.complete(Err(ReplaceError::Stopped)),
             Self::Campaign => {}
         }
     }
@@ -131,6 +136,7 @@ impl Ask {
             Self::Read { answer } => answer.complete(Err(ReadError::Halted { cause })),
             Self::Transfer { answer, .. } => answer.complete(Err(TransferError::Halted { cause })),
             Self::Snapshot { answer } => answer.complete(Err(SnapshotError::Halted { cause })),
+            Self::Replace { answer } => answer.complete(Err(ReplaceError::Halted { cause })),
             Self::Campaign => {}
         }
     }
@@ -160,6 +166,8 @@ pub(crate) enum Reported {
     Built(Result<(SnapshotMeta, u64), Arc<str>>),
     /// A peer's snapshot is here and durable: this is what it says.
     Received(Message),
+    /// A snapshot of a peer of what this member has already: its bytes were not taken.
+    NotNeeded(Message),
     /// The state machine is a received snapshot's now.
     Restored(LogId),
     /// How sending a snapshot ended.

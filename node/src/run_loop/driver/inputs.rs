@@ -1,10 +1,10 @@
 //! What comes in: messages of peers, what handles ask, what the workers report.
 
-use raftwerk_raft::{Body, LogId, LogIndex, Message, NodeId};
+use raftwerk_raft::{Body, LogId, LogIndex, Message, NodeId, RequestSnapshotError};
 
 use super::{Driver, Transfer};
 use crate::envelope::{Envelope, EnvelopeBody, ForwardError};
-use crate::error::TransferError;
+use crate::error::{ReplaceError, TransferError};
 use crate::oneshot::Completer;
 use crate::run_loop::{Ask, Effect, Reported};
 use crate::status::GroupEvent;
@@ -91,6 +91,7 @@ impl Driver {
             Ask::Read { answer } => self.reads.ask(answer, self.now),
             Ask::Transfer { to, answer } => self.transfer(to, answer),
             Ask::Snapshot { answer } => self.snapshots.ask(answer),
+            Ask::Replace { answer } => self.replace_state(answer),
             Ask::Campaign => self.node.campaign(),
         }
     }
@@ -109,6 +110,36 @@ impl Driver {
                 let until = self.now.saturating_add(2 * self.election_ticks);
                 self.transfer = Some(Transfer { to, until, answer });
             }
+        }
+    }
+
+    fn replace_state(&mut self, answer: Completer<LogId, ReplaceError>) {
+        if self.replacing.is_some() {
+            return answer.complete(Err(ReplaceError::Busy));
+        }
+        match self.node.request_snapshot() {
+            Ok(()) => {
+                self.replacing = Some(answer);
+                self.shared.update(|status| status.replacing = true);
+            }
+            Err(RequestSnapshotError::Alone) => answer.complete(Err(ReplaceError::Alone)),
+            Err(_) => answer.complete(Err(ReplaceError::NotFollower)),
+        }
+    }
+
+    /// The core gives the wish up where nobody else leads; one that is fulfilled is on its way.
+    pub(super) fn look_after_replacing(&mut self) {
+        let on_its_way = self.installing || self.node.has_ready();
+        if self.node.wants_snapshot() || on_its_way {
+            return;
+        }
+        self.end_replacing(Err(ReplaceError::GivenUp));
+    }
+
+    pub(super) fn end_replacing(&mut self, result: Result<LogId, ReplaceError>) {
+        if let Some(answer) = self.replacing.take() {
+            self.shared.update(|status| status.replacing = false);
+            answer.complete(result);
         }
     }
 
@@ -140,6 +171,9 @@ impl Driver {
             }
             Reported::Built(Ok((meta, len_bytes))) => self.snapshots.built(meta, len_bytes),
             Reported::Received(message) => self.step(message),
+            // Asked for meanwhile it is needed, and comes again.
+            Reported::NotNeeded(_) if self.node.wants_snapshot() => {}
+            Reported::NotNeeded(message) => self.step(message),
             Reported::Restored(last) => {
                 // A newer one may be on its way, whose record is not durable yet: until it is, a
                 // restart finds this one.
@@ -147,6 +181,9 @@ impl Driver {
                 self.ahead = LogIndex::ZERO;
                 self.applied_to(last);
                 self.shared.tell(&GroupEvent::SnapshotInstalled { last });
+                if !self.installing && !self.node.wants_snapshot() {
+                    self.end_replacing(Ok(last));
+                }
                 out.push(Effect::Collect {
                     group: self.group,
                     newest: last,

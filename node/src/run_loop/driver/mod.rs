@@ -23,7 +23,7 @@ use super::snapshots::Snapshots;
 use super::submit::Step;
 use crate::apply::{Actor, Job};
 use crate::config::GroupConfig;
-use crate::error::{ProposeError, ReadError, SnapshotError, TransferError};
+use crate::error::{ProposeError, ReadError, ReplaceError, SnapshotError, TransferError};
 use crate::member::{Incarnation, MemberTable};
 use crate::oneshot::{Completer, pending};
 use crate::status::{GroupEvent, Health, Shared};
@@ -75,6 +75,8 @@ pub(crate) struct Driver {
     reads: Reads,
     snapshots: Snapshots,
     transfer: Option<Transfer>,
+    /// Who waits for this member's state to be replaced.
+    replacing: Option<Completer<LogId, ReplaceError>>,
     /// Steps that wait for the disk, in the order of their tickets.
     awaiting: VecDeque<(Ticket, Step)>,
     membership: Membership,
@@ -132,6 +134,7 @@ impl Driver {
             reads: Reads::new(limits, election_ticks, seed),
             snapshots: Snapshots::new(config.snapshot, parts.snapshot),
             transfer: None,
+            replacing: None,
             awaiting: VecDeque::new(),
             membership,
             own_store: OwnStore::new(incarnation, election_ticks),
@@ -186,6 +189,7 @@ impl Driver {
         if let Some(transfer) = self.transfer.take_if(|transfer| transfer.until <= self.now) {
             transfer.answer.complete(Err(TransferError::TimedOut));
         }
+        self.look_after_replacing();
         self.bind_own_store(out);
         self.commit_due();
         if self.tells_peers {
@@ -341,6 +345,9 @@ impl Driver {
                 .answer
                 .complete(Err(TransferError::Halted { cause }));
         }
+        self.end_replacing(Err(ReplaceError::Halted {
+            cause: Arc::clone(&cause),
+        }));
         self.shared.update(|status| {
             status.role = Role::Follower;
             status.leader = None;
@@ -357,6 +364,7 @@ impl Driver {
         self.reads.end(&ReadError::Stopped);
         self.snapshots.end(SnapshotError::Stopped);
         self.transfer = None;
+        self.replacing = None;
         self.commit_due();
         self.ended = true;
         self.shared.end();
