@@ -173,7 +173,8 @@ fn write(folder: &Path, part: &Part) -> io::Result<[PathBuf; 2]> {
 }
 
 /// The order in which targets are shown; others follow by name.
-const ORDER: [&str; 8] = [
+const ORDER: [&str; 9] = [
+    "wal",
     "append",
     "fsync",
     "apply",

@@ -70,6 +70,20 @@ pub struct Bench<'a> {
     pub subjects: Vec<Box<dyn Subject + 'a>>,
 }
 
+/// A ratio that is wanted of two subjects.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Who is to be fast.
+    pub subject: &'static str,
+    /// Than whom; of several, the fastest counts, by its median.
+    pub than: &'static [&'static str],
+    /// How many times as fast.
+    pub times: f64,
+}
+
+/// When the quartiles lie further apart than this part of the median, a ratio says nothing.
+const SPREAD_MAX: f64 = 0.25;
+
 #[derive(Default)]
 struct Total {
     rates: Vec<f64>,
@@ -85,7 +99,19 @@ impl Report {
     ///
     /// # Errors
     /// What a subject said, in words.
-    pub fn measure(&mut self, mut bench: Bench<'_>) -> Result<(), String> {
+    pub fn measure(&mut self, bench: Bench<'_>) -> Result<(), String> {
+        self.measure_wanted(bench, &[])
+    }
+
+    /// As [`Report::measure`], and says of each wanted ratio whether it is there.
+    ///
+    /// # Errors
+    /// What a subject said, in words.
+    pub fn measure_wanted(
+        &mut self,
+        mut bench: Bench<'_>,
+        wanted: &[Wanted],
+    ) -> Result<(), String> {
         let totals = turns(&mut bench, self.plan())?;
         let found: Vec<_> = totals.iter().map(figures).collect();
         print_table(self.target(), &bench, &found, self.plan());
@@ -99,8 +125,52 @@ impl Report {
                 points: total.latencies.curve(),
             });
         }
+        let names = bench.subjects.iter().map(|subject| subject.name());
+        let named: Vec<_> = names.zip(&totals).collect();
+        for wanted in wanted {
+            if let Some((than, ratio)) = ratio_of(&named, wanted) {
+                self.verdict(&bench.load, wanted, than, ratio);
+            }
+        }
         Ok(())
     }
+
+    fn verdict(&mut self, load: &str, wanted: &Wanted, than: &str, ratio: Quartiles) {
+        let Wanted { subject, times, .. } = *wanted;
+        let spread = (ratio.upper - ratio.lower) / ratio.median;
+        let verdict = match ratio.median >= times {
+            _ if spread > SPREAD_MAX => "not measurable now",
+            true => "met",
+            false => "MISSED",
+        };
+        println!(
+            "{subject} / {than}: {:.2} ({:.2} .. {:.2}), wanted {times}: {verdict}",
+            ratio.median, ratio.lower, ratio.upper
+        );
+        self.row(
+            load,
+            subject,
+            &format!("times {than}, median"),
+            ratio.median,
+        );
+        self.row(load, subject, &format!("times {than}, wanted"), times);
+        self.row(load, subject, &format!("times {than}, spread"), spread);
+    }
+}
+
+/// The ratio round by round, and to whom.
+fn ratio_of<'a>(named: &[(&'a str, &Total)], wanted: &Wanted) -> Option<(&'a str, Quartiles)> {
+    let median = |total: &Total| Quartiles::of(&total.rates).map(|found| found.median);
+    let (_, subject) = named.iter().find(|(name, _)| *name == wanted.subject)?;
+    let others = named.iter().filter(|(name, _)| wanted.than.contains(name));
+    let (than, other) = others.max_by(|(_, a), (_, b)| {
+        median(a)
+            .unwrap_or(0.0)
+            .total_cmp(&median(b).unwrap_or(0.0))
+    })?;
+    let rounds = subject.rates.iter().zip(&other.rates);
+    let ratios: Vec<f64> = rounds.map(|(ours, theirs)| ours / theirs).collect();
+    Some((than, Quartiles::of(&ratios)?))
 }
 
 fn turns(bench: &mut Bench<'_>, plan: Plan) -> Result<Vec<Total>, String> {

@@ -3,6 +3,7 @@
 //! - [`vfs`]: the file system seam. Every byte a log writes goes through it. Its mappings are the
 //!   only unsafe code of this project.
 //! - [`folder`]: whose folder it is; the lock on it.
+//! - [`buffer`]: memory that direct writes take.
 //! - [`watermark`]: the durable ticket, its waiters and subscribers, the sticky poison.
 //! - [`image`]: what a backend knows of a group; which writes are valid and what they do.
 //! - [`tail`]: the recent entries of a group in memory.
@@ -15,6 +16,7 @@
 //! covered, because all of them report through [`watermark::Watermark`].
 #![deny(unsafe_code)]
 
+pub mod buffer;
 pub mod checkpoint;
 pub mod folder;
 pub mod image;

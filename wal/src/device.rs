@@ -5,8 +5,8 @@ use std::path::Path;
 use raftwerk_raft::StorageError;
 use raftwerk_storage::vfs::{DirectIo, OpenMode, Vfs};
 
-use crate::buffer::MEMORY_BYTES;
 use crate::options::{Io, Options};
+use raftwerk_storage::buffer::MEMORY_BYTES;
 
 /// Decides for a log that has `path` in its folder: never [`Io::Probe`].
 ///

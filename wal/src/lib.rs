@@ -38,7 +38,6 @@
 //! ```
 #![forbid(unsafe_code)]
 mod batch;
-mod buffer;
 mod device;
 mod engine;
 mod index;

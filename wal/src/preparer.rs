@@ -9,12 +9,12 @@ use parking_lot::Mutex;
 use raftwerk_storage::folder::StoreUuid;
 use raftwerk_storage::vfs::{Vfs, VfsFile};
 
-use crate::buffer::PageBuf;
 use crate::options::Io;
 use crate::segment::format::SegmentId;
 use crate::segment::header::{SegmentHeader, file_name};
 use crate::sites::{SYNC_NAME, SYNC_PREPARE};
 use crate::state::{READY_SEGMENTS, Segment, State};
+use raftwerk_storage::buffer::PageBuf;
 
 /// How many zeros are written at once, in bytes.
 const ZEROS_BYTES: usize = 1024 * 1024;

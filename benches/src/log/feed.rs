@@ -41,7 +41,13 @@ pub struct Shape {
     pub durable: bool,
     /// One thread gives the steps of all writers, each by itself, and goes on when all are durable.
     pub one_thread: bool,
+    /// How many steps a writer leaves outstanding, by ticket, before it waits for the oldest; none
+    /// when zero: each step is waited for then, or not at all.
+    pub pending: usize,
 }
+
+/// How many steps a writer with tickets gives between two looks at the clock.
+const STEPS_A_LOOK: usize = 16;
 
 /// A log and its writers.
 pub struct Feed {
@@ -66,6 +72,7 @@ impl Shape {
             compact: true,
             durable: true,
             one_thread: false,
+            pending: 0,
         }
     }
 }
@@ -142,6 +149,13 @@ impl Feed {
         })
     }
 
+    /// The same log and writers under another name.
+    #[must_use]
+    pub const fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
     /// Each writer in a thread of its own.
     fn apart(&mut self, length: Duration) -> Result<Slice, String> {
         let (log, shape) = (self.log.as_ref(), self.shape);
@@ -154,7 +168,10 @@ impl Feed {
                 .map(|writer| {
                     scope.spawn(move || {
                         barrier.wait();
-                        repeat(length, || take(log, shape, &[writer.step()]))
+                        match shape.pending {
+                            0 => repeat(length, || take(log, shape, &[writer.step()])),
+                            pending => outstanding(log, pending, writer, length),
+                        }
                     })
                 })
                 .collect();
@@ -181,13 +198,14 @@ impl Subject for Feed {
 
     fn slice(&mut self, length: Duration) -> Result<Slice, String> {
         let before = self.log.syncs();
-        let mut slice = if self.log.fed_by_one() || self.writers.len() == 1 || self.shape.one_thread
-        {
+        let shape = self.shape;
+        let alone = self.writers.len() == 1 && shape.pending == 0;
+        let mut slice = if self.log.fed_by_one() || alone || shape.one_thread {
             self.together(length)?
         } else {
             self.apart(length)?
         };
-        if !self.shape.durable {
+        if !shape.durable || shape.pending > 0 {
             let start = Instant::now();
             self.log.settle()?;
             slice.elapsed += start.elapsed();
@@ -199,6 +217,34 @@ impl Subject for Feed {
     fn upkeep(&mut self) -> Result<(), String> {
         self.log.upkeep()
     }
+}
+
+/// Gives steps and waits for the oldest once so many are outstanding.
+fn outstanding(
+    log: &dyn LogTarget,
+    pending: usize,
+    writer: &mut Writer,
+    length: Duration,
+) -> Result<Slice, String> {
+    let mut tickets = VecDeque::with_capacity(pending.min(STEPS_A_LOOK * 64));
+    repeat(length, || {
+        let mut entries = 0;
+        for _ in 0..STEPS_A_LOOK {
+            if let Some(oldest) = tickets.front().filter(|_| tickets.len() >= pending) {
+                let durable = log.wait(*oldest)?;
+                while tickets.front().is_some_and(|ticket| *ticket <= durable) {
+                    tickets.pop_front();
+                }
+            }
+            let step = writer.step();
+            let ticket = log.submit(std::slice::from_ref(&step))?;
+            if pending < usize::MAX {
+                tickets.push_back(ticket);
+            }
+            entries += step.payloads.len() as u64;
+        }
+        Ok(entries)
+    })
 }
 
 /// Gives the steps, reads the ends of their logs, and says how many entries were given.

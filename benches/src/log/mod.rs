@@ -81,6 +81,24 @@ pub trait LogTarget: Send + Sync {
         self.append(others, true)
     }
 
+    /// Takes the steps and says which number they are durable under, some time, unasked.
+    ///
+    /// # Errors
+    /// What the log says, in words, or that it knows no such thing.
+    fn submit(&self, steps: &[Append]) -> Result<u64, String> {
+        let _ = steps;
+        Err("this log has no tickets".to_owned())
+    }
+
+    /// Waits until what was submitted under `ticket` is durable, and says up to which it all is.
+    ///
+    /// # Errors
+    /// What the log says, in words, or that it knows no such thing.
+    fn wait(&self, ticket: u64) -> Result<u64, String> {
+        let _ = ticket;
+        Err("this log has no tickets".to_owned())
+    }
+
     /// Makes durable what was appended before.
     ///
     /// # Errors
@@ -162,6 +180,37 @@ pub fn logs() -> Vec<LogKind> {
         kind("bare rocksdb", Role::Bare, bare_rocksdb::open),
         #[cfg(feature = "peers")]
         kind("raft-engine", Role::Peer, raft_engine::open),
+    ]
+}
+
+/// The peers of the write-ahead log, which some builds have none of, and what they are given.
+#[must_use]
+pub fn wal_peers() -> Vec<LogKind> {
+    vec![
+        #[cfg(feature = "peers")]
+        LogKind {
+            name: "raft-engine",
+            role: Role::Peer,
+            durable: true,
+            open: raft_engine::open_recycling,
+        },
+        #[cfg(feature = "peers")]
+        LogKind {
+            name: "prefilled",
+            role: Role::Peer,
+            durable: true,
+            open: raft_engine::open_prefilled,
+        },
+    ]
+}
+
+/// Every option of the logs that [`wal_peers`] and the write-ahead log are opened with.
+#[must_use]
+pub fn wal_options() -> Vec<String> {
+    vec![
+        storage::wal_options(),
+        #[cfg(feature = "peers")]
+        raft_engine::options(),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use protobuf::well_known_types::BytesValue;
-use raft_engine::{Config, Engine, LogBatch, MessageExt};
+use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
 use raftwerk_raft::codec::encode_hard_state;
 
 use super::bare_redb::hard_state;
@@ -28,14 +28,53 @@ impl MessageExt for Indexed {
 struct RaftEngine(Engine);
 
 pub(super) fn open(folder: &Path) -> Result<Box<dyn LogTarget>, String> {
-    let dir = folder.join("engine");
-    let config = Config {
-        dir: dir.to_str().ok_or("a path that is no text")?.to_owned(),
+    open_with(folder, common())
+}
+
+/// With files small enough in sum that old ones are used again while it is measured.
+pub(super) fn open_recycling(folder: &Path) -> Result<Box<dyn LogTarget>, String> {
+    open_with(folder, recycling())
+}
+
+/// The same, and files to use are made before it begins.
+pub(super) fn open_prefilled(folder: &Path) -> Result<Box<dyn LogTarget>, String> {
+    open_with(folder, prefilled())
+}
+
+/// How these two open it, in words.
+pub(super) fn options() -> String {
+    let (recycling, prefilled) = (recycling(), prefilled());
+    format!("raft-engine: {recycling:?}; prefilled: {prefilled:?}")
+}
+
+fn common() -> Config {
+    Config {
         // Off by default in a library of ours too; nothing that is measured can be compressed.
-        batch_compression_threshold: raft_engine::ReadableSize(0),
+        batch_compression_threshold: ReadableSize(0),
         ..Config::default()
-    };
-    let engine = Engine::open(config).map_err(words)?;
+    }
+}
+
+fn recycling() -> Config {
+    Config {
+        enable_log_recycle: true,
+        purge_threshold: ReadableSize::mb(512),
+        ..common()
+    }
+}
+
+fn prefilled() -> Config {
+    Config {
+        prefill_for_recycle: true,
+        prefill_limit: Some(ReadableSize::mb(768)),
+        ..recycling()
+    }
+}
+
+fn open_with(folder: &Path, config: Config) -> Result<Box<dyn LogTarget>, String> {
+    let dir = folder.join("engine");
+    let dir = dir.to_str().ok_or("a path that is no text")?.to_owned();
+    let engine = Engine::open(Config { dir, ..config }).map_err(words)?;
     Ok(Box::new(RaftEngine(engine)))
 }
 

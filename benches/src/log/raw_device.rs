@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use raftwerk_storage::buffer::PageBuf;
 use raftwerk_storage::vfs::{OpenMode, RealVfs, SyncSite, Vfs, VfsFile};
 
 use super::{Append, LogTarget, words};
@@ -13,8 +14,8 @@ const PAGE_BYTES: u64 = 4096;
 const FILE_PAGES: u64 = 16_384;
 const SYNC: SyncSite = SyncSite("bench: raw device");
 
-/// Writes the pages that a batch fills and syncs them. The easiest task of all: no index, nothing
-/// that says where a record ends.
+/// Writes the pages that a batch fills and syncs them, past the page cache where that can be. The
+/// easiest task of all: no index, nothing that says where a record ends.
 struct RawDevice {
     file: Box<dyn VfsFile>,
     place: Mutex<Place>,
@@ -23,16 +24,20 @@ struct RawDevice {
 
 struct Place {
     next_page: u64,
-    buffer: Vec<u8>,
+    buffer: PageBuf,
 }
 
 pub(super) fn open(folder: &Path) -> Result<Box<dyn LogTarget>, String> {
-    let file = RealVfs
-        .open(&folder.join("raw"), OpenMode::CreateNew)
-        .map_err(words)?;
-    let zeros = vec![0; 256 * PAGE_BYTES as usize];
+    let path = folder.join("raw");
+    std::fs::write(&path, "").map_err(words)?;
+    let mode = match RealVfs.direct_io(&path).map_err(words)? {
+        Some(_) => OpenMode::WriteDirect,
+        None => OpenMode::Write,
+    };
+    let file = RealVfs.open(&path, mode).map_err(words)?;
+    let zeros = PageBuf::zeros(256 * PAGE_BYTES as usize);
     for chunk in 0..FILE_PAGES / 256 {
-        file.write_at(chunk * zeros.len() as u64, &zeros)
+        file.write_at(chunk * zeros.len() as u64, zeros.content())
             .map_err(words)?;
     }
     file.sync_data(SYNC).map_err(words)?;
@@ -40,7 +45,7 @@ pub(super) fn open(folder: &Path) -> Result<Box<dyn LogTarget>, String> {
         file,
         place: Mutex::new(Place {
             next_page: 0,
-            buffer: Vec::new(),
+            buffer: PageBuf::default(),
         }),
         syncs: AtomicU64::new(0),
     }))
@@ -50,17 +55,20 @@ impl LogTarget for RawDevice {
     fn append(&self, steps: &[Append], durable: bool) -> Result<(), String> {
         let mut place = self.place.lock();
         let Place { next_page, buffer } = &mut *place;
-        buffer.clear();
+        buffer.begin(0);
         for payload in steps.iter().flat_map(|step| &step.payloads) {
-            buffer.extend_from_slice(payload);
+            buffer.tail().extend_from_slice(payload);
         }
-        buffer.resize(buffer.len().next_multiple_of(PAGE_BYTES as usize), 0);
+        let padding = buffer.len().next_multiple_of(PAGE_BYTES as usize) - buffer.len();
+        let tail = buffer.tail();
+        tail.resize(tail.len() + padding, 0);
+        buffer.align();
         let pages = buffer.len() as u64 / PAGE_BYTES;
         if *next_page + pages > FILE_PAGES {
             *next_page = 0;
         }
         self.file
-            .write_at(*next_page * PAGE_BYTES, buffer)
+            .write_at(*next_page * PAGE_BYTES, buffer.content())
             .map_err(words)?;
         *next_page += pages;
         drop(place);

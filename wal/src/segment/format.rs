@@ -8,8 +8,8 @@ use raftwerk_raft::codec::wire::{Reader, put_u32, put_u64, put_varint};
 use raftwerk_raft::{GroupId, LogIndex, Term};
 use raftwerk_storage::folder::StoreUuid;
 
-use crate::buffer::PageBuf;
 use crate::rules::{Rule, holds};
+use raftwerk_storage::buffer::PageBuf;
 
 /// The smallest page: the sector that a disk writes whole.
 pub(crate) const PAGE_BYTES_MIN: u32 = 512;

@@ -1,18 +1,19 @@
 //! Memory at an address that direct writes take: a part of a vector that is a page too long.
 
 /// What the memory of direct writes is aligned to, in bytes: no disk asks for more.
-pub(crate) const MEMORY_BYTES: usize = 4096;
+pub const MEMORY_BYTES: usize = 4096;
 
 /// A buffer that grows at its end, and is aligned whenever [`PageBuf::align`] was called last.
 #[derive(Debug, Default)]
-pub(crate) struct PageBuf {
+pub struct PageBuf {
     bytes: Vec<u8>,
     start: usize,
 }
 
 impl PageBuf {
     /// So many zeros, aligned.
-    pub(crate) fn zeros(count: usize) -> Self {
+    #[must_use]
+    pub fn zeros(count: usize) -> Self {
         let mut bytes = vec![0; count + MEMORY_BYTES];
         let start = first_aligned(&bytes);
         bytes.truncate(start + count);
@@ -20,7 +21,8 @@ impl PageBuf {
     }
 
     /// A copy, aligned.
-    pub(crate) fn copy_of(content: &[u8]) -> Self {
+    #[must_use]
+    pub fn copy_of(content: &[u8]) -> Self {
         let mut copy = Self::default();
         copy.begin(content.len());
         copy.bytes.extend_from_slice(content);
@@ -28,7 +30,7 @@ impl PageBuf {
     }
 
     /// Forgets the content, keeps the memory, and makes room for so many bytes.
-    pub(crate) fn begin(&mut self, room: usize) {
+    pub fn begin(&mut self, room: usize) {
         self.bytes.clear();
         self.bytes.reserve(room + MEMORY_BYTES);
         self.start = first_aligned(&self.bytes);
@@ -36,31 +38,40 @@ impl PageBuf {
     }
 
     /// To append to, and for nothing else.
-    pub(crate) const fn tail(&mut self) -> &mut Vec<u8> {
+    pub const fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
     /// How much has been appended, in bytes.
-    pub(crate) const fn len(&self) -> usize {
+    #[must_use]
+    pub const fn len(&self) -> usize {
         self.bytes.len().saturating_sub(self.start)
     }
 
+    /// True when nothing has been appended.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// What has been appended.
-    pub(crate) fn content(&self) -> &[u8] {
+    #[must_use]
+    pub fn content(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or_default()
     }
 
-    pub(crate) fn content_mut(&mut self) -> &mut [u8] {
+    /// What has been appended, to be changed in place.
+    pub fn content_mut(&mut self) -> &mut [u8] {
         self.bytes.get_mut(self.start..).unwrap_or_default()
     }
 
-    /// Forgets all but the first `len` bytes.
-    pub(crate) fn truncate(&mut self, len: usize) {
+    /// Forgets all but the first `len` bytes of the content.
+    pub fn truncate(&mut self, len: usize) {
         self.bytes.truncate(self.start + len);
     }
 
     /// Moves the content to an aligned address, if the vector has moved while it grew.
-    pub(crate) fn align(&mut self) {
+    pub fn align(&mut self) {
         let len = self.len();
         self.bytes.reserve(MEMORY_BYTES);
         let start = first_aligned(&self.bytes);
