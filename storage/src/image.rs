@@ -255,8 +255,11 @@ impl GroupImage {
         }
         if let Some(first) = write.append.first() {
             self.forget_faulty(first.index());
-            for entry in &write.append {
-                self.terms.push(entry.id);
+            let same_term = |a: &Entry, b: &Entry| a.term() == b.term();
+            for run in write.append.chunk_by(same_term) {
+                if let [first, .., last] | [first @ last] = run {
+                    self.terms.push_run(first.id, last.index());
+                }
             }
         }
         if let Some(hard_state) = write.hard_state {

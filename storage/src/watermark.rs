@@ -51,12 +51,13 @@ impl State {
         self.poisoned.clone().map(Err)
     }
 
-    /// Takes out whoever `durable` answers, and the one that is to try for the writer's role.
+    /// Takes out whoever `durable` answers, behind the one that is to try for the writer's role:
+    /// its write goes on while the others are woken.
     fn roused(&mut self) -> Vec<Thread> {
         let waiting = self.waiters.split_off(&(self.durable, u64::MAX));
         let answered = std::mem::replace(&mut self.waiters, waiting);
         let next = self.waiters.first_key_value().map(|(_, next)| next.clone());
-        answered.into_values().chain(next).collect()
+        next.into_iter().chain(answered.into_values()).collect()
     }
 }
 

@@ -127,7 +127,9 @@ impl State {
         // The other fill has grown already.
         let fill = std::mem::replace(&mut self.fill, std::mem::take(&mut self.spare_fill));
         let ticket = fill.ticket;
-        let groups = fill.items.iter().map(|item| item.group).collect();
+        let groups = fill.items.chunk_by(|a, b| a.group == b.group);
+        let groups = groups.flat_map(|run| run.first()).map(|item| item.group);
+        let groups = groups.collect();
         let mut job = Job {
             steps: Vec::new(),
             ticket,
@@ -386,7 +388,7 @@ impl State {
             segment.frames.push(place.offset, place.seed());
         }
         let mut offset = 0u32;
-        let mut touched = BTreeSet::new();
+        let mut touched = Vec::new();
         for (item, effect) in items.iter().zip(effects) {
             let section = offset;
             offset += item.bytes;
@@ -424,8 +426,12 @@ impl State {
                 }
                 _ => continue,
             }
-            touched.insert(item.group);
+            if touched.last() != Some(&item.group) {
+                touched.push(item.group);
+            }
         }
+        touched.sort_unstable();
+        touched.dedup();
         for id in touched {
             self.refresh(id);
         }

@@ -245,7 +245,7 @@ impl State {
         for write in &batch.groups {
             let group = write.group;
             let invalid = |reason: String| SubmitError::Invalid { group, reason };
-            if !seen.insert(group) {
+            if batch.groups.len() > 1 && !seen.insert(group) {
                 return Err(invalid("the group stands in the batch twice".to_owned()));
             }
             let image = self.groups.get(&group).map_or(&blank, |group| &group.image);
@@ -347,11 +347,13 @@ impl State {
             (false, true) => (RESERVE_SEGMENTS, self.active_capacity() / HEADROOM_PART),
             (false, false) => (RESERVE_SEGMENTS, 0),
         };
+        let left_enough = self.active_left(&self.fill);
+        if left_enough.is_some_and(|free| free >= left) {
+            return true;
+        }
         let need = self.opening_bytes(&self.fill);
-        self.active_left(&self.fill)
-            .is_some_and(|free| free >= left)
-            || (self.ready.len() > spare
-                && self.ready.iter().any(|next| need <= next.header.capacity))
+        let fits = |next: &Segment| need <= next.header.capacity;
+        self.ready.len() > spare && self.ready.iter().any(fits)
     }
 
     pub(crate) fn active_capacity(&self) -> u64 {
