@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::mpsc;
 
+use raftwerk_storage::buffer::PageBuf;
 use raftwerk_storage::vfs::{OpenMode, SyncSite, Vfs, VfsFile};
 use raftwerk_testkit::fault_vfs::{CallKind, CrashPlan, Fault, FaultVfs, Keep, PlanLimits};
 
@@ -339,4 +340,21 @@ fn image_of_a_large_file_shares_its_pages() {
     file.write_at(0, &[6]).unwrap();
     assert_eq!(content(&images[99_999].after(&CrashPlan::Kill), "f")[0], 5);
     assert_eq!(vfs.image().plans(&PlanLimits::default()).len(), 1 + 2);
+}
+
+#[test]
+fn direct_write_that_is_not_aligned_is_refused_and_changes_nothing() {
+    let vfs = FaultVfs::new();
+    let path = Path::new("file");
+    let file = vfs.open(path, OpenMode::CreateNewDirect).unwrap();
+    assert!(vfs.direct_io(path).unwrap().is_some());
+    let pages = PageBuf::copy_of(&[7; 8192]);
+    let bytes = pages.content();
+    for (offset, part) in [(100, bytes), (0, &bytes[..100]), (0, &bytes[512..1024])] {
+        let refused = file.write_at(offset, part).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    }
+    assert_eq!(file.len().unwrap(), 0);
+    file.write_at(512, bytes).unwrap();
+    assert_eq!(file.len().unwrap(), 512 + 8192);
 }

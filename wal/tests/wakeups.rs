@@ -11,8 +11,8 @@ use raftwerk_raft::{
     GroupId, GroupWrite, HardState, LogIndex, NodeId, Storage, Term, Ticket, WriteBatch,
 };
 use raftwerk_storage::vfs::{DirectIo, DiskSpace, OpenMode, SyncSite, Vfs, VfsFile, VfsLock};
-use raftwerk_testkit::fault_vfs::FaultVfs;
-use raftwerk_wal::{Options, SYNC_BATCH, SYNC_SLOT, Wal};
+use raftwerk_testkit::fault_vfs::{CallKind, FaultVfs};
+use raftwerk_wal::{Background, Options, Prepared, SYNC_BATCH, SYNC_SLOT, Wal};
 
 /// Far longer than anything here takes; only a test that fails waits for it.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -217,4 +217,45 @@ fn callback_may_wait_for_a_batch_it_submits() {
         .recv_timeout(LIMIT)
         .expect("the callback waits for ever");
     drop(subscription);
+}
+
+#[test]
+fn lone_writer_pays_one_write_and_one_sync_and_needs_nobody_else() {
+    let vfs = FaultVfs::new();
+    let options = Options {
+        segment_bytes: 1024 * 1024,
+        batch_bytes_max: 256 * 1024,
+        background: Background::Manual,
+        ..Options::default()
+    };
+    let wal = Wal::open(Arc::new(vfs.clone()), "log", options).unwrap();
+    while wal.step_preparer() == Prepared::Progress {}
+    let before = (vfs.calls_of(CallKind::Write), vfs.syncs_at(SYNC_BATCH));
+    let calls = vfs.calls();
+    for term in 1..=50 {
+        wal.wait(vote(&wal, term)).unwrap();
+    }
+    let after = (vfs.calls_of(CallKind::Write), vfs.syncs_at(SYNC_BATCH));
+    assert_eq!(after, (before.0 + 50, before.1 + 50));
+    assert_eq!(vfs.calls(), calls + 100);
+}
+
+#[test]
+fn whoever_submits_while_another_writes_shares_one_sync() {
+    let (wal, syncs, gate) = open();
+    let (open_gate, hold) = channel();
+    *gate.hold.lock().unwrap() = Some(hold);
+    let first = vote(&wal, 1);
+    let waiter = Arc::clone(&wal);
+    let waiter = std::thread::spawn(move || waiter.wait(first).unwrap());
+    await_sync(&syncs, SYNC_BATCH);
+    let tickets: Vec<_> = (2..=65).map(|term| vote(&wal, term)).collect();
+    let before = wal.stats().syncs;
+    open_gate.send(()).unwrap();
+    for ticket in tickets {
+        wal.wait(ticket).unwrap();
+    }
+    waiter.join().unwrap();
+    // The one that was held up, and one for the others.
+    assert_eq!(wal.stats().syncs, before + 2);
 }
