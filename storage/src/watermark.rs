@@ -36,6 +36,8 @@ struct State {
     waiters: BTreeMap<(Ticket, u64), Thread>,
     /// The next waiter's number.
     number: u64,
+    /// Others than the one that wrote were answered last, and are about to come again.
+    company: bool,
 }
 
 impl State {
@@ -51,13 +53,13 @@ impl State {
         self.poisoned.clone().map(Err)
     }
 
-    /// Takes out whoever `durable` answers, behind the one that is to try for the writer's role:
-    /// its write goes on while the others are woken.
+    /// Takes out whoever `durable` answers, and the one that is to try for the writer's role.
     fn roused(&mut self) -> Vec<Thread> {
         let waiting = self.waiters.split_off(&(self.durable, u64::MAX));
         let answered = std::mem::replace(&mut self.waiters, waiting);
+        self.company = !answered.is_empty();
         let next = self.waiters.first_key_value().map(|(_, next)| next.clone());
-        next.into_iter().chain(answered.into_values()).collect()
+        answered.into_values().chain(next).collect()
     }
 }
 
@@ -145,7 +147,7 @@ impl Watermark {
     pub fn wait_or(&self, ticket: Ticket, mut work: impl FnMut() -> bool) -> Result<(), Poisoned> {
         let mut waits = None;
         loop {
-            let wakes = {
+            let (wakes, company) = {
                 let mut state = self.shared.state.lock();
                 if let Some(answer) = state.answer(ticket) {
                     if let Some(key) = waits {
@@ -153,8 +155,13 @@ impl Watermark {
                     }
                     return answer;
                 }
-                state.wakes
+                (state.wakes, state.company)
             };
+            // They were woken before this thread and share the round if they may run first. Whoever
+            // is alone loses nothing.
+            if company {
+                thread::yield_now();
+            }
             let worked = work();
             let mut state = self.shared.state.lock();
             // What happened since the unlock shows in the answer or in the wakes: none is lost.
