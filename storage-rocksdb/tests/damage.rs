@@ -15,24 +15,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use history::{applied, batch, check_store, open_log, open_store, ops};
-use raftwerk_raft::{
-    GroupId, GroupWrite, HardState, LogError, LogIndex, NodeId, StateStore, Storage, Term,
-    WriteBatch,
-};
-use raftwerk_storage_rocksdb::{RocksLog, RocksLogOptions};
+use raftwerk_raft::{GroupId, StateStore, Storage, WriteBatch};
+use raftwerk_storage_rocksdb::RocksLogOptions;
 use raftwerk_testkit::log_suite::model::LogModel;
+use raftwerk_testkit::verdict::{
+    Answer, REBIRTHS, doubt_lasts_until_the_group_is_made_anew, judge, vote,
+};
 use rocksdb::DB;
 use tempfile::TempDir;
-
-/// How a damaged store answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Answer {
-    Intact,
-    /// What is missing is named, and the rest is right.
-    Named,
-    /// It does not open or not read, and says why.
-    Refused,
-}
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -98,41 +88,6 @@ fn attack(
         }
     }
     answers
-}
-
-/// Whatever the log gives must be right, and what it does not give must be named.
-fn judge(log: &RocksLog, model: &LogModel) -> Result<Answer, String> {
-    let mut answer = Answer::Intact;
-    for (id, expected) in &model.groups {
-        let open = log.open_group(*id).map_err(|error| error.to_string())?;
-        if open.state.health.vote_unknown {
-            answer = Answer::Named;
-            continue;
-        }
-        let same = open.state.hard_state == expected.hard_state
-            && open.state.snapshot == expected.snapshot
-            && open.state.meta == expected.state().meta
-            && open.log.last() == expected.last();
-        if !same {
-            return Err(format!("group {id} differs silently: {:?}", open.state));
-        }
-        for entry in &expected.entries {
-            let range = entry.index()..entry.index().next();
-            match open.log.read(range, u64::MAX) {
-                Ok(found) if found.as_slice() == std::slice::from_ref(entry) => {}
-                Err(LogError::Faulty { .. }) if !open.state.health.is_intact() => {
-                    answer = Answer::Named;
-                }
-                other => return Err(format!("group {id}, {}: {other:?}", entry.id)),
-            }
-        }
-    }
-    for id in log.groups().map_err(|error| error.to_string())? {
-        if !model.groups.contains_key(&id) {
-            return Err(format!("group {id} appeared"));
-        }
-    }
-    Ok(answer)
 }
 
 #[test]
@@ -225,81 +180,30 @@ fn key(group: u64, kind: u8) -> Vec<u8> {
     [&group[..], &[kind], &[0; 8]].concat()
 }
 
-fn vote(group: u64) -> GroupWrite {
-    GroupWrite {
-        group: GroupId(group),
-        hard_state: Some(HardState {
-            term: Term(9),
-            vote: Some(NodeId(2)),
-            commit: LogIndex(0),
-        }),
-        ..GroupWrite::default()
-    }
-}
-
-fn write(log: &RocksLog, write: GroupWrite) {
-    let batch = WriteBatch {
-        groups: vec![write],
-        ..WriteBatch::default()
-    };
-    log.wait(log.submit(batch).unwrap()).unwrap();
-}
-
 /// Each record of group 2 damaged in turn: head, snapshot, terms, values.
 #[test]
 fn damaged_record_of_a_group_leaves_that_group_in_doubt_and_the_others_alone() {
     for kind in [1, 2, 3, 4] {
-        let root = TempDir::new().unwrap();
-        let store = root.path().join("store");
-        let log = open_log(&store).unwrap();
-        let mut model = LogModel::default();
-        for number in 1..=24 {
-            let batch = batch(&model, number);
-            model = model.after(&batch).unwrap();
-            log.wait(log.submit(batch).unwrap()).unwrap();
-        }
-        drop(log);
-        let engine = RocksLogOptions::new(&store).engine();
-        let raw = DB::open(&engine, store.join("db")).unwrap();
-        let mut value = raw.get(key(2, kind)).unwrap().unwrap();
-        value[0] ^= 1;
-        raw.put(key(2, kind), value).unwrap();
-        drop(raw);
-        // At every open, also when others went on meanwhile, and the group itself.
-        for round in 0..4 {
-            let log = open_log(&store).unwrap();
-            assert_eq!(judge(&log, &model), Ok(Answer::Named), "kind {kind}");
-            let health = |group| log.open_group(GroupId(group)).unwrap().state.health;
-            assert!(health(2).vote_unknown && health(1).is_intact() && health(3).is_intact());
-            if round == 1 {
-                write(&log, vote(7));
-                let next = WriteBatch {
-                    groups: vec![vote(7)],
-                    ..WriteBatch::default()
-                };
-                model = model.after(&next).unwrap();
+        for rebirth in REBIRTHS {
+            let root = TempDir::new().unwrap();
+            let path = root.path().join("store");
+            let log = open_log(&path).unwrap();
+            let mut model = LogModel::default();
+            for number in 1..=24 {
+                let batch = batch(&model, number);
+                model = model.after(&batch).unwrap();
+                log.wait(log.submit(batch).unwrap()).unwrap();
             }
-            if round == 2 {
-                write(&log, vote(2));
-                assert!(
-                    health(2).vote_unknown,
-                    "what it voted before is not known yet"
-                );
-            }
+            drop(log);
+            let engine = RocksLogOptions::new(&path).engine();
+            let raw = DB::open(&engine, path.join("db")).unwrap();
+            let mut value = raw.get(key(2, kind)).unwrap().unwrap();
+            value[0] ^= 1;
+            raw.put(key(2, kind), value).unwrap();
+            drop(raw);
+            let open = || open_log(&path).unwrap();
+            doubt_lasts_until_the_group_is_made_anew(2, model, rebirth, open);
         }
-        // Destroyed and made anew it has no past.
-        let log = open_log(&store).unwrap();
-        let anew = GroupWrite {
-            destroy: true,
-            ..vote(2)
-        };
-        write(&log, anew);
-        drop(log);
-        let log = open_log(&store).unwrap();
-        let group = log.open_group(GroupId(2)).unwrap();
-        assert!(group.state.health.is_intact(), "kind {kind}");
-        assert_eq!(group.state.meta, []);
-        assert_eq!(group.state.snapshot, None);
     }
 }
 

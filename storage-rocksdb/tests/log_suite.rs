@@ -1,15 +1,13 @@
 //! The log keeps the contract of logs; what its home cannot do is printed as skipped.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod home;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use home::DiskHome;
 use raftwerk_raft::{Storage, StorageError};
 use raftwerk_storage::queue::QueueOptions;
 use raftwerk_storage_rocksdb::{RocksLog, RocksLogOptions};
+use raftwerk_testkit::FolderHome;
 
 const MIB: usize = 1 << 20;
 
@@ -29,4 +27,7 @@ fn open(path: &Path) -> Result<Arc<dyn Storage>, StorageError> {
     Ok(Arc::new(RocksLog::open(&options)?))
 }
 
-raftwerk_testkit::storage_suite!(|| DiskHome::new(open));
+const ELSEWHERE: &str =
+    "RocksDB writes its own files: tests/power_cut.rs cuts the power, tests/kill.rs fails syncs";
+
+raftwerk_testkit::storage_suite!(|| FolderHome::new(ELSEWHERE, open));

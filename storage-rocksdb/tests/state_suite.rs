@@ -1,14 +1,12 @@
 //! The store keeps the contract of state stores; what its home cannot do is printed as skipped.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod home;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use home::DiskHome;
 use raftwerk_raft::{StateError, StateStore};
 use raftwerk_storage_rocksdb::{RocksStore, RocksStoreOptions};
+use raftwerk_testkit::FolderHome;
 
 fn open(path: &Path) -> Result<Arc<dyn StateStore>, StateError> {
     let options = RocksStoreOptions {
@@ -19,4 +17,7 @@ fn open(path: &Path) -> Result<Arc<dyn StateStore>, StateError> {
     Ok(Arc::new(RocksStore::open(&options)?))
 }
 
-raftwerk_testkit::state_store_suite!(|| DiskHome::new(open));
+const ELSEWHERE: &str =
+    "RocksDB writes its own files: tests/power_cut.rs cuts the power, tests/kill.rs fails syncs";
+
+raftwerk_testkit::state_store_suite!(|| FolderHome::new(ELSEWHERE, open));

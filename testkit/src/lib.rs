@@ -7,6 +7,8 @@
 //! - [`faults::fault_points`]: fails every call of a workload and of its recovery, in every way.
 //! - [`history::History`]: random batches for those, and what a log must hold after each.
 //! - [`damage::damage_points`]: flips every bit, zeroes, swaps and breaks every sector.
+//! - [`verdict::judge`]: whether a damaged log gives what is right and names what is missing.
+//! - [`FolderHome`]: a folder on the real disk, for the suites.
 //! - [`storage_suite!`] and [`state_store_suite!`]: the tests that every backend passes.
 #![forbid(unsafe_code)]
 
@@ -15,8 +17,13 @@ pub mod damage;
 mod dice;
 pub mod fault_vfs;
 pub mod faults;
+mod folder_home;
 pub mod history;
+mod lives;
 pub mod log_suite;
 mod shrink;
 mod skipped;
 pub mod state_suite;
+pub mod verdict;
+
+pub use folder_home::FolderHome;

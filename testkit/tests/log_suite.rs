@@ -7,15 +7,21 @@
     missing_docs
 )]
 
+mod catches;
 mod reference;
 
-use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use raftwerk_testkit::log_suite::CASES;
+use catches::Catches;
+use raftwerk_testkit::log_suite::{CASES, Case};
 use reference::{Broken, ReferenceHome};
 
 raftwerk_testkit::storage_suite!(|| ReferenceHome::new(None));
+
+const CATCHES: Catches<Broken, Case> = Catches {
+    cases: CASES,
+    by_name: CAUGHT_BY,
+    at_random: CAUGHT_AT_RANDOM,
+    run: |case, broken| case(&|| ReferenceHome::new(Some(broken))),
+};
 
 /// What each broken store is caught by, among others.
 const CAUGHT_BY: &[(Broken, &str)] = &[
@@ -258,33 +264,9 @@ const CAUGHT_AT_RANDOM: &[(&str, &[Broken])] = &[
     ),
 ];
 
-/// How the case called `name` fails on a broken store.
-fn verdict(broken: Broken, name: &str) -> Option<String> {
-    let (_, case) = CASES
-        .iter()
-        .find(|(known, _)| *known == name)
-        .expect("a known case");
-    let run = AssertUnwindSafe(|| case(&|| ReferenceHome::new(Some(broken))));
-    let payload = catch_unwind(run).err()?;
-    let text = payload.downcast_ref::<String>().cloned();
-    Some(text.unwrap_or_default())
-}
-
-fn caught(broken: Broken, name: &str) -> bool {
-    verdict(broken, name).is_some()
-}
-
 #[test]
 fn failing_sequence_is_reduced_to_the_steps_it_needs() {
-    let needed = |broken, name| {
-        let verdict = verdict(broken, name).expect("caught");
-        let (_, steps) = verdict.split_once(":\n  ").expect("steps");
-        steps
-            .lines()
-            .map(|line| line.trim().to_owned())
-            .collect::<Vec<_>>()
-    };
-    let steps = needed(Broken::ForgetsTruncation, "random_batches_match_the_model");
+    let steps = CATCHES.steps(Broken::ForgetsTruncation, "random_batches_match_the_model");
     assert_eq!(
         steps,
         [
@@ -292,7 +274,7 @@ fn failing_sequence_is_reduced_to_the_steps_it_needs() {
             "submit group 3: append 1..=1 of term 2 (0 bytes)",
         ]
     );
-    let steps = needed(
+    let steps = CATCHES.steps(
         Broken::AcksBeforeSync,
         "random_batches_survive_kills_and_power_cuts",
     );
@@ -306,28 +288,17 @@ fn failing_sequence_is_reduced_to_the_steps_it_needs() {
     );
 }
 
-/// A case that no broken store fails may test nothing.
 #[test]
 fn each_case_catches_a_broken_store() {
-    let at_random = CAUGHT_AT_RANDOM.iter().map(|(name, _)| *name);
-    let by_name = CAUGHT_BY.iter().map(|(_, name)| *name);
-    let catches: BTreeSet<&str> = by_name.chain(at_random).collect();
-    let all: BTreeSet<&str> = CASES.iter().map(|(name, _)| *name).collect();
-    assert_eq!(catches, all);
+    CATCHES.each_case_is_named();
 }
 
 #[test]
 fn each_broken_store_is_caught_by_the_case_that_names_its_fault() {
-    for (broken, name) in CAUGHT_BY {
-        assert!(caught(*broken, name), "{name} did not notice {broken:?}");
-    }
+    CATCHES.each_is_caught_by_name();
 }
 
 #[test]
 fn random_sequences_catch_broken_stores_by_themselves() {
-    for (name, all) in CAUGHT_AT_RANDOM {
-        for broken in *all {
-            assert!(caught(*broken, name), "{name} did not notice {broken:?}");
-        }
-    }
+    CATCHES.each_is_caught_at_random();
 }

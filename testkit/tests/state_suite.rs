@@ -7,15 +7,21 @@
     missing_docs
 )]
 
+mod catches;
 mod reference_state;
 
-use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use raftwerk_testkit::state_suite::CASES;
+use catches::Catches;
+use raftwerk_testkit::state_suite::{CASES, Case};
 use reference_state::{Broken, ReferenceStateHome};
 
 raftwerk_testkit::state_store_suite!(|| ReferenceStateHome::new(None));
+
+const CATCHES: Catches<Broken, Case> = Catches {
+    cases: CASES,
+    by_name: CAUGHT_BY,
+    at_random: CAUGHT_AT_RANDOM,
+    run: |case, broken| case(&|| ReferenceStateHome::new(Some(broken))),
+};
 
 /// What each broken store is caught by, among others.
 const CAUGHT_BY: &[(Broken, &str)] = &[
@@ -123,30 +129,9 @@ const CAUGHT_AT_RANDOM: &[(&str, &[Broken])] = &[
     ),
 ];
 
-/// How the case called `name` fails on a broken store.
-fn verdict(broken: Broken, name: &str) -> Option<String> {
-    let (_, case) = CASES
-        .iter()
-        .find(|(known, _)| *known == name)
-        .expect("a known case");
-    let run = AssertUnwindSafe(|| case(&|| ReferenceStateHome::new(Some(broken))));
-    let payload = catch_unwind(run).err()?;
-    let text = payload.downcast_ref::<String>().cloned();
-    Some(text.unwrap_or_default())
-}
-
-fn caught(broken: Broken, name: &str) -> bool {
-    verdict(broken, name).is_some()
-}
-
 #[test]
 fn failing_sequence_is_reduced_to_the_steps_it_needs() {
-    let needed = |broken| {
-        let verdict = verdict(broken, "random_batches_match_the_map").expect("caught");
-        let (_, steps) = verdict.split_once(":\n  ").expect("steps");
-        let lines = steps.lines().map(|line| line.trim().to_owned());
-        lines.collect::<Vec<_>>()
-    };
+    let needed = |broken| CATCHES.steps(broken, "random_batches_match_the_map");
     let put = |key: &str| format!("Put {{ key: b\"{key}\", value: b\"\" }}");
     assert_eq!(
         needed(Broken::RemovesInclusiveEnd),
@@ -159,28 +144,17 @@ fn failing_sequence_is_reduced_to_the_steps_it_needs() {
     assert_eq!(steps, ["HoldView", "Write([])"]);
 }
 
-/// A case that no broken store fails may test nothing.
 #[test]
 fn each_case_catches_a_broken_store() {
-    let at_random = CAUGHT_AT_RANDOM.iter().map(|(name, _)| *name);
-    let by_name = CAUGHT_BY.iter().map(|(_, name)| *name);
-    let catches: BTreeSet<&str> = by_name.chain(at_random).collect();
-    let all: BTreeSet<&str> = CASES.iter().map(|(name, _)| *name).collect();
-    assert_eq!(catches, all);
+    CATCHES.each_case_is_named();
 }
 
 #[test]
 fn each_broken_store_is_caught_by_the_case_that_names_its_fault() {
-    for (broken, name) in CAUGHT_BY {
-        assert!(caught(*broken, name), "{name} did not notice {broken:?}");
-    }
+    CATCHES.each_is_caught_by_name();
 }
 
 #[test]
 fn random_sequences_catch_broken_stores_by_themselves() {
-    for (name, all) in CAUGHT_AT_RANDOM {
-        for broken in *all {
-            assert!(caught(*broken, name), "{name} did not notice {broken:?}");
-        }
-    }
+    CATCHES.each_is_caught_at_random();
 }

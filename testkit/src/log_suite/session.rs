@@ -11,6 +11,7 @@ use raftwerk_raft::{
 
 use super::home::{Ability, HeldSyncs, LogFactory, LogHome};
 use super::model::LogModel;
+use crate::lives::kept;
 pub(super) use crate::skipped::skip;
 
 /// How long a full store may take until its watermark moves.
@@ -206,23 +207,7 @@ impl Session {
             .home
             .open()
             .map_err(|error| format!("the store does not open: {error}"))?;
-        let outcomes: Vec<Result<(), String>> = self
-            .history
-            .iter()
-            .skip(self.acked)
-            .map(|model| model.compare(&*store))
-            .collect();
-        let Some(kept) = outcomes.iter().rposition(Result::is_ok) else {
-            let acked = self.acked;
-            let submitted = self.history.len() - 1;
-            return Err(format!(
-                "of {submitted} batches {acked} were acknowledged; against those: {:?}; against \
-                 all: {:?}",
-                outcomes.first(),
-                outcomes.last()
-            ));
-        };
-        let model = self.history[self.acked + kept].clone();
+        let model = kept(&self.history, self.acked, |model| model.compare(&*store))?;
         self.history = vec![model];
         self.tickets.clear();
         self.acked = 0;

@@ -7,6 +7,7 @@ use raftwerk_raft::{LogId, LogIndex, StateOp, StateStore, Term};
 
 use super::home::{StateFactory, StateHome};
 use super::model::StateModel;
+use crate::lives::kept;
 use crate::log_suite::Ability;
 use crate::skipped::skip;
 
@@ -127,23 +128,10 @@ impl Session {
             .home
             .open()
             .map_err(|error| format!("the store does not open: {error}"))?;
-        let outcomes: Vec<Result<(), String>> = self
-            .history
-            .iter()
-            .skip(self.persisted)
-            .map(|model| model.compare(&*store))
-            .collect();
-        let Some(kept) = outcomes.iter().rposition(Result::is_ok) else {
-            let (persisted, written) = (self.persisted, self.history.len() - 1);
-            return Err(format!(
-                "of {written} batches {persisted} were persisted; against those: {:?}; against \
-                 all: {:?}",
-                outcomes.first(),
-                outcomes.last()
-            ));
-        };
+        let model = kept(&self.history, self.persisted, |model| {
+            model.compare(&*store)
+        })?;
         let durable = store.durable_applied().map_err(|error| error.to_string())?;
-        let model = self.history[self.persisted + kept].clone();
         if durable > model.applied {
             return Err(format!(
                 "durable is {durable}, the contents are of {}",

@@ -1,5 +1,7 @@
-//! A folder on the real disk as a home for the suites. RocksDB writes its files itself, so no file
-//! system of ours can forget or fail under it: a kill is a copy of what the files hold.
+//! A folder on the real disk as a home for the suites, for a backend that writes its files itself,
+//! and for any backend to meet the real file system. No file system of ours can forget or fail
+//! under it: a kill is a copy of what the files hold.
+#![allow(clippy::expect_used)]
 
 use std::fs;
 use std::io;
@@ -8,24 +10,31 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use raftwerk_raft::{StateError, StateStore, Storage, StorageError};
-use raftwerk_testkit::log_suite::{Ability, HeldSyncs, LogHome};
-use raftwerk_testkit::state_suite::StateHome;
 use tempfile::TempDir;
 
-const NO_POWER_LOSS: &str = "RocksDB writes its own files; tests/power_cut.rs cuts the power";
-const NO_FAULTS: &str = "RocksDB syncs its own files; tests/kill.rs lets a sync of it fail";
+use crate::log_suite::{Ability, HeldSyncs, LogHome};
+use crate::state_suite::StateHome;
 
-pub(crate) struct DiskHome<O> {
+/// A temporary folder with one store, made by a function of its path.
+#[derive(Debug)]
+pub struct FolderHome<O> {
     root: TempDir,
     life: u64,
+    elsewhere: &'static str,
     open: O,
 }
 
-impl<O> DiskHome<O> {
-    pub(crate) fn new(open: O) -> Self {
+impl<O> FolderHome<O> {
+    /// A home without a store yet. `elsewhere` says where power cuts and failing syncs are tried
+    /// instead: it is printed with each case that cannot try them here.
+    ///
+    /// # Panics
+    /// When there can be no temporary folder.
+    pub fn new(elsewhere: &'static str, open: O) -> Self {
         Self {
-            root: TempDir::new().unwrap(),
+            root: TempDir::new().expect("a temporary folder"),
             life: 0,
+            elsewhere,
             open,
         }
     }
@@ -42,7 +51,7 @@ impl<O> DiskHome<O> {
     }
 }
 
-impl<O> LogHome for DiskHome<O>
+impl<O> LogHome for FolderHome<O>
 where
     O: FnMut(&Path) -> Result<Arc<dyn Storage>, StorageError> + Send,
 {
@@ -56,7 +65,7 @@ where
     }
 
     fn power_loss(&mut self, _seed: u64) -> Ability {
-        Ability::Unsupported(NO_POWER_LOSS)
+        Ability::Unsupported(self.elsewhere)
     }
 
     fn hold_syncs(&mut self) -> Option<HeldSyncs> {
@@ -64,11 +73,11 @@ where
     }
 
     fn fail_next_sync(&mut self) -> Ability {
-        Ability::Unsupported(NO_FAULTS)
+        Ability::Unsupported(self.elsewhere)
     }
 }
 
-impl<O> StateHome for DiskHome<O>
+impl<O> StateHome for FolderHome<O>
 where
     O: FnMut(&Path) -> Result<Arc<dyn StateStore>, StateError> + Send,
 {
@@ -82,18 +91,18 @@ where
     }
 
     fn power_loss(&mut self, _seed: u64) -> Ability {
-        Ability::Unsupported(NO_POWER_LOSS)
+        Ability::Unsupported(self.elsewhere)
     }
 
     fn fail_next_sync(&mut self) -> Ability {
-        Ability::Unsupported(NO_FAULTS)
+        Ability::Unsupported(self.elsewhere)
     }
 }
 
 type Moment = Vec<(PathBuf, u64, SystemTime)>;
 
 /// Copies a folder as it is at one moment: again, if anything moved meanwhile.
-pub(crate) fn copy_moment(from: &Path, to: &Path) {
+fn copy_moment(from: &Path, to: &Path) {
     loop {
         let before = files(from, from);
         let copied = before
@@ -102,6 +111,7 @@ pub(crate) fn copy_moment(from: &Path, to: &Path) {
             .is_ok_and(|copied| copied.is_ok());
         match (before, files(from, from)) {
             (Ok(before), Ok(after)) if copied && before == after => return,
+            // What cannot be removed is copied over.
             _ => fs::remove_dir_all(to).unwrap_or_default(),
         }
     }
@@ -116,8 +126,9 @@ fn files(root: &Path, folder: &Path) -> io::Result<Moment> {
         if meta.is_dir() {
             found.extend(files(root, &entry.path())?);
         } else {
-            let path = entry.path().strip_prefix(root).unwrap().to_path_buf();
-            found.push((path, meta.len(), meta.modified()?));
+            let path = entry.path();
+            let below = path.strip_prefix(root).map_err(io::Error::other)?;
+            found.push((below.to_path_buf(), meta.len(), meta.modified()?));
         }
     }
     found.sort();
@@ -128,7 +139,7 @@ fn copy(files: &Moment, from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for (path, ..) in files {
         let target = to.join(path);
-        fs::create_dir_all(target.parent().unwrap())?;
+        target.parent().map_or(Ok(()), fs::create_dir_all)?;
         fs::copy(from.join(path), target)?;
     }
     Ok(())
