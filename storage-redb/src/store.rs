@@ -59,6 +59,9 @@ pub struct RedbOptions {
     /// Bytes of keys and values that gather before they go into the B-tree, and the most that one
     /// commit takes unless a single batch is larger. About three times as much is kept in memory.
     pub write_buffer_bytes: u64,
+    /// A batch of so many operations may go into the B-tree past that, where it would gain nothing
+    /// by gathering; 64. Of fewer, a commit of their own costs more than it saves.
+    pub straight_ops_min: usize,
     /// Whether opening reads the whole file and checks every page. Else what has rotted since the
     /// last close is noticed late or never: redb looks at the pages' checksums at no other time.
     pub check_pages: bool,
@@ -74,6 +77,7 @@ impl RedbOptions {
             mode: FolderMode::CreateIfMissing,
             cache_bytes: 32 << 20,
             write_buffer_bytes: 8 << 20,
+            straight_ops_min: 64,
             check_pages: true,
         }
     }
@@ -85,12 +89,14 @@ impl RedbOptions {
 /// full is frozen and goes into the B-tree in order of its keys, a piece with each later write, so
 /// that neighbours share a page's copy, what was overwritten is never stored, and no write pays for
 /// all of it. The B-tree is of one moment only when all of a frozen table is in it: until then
-/// nothing makes it durable.
+/// nothing makes it durable. A large batch that would gain nothing there goes straight into the
+/// B-tree.
 pub struct RedbStore {
     // Before the folder: the file is let go before its lock. Absent only while dropped.
     db: Option<Database>,
     file: Arc<dyn VfsFile>,
     write_buffer_bytes: u64,
+    straight_ops_min: usize,
     role: Role,
     state: Mutex<State>,
     folder: Folder,
@@ -106,7 +112,12 @@ struct State {
     frozen: Head,
     /// The B-tree has the frozen table up to this key.
     moved_to: Option<Bytes>,
+    /// What the B-tree says of itself.
+    stored: Head,
     durable: LogId,
+    /// Batches since the last persist, and whether there was one alone before that.
+    batches: u64,
+    persisted_each: bool,
 }
 
 impl fmt::Debug for RedbStore {
@@ -145,12 +156,16 @@ impl RedbStore {
             written: head,
             frozen: head,
             moved_to: None,
+            stored: head,
             durable: head.applied,
+            batches: 0,
+            persisted_each: false,
         };
         Ok(Self {
             db: Some(db),
             file,
             write_buffer_bytes: options.write_buffer_bytes,
+            straight_ops_min: options.straight_ops_min,
             role: Role::default(),
             state: Mutex::new(state),
             folder,
@@ -229,11 +244,12 @@ impl RedbStore {
             full && !state.layers.active.is_empty()
         };
         let piece = if full { u64::MAX } else { piece };
-        self.move_frozen(piece)
+        self.move_frozen(piece, Durability::None)
     }
 
-    /// Moves up to about `piece` bytes of the frozen table into the B-tree.
-    fn move_frozen(&self, piece: u64) -> Result<(), StateError> {
+    /// Moves up to about `piece` bytes of the frozen table into the B-tree. `Immediate` only with
+    /// all of it.
+    fn move_frozen(&self, piece: u64, durability: Durability) -> Result<(), StateError> {
         let (frozen, moved_to, head) = {
             let state = self.state.lock();
             let frozen = state.layers.frozen.clone();
@@ -243,7 +259,7 @@ impl RedbStore {
             return Ok(());
         }
         let db = self.db()?;
-        let transaction = begin(db, Durability::None)?;
+        let transaction = begin(db, durability)?;
         let rest = move_piece(&transaction, &frozen, moved_to.as_ref(), piece)?;
         if rest.is_none() {
             write_head(&transaction, head)?;
@@ -254,6 +270,7 @@ impl RedbStore {
         let before = std::mem::replace(&mut state.base, base);
         if rest.is_none() {
             state.layers.frozen = Tree::default();
+            state.stored = head;
         }
         state.moved_to = rest;
         drop(state);
@@ -262,23 +279,54 @@ impl RedbStore {
         Ok(())
     }
 
-    /// Brings everything written into the B-tree.
+    /// Brings everything written into the B-tree, with one commit if nothing was on its way.
     fn empty_layers(&self, durability: Durability) -> Result<Head, StateError> {
-        self.move_frozen(u64::MAX)?;
-        let written = {
+        self.move_frozen(u64::MAX, Durability::None)?;
+        let (written, moves, stored) = {
             let mut state = self.state.lock();
-            state.freeze();
-            state.written
+            let moves = !state.layers.active.is_empty();
+            if moves {
+                state.freeze();
+            }
+            (state.written, moves, state.stored)
         };
-        self.move_frozen(u64::MAX)?;
-        let db = self.db()?;
-        let transaction = begin(db, durability)?;
-        write_head(&transaction, written)?;
-        transaction.commit().map_err(failed("commit"))?;
+        if moves {
+            self.move_frozen(u64::MAX, durability)?;
+        } else if written != stored || matches!(durability, Durability::Immediate) {
+            let transaction = begin(self.db()?, durability)?;
+            if written != stored {
+                write_head(&transaction, written)?;
+            }
+            transaction.commit().map_err(failed("commit"))?;
+            let mut state = self.state.lock();
+            state.frozen = written;
+            state.stored = written;
+        }
         Ok(written)
     }
 
-    /// A batch that removes ranges: straight into the B-tree.
+    /// Whether a batch goes into the B-tree past the table: one that removes ranges, and a large
+    /// one that would only be copied by going through it. That is so when it is as large as all
+    /// that has gathered (which has to go first) and its keys ascend, so that neighbours stand
+    /// together as they are, or when each batch is made durable by itself, so that none gathers.
+    fn goes_straight(&self, ops: &[StateOp]) -> bool {
+        let ranges = |op: &StateOp| matches!(op, StateOp::DeleteRange { .. });
+        if ops.iter().any(ranges) {
+            return true;
+        }
+        if ops.len() < self.straight_ops_min {
+            return false;
+        }
+        let bytes: usize = ops.iter().map(size).sum();
+        let (gathered, persisted_each) = {
+            let state = self.state.lock();
+            let each = state.persisted_each && state.batches == 0;
+            (state.layers.bytes(), each)
+        };
+        gathered <= bytes as u64 && (persisted_each || ops.is_sorted_by_key(key))
+    }
+
+    /// Puts a batch straight into the B-tree.
     fn write_through(&self, ops: &[StateOp], applied: LogId) -> Result<(), StateError> {
         let mut head = self.empty_layers(Durability::None)?;
         let db = self.db()?;
@@ -303,6 +351,7 @@ impl RedbStore {
         let mut state = self.state.lock();
         state.written = head;
         state.frozen = head;
+        state.stored = head;
         let layers = std::mem::take(&mut state.layers);
         let before = std::mem::replace(&mut state.base, Arc::new(base));
         drop(state);
@@ -321,7 +370,7 @@ impl State {
 impl Drop for RedbStore {
     /// Half of a frozen table must not become durable: redb makes its last commit so when closed.
     fn drop(&mut self) {
-        let whole = self.move_frozen(u64::MAX).is_ok();
+        let whole = self.move_frozen(u64::MAX, Durability::None).is_ok();
         if let (false, Some(db)) = (whole, self.db.take()) {
             // As after a crash: the last durable commit is what is found again.
             std::mem::forget(db);
@@ -331,6 +380,14 @@ impl Drop for RedbStore {
 
 /// The least of a frozen table that a write moves on, in bytes.
 const PIECE_BYTES_MIN: u64 = 4 << 10;
+
+/// Where an operation stands; one that removes a range stands nowhere.
+fn key(op: &StateOp) -> Option<&Bytes> {
+    match op {
+        StateOp::Put { key, .. } | StateOp::Delete { key } => Some(key),
+        StateOp::DeleteRange { .. } => None,
+    }
+}
 
 fn size(op: &StateOp) -> usize {
     match op {
@@ -450,12 +507,14 @@ fn apply(
 impl StateStore for RedbStore {
     fn write(&self, ops: &[StateOp], applied: LogId) -> Result<(), StateError> {
         let _writing = self.role.take();
-        let ranges = |op: &StateOp| matches!(op, StateOp::DeleteRange { .. });
-        if ops.iter().any(ranges) {
-            return self.write_through(ops, applied);
+        if self.goes_straight(ops) {
+            self.write_through(ops, applied)?;
+        } else {
+            self.take(ops, applied)?;
+            self.flush(ops)?;
         }
-        self.take(ops, applied)?;
-        self.flush(ops)
+        self.state.lock().batches += 1;
+        Ok(())
     }
 
     fn view(&self) -> Result<Box<dyn View>, StateError> {
@@ -470,7 +529,10 @@ impl StateStore for RedbStore {
     fn persist(&self) -> Result<LogId, StateError> {
         let _writing = self.role.take();
         let head = self.empty_layers(Durability::Immediate)?;
-        self.state.lock().durable = head.applied;
+        let mut state = self.state.lock();
+        state.durable = head.applied;
+        let batches = std::mem::take(&mut state.batches);
+        state.persisted_each = batches <= 1;
         Ok(head.applied)
     }
 
@@ -485,7 +547,7 @@ impl StateStore for RedbStore {
     fn restore(&self, source: &mut dyn SnapshotReader) -> Result<LogId, StateError> {
         let _writing = self.role.take();
         // A restore makes durable what the B-tree holds, which must be of one moment.
-        self.move_frozen(u64::MAX)?;
+        self.move_frozen(u64::MAX, Durability::None)?;
         let db = self.db()?;
         let head = restore(db, source)?;
         self.replace(head, Base::new(db)?);

@@ -25,9 +25,19 @@ impl SnapshotReader for Incoming {
     }
 }
 
+/// Every batch of these tests gathers.
+const GATHERING: usize = 64;
+/// Every one of [`batch`] goes into the B-tree by itself.
+const STRAIGHT: usize = 1;
+
 fn open(vfs: &FaultVfs) -> Result<RedbStore, String> {
+    open_with(vfs, GATHERING)
+}
+
+fn open_with(vfs: &FaultVfs, straight_ops_min: usize) -> Result<RedbStore, String> {
     let mut options = RedbOptions::new("/state");
     options.cache_bytes = 1 << 20;
+    options.straight_ops_min = straight_ops_min;
     // Small enough that tables are frozen, and go into the B-tree in more than one piece.
     options.write_buffer_bytes = 2_200;
     RedbStore::open(Arc::new(vfs.clone()), &options).map_err(|error| error.to_string())
@@ -124,13 +134,17 @@ fn options(stride: usize, random: usize) -> CrashOptions {
     }
 }
 
-fn enumerate(vfs: &FaultVfs, options: &CrashOptions) -> Result<CrashReport, String> {
+fn enumerate(
+    vfs: &FaultVfs,
+    options: &CrashOptions,
+    straight_ops_min: usize,
+) -> Result<CrashReport, String> {
     crash_points(
         vfs,
         0_u64,
         options,
         |vfs, progress| {
-            let store = open(vfs).unwrap();
+            let store = open_with(vfs, straight_ops_min).unwrap();
             for index in 1..=15 {
                 store.write(&batch(index), id(index)).unwrap();
                 if index == 5 || index == 10 {
@@ -143,7 +157,7 @@ fn enumerate(vfs: &FaultVfs, options: &CrashOptions) -> Result<CrashReport, Stri
             store.write(&batch(16), id(16)).unwrap();
             assert_eq!(store.restore(&mut Incoming(source)).unwrap(), id(15));
         },
-        open,
+        |vfs| open_with(vfs, straight_ops_min),
         |acknowledged, store| check(*acknowledged, &store),
     )
     .map_err(|failure| failure.to_string())
@@ -151,22 +165,24 @@ fn enumerate(vfs: &FaultVfs, options: &CrashOptions) -> Result<CrashReport, Stri
 
 #[test]
 fn data_and_applied_index_agree_after_every_crash() {
-    let report = enumerate(&FaultVfs::new(), &options(2, 1)).unwrap();
-    assert!(report.moments > 40 && report.images > 200, "{report:?}");
+    for straight in [GATHERING, STRAIGHT] {
+        let report = enumerate(&FaultVfs::new(), &options(2, 1), straight).unwrap();
+        assert!(report.moments > 40 && report.images > 200, "{report:?}");
+    }
 }
 
 #[test]
 fn enumeration_notices_a_commit_that_does_not_sync() {
     let vfs = FaultVfs::new();
     vfs.disable_sync(SYNC_STATE);
-    assert!(enumerate(&vfs, &options(1, 1)).is_err());
+    assert!(enumerate(&vfs, &options(1, 1), GATHERING).is_err());
 }
 
 #[test]
 fn enumeration_notices_a_new_file_whose_name_is_not_synced() {
     let vfs = FaultVfs::new();
     vfs.disable_sync(SYNC_NEW_STATE);
-    assert!(enumerate(&vfs, &options(1, 1)).is_err());
+    assert!(enumerate(&vfs, &options(1, 1), GATHERING).is_err());
 }
 
 #[test]
