@@ -9,27 +9,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use log_history::{DIR, open, run, try_open};
-use raftwerk_raft::{
-    ByteBudget, GroupId, GroupWrite, HardState, LogError, LogIndex, NodeId, Storage, StorageError,
-    Term, WriteBatch,
-};
-use raftwerk_storage_redb::{OnDamage, RedbLog, SYNC_LOG_MARK};
+use raftwerk_raft::{ByteBudget, GroupId, GroupWrite, LogIndex, Storage, StorageError};
+use raftwerk_storage_redb::{OnDamage, RedbLog, SYNC_LOG_MARK, compact_log};
 use raftwerk_testkit::crash::Progress;
 use raftwerk_testkit::damage::{DamageOptions, damage_each, damage_points, swaps};
 use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Image};
 use raftwerk_testkit::history::{Known, models};
 use raftwerk_testkit::log_suite::model::LogModel;
-
-/// How a damaged log answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Answer {
-    /// Nothing is missing.
-    Intact,
-    /// What is missing is named.
-    Named,
-    /// It does not open, and says why.
-    Refused,
-}
+use raftwerk_testkit::verdict::{
+    Answer, REBIRTHS, doubt_lasts_until_the_group_is_made_anew, judge, store, vote,
+};
 
 /// A log on the disk, and what it holds; closed in good order or killed.
 fn log(vfs: &FaultVfs, seed: u64, count: usize, closed: bool) -> (Image, LogModel) {
@@ -42,43 +31,6 @@ fn log(vfs: &FaultVfs, seed: u64, count: usize, closed: bool) -> (Image, LogMode
         return (vfs.crash(&CrashPlan::LOSE_UNSYNCED).image(), last);
     }
     (vfs.crash(&CrashPlan::Kill).image(), last)
-}
-
-/// Whatever the log gives must be right, and what it does not give must be named.
-fn judge(log: &RedbLog, model: &LogModel) -> Result<Answer, String> {
-    let mut answer = Answer::Intact;
-    for (id, expected) in &model.groups {
-        let open = log.open_group(*id).map_err(|error| error.to_string())?;
-        if open.state.health.vote_unknown {
-            answer = Answer::Named;
-            continue;
-        }
-        let same = open.state.hard_state == expected.hard_state
-            && open.state.snapshot == expected.snapshot
-            && open.log.last() == expected.last();
-        if !same {
-            return Err(format!("group {id} differs silently: {:?}", open.state));
-        }
-        for entry in &expected.entries {
-            let range = entry.index()..entry.index().next();
-            if open.log.term(entry.index()) != Ok(entry.term()) {
-                return Err(format!("group {id} has a wrong term at {}", entry.id));
-            }
-            match open.log.read(range, u64::MAX) {
-                Ok(found) if found.as_slice() == std::slice::from_ref(entry) => {}
-                Err(LogError::Faulty { .. }) if !open.state.health.is_intact() => {
-                    answer = Answer::Named;
-                }
-                other => return Err(format!("group {id}, {}: {other:?}", entry.id)),
-            }
-        }
-    }
-    for id in log.groups().map_err(|error| error.to_string())? {
-        if !model.groups.contains_key(&id) {
-            return Err(format!("group {id} appeared"));
-        }
-    }
-    Ok(answer)
 }
 
 fn attack(closed: bool, count: usize, options: &DamageOptions) -> BTreeMap<Answer, u64> {
@@ -188,79 +140,68 @@ fn flipped_bit_in_an_entry_is_named_to_the_entry_at_every_open() {
 /// Found again in the file.
 const VALUE: [u8; 400] = [77; 400];
 
-/// A group's first write, of which nothing else is known.
-fn vote(group: u64) -> GroupWrite {
-    GroupWrite {
-        group: GroupId(group),
-        hard_state: Some(HardState {
-            term: Term(group),
-            vote: Some(NodeId(1)),
-            commit: LogIndex(0),
-        }),
-        ..GroupWrite::default()
-    }
-}
-
-fn submit(log: &RedbLog, write: GroupWrite) {
-    let batch = WriteBatch {
-        groups: vec![write],
-        ..WriteBatch::default()
-    };
-    log.wait(log.submit(batch).unwrap()).unwrap();
-}
-
 /// A log of five groups that was closed in good order; the third has a named value.
-fn close_with_five_groups(vfs: &FaultVfs) {
+fn close_with_five_groups(vfs: &FaultVfs) -> LogModel {
     let log = open(vfs).unwrap();
+    let mut model = LogModel::default();
     for group in 1..=5 {
-        submit(&log, vote(group));
+        store(&log, &mut model, vote(group));
     }
     let named = GroupWrite {
         meta: vec![("name".into(), Some(VALUE.to_vec().into()))],
         ..vote(3)
     };
-    submit(&log, named);
+    store(&log, &mut model, named);
+    model
 }
 
-/// A record of one group rots: that group is in doubt until it is made anew, the others are whole.
-#[test]
-fn damaged_record_of_a_group_leaves_that_group_in_doubt_and_the_others_alone() {
-    let vfs = FaultVfs::new();
-    close_with_five_groups(&vfs);
-    let mut vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+/// Flips a bit of every copy of the named value.
+fn damage_the_value(vfs: &FaultVfs) {
     let path = Path::new(DIR).join("log.redb");
     let bytes = vfs.read_file(&path).unwrap();
-    for (at, _) in bytes
-        .windows(400)
-        .enumerate()
-        .filter(|(_, found)| *found == VALUE)
-    {
+    let values = bytes.windows(VALUE.len()).enumerate();
+    for (at, _) in values.filter(|(_, found)| *found == VALUE) {
         vfs.flip_bit(&path, at as u64 + 9, 2).unwrap();
     }
-    for round in 0..3 {
-        let log = open(&vfs).unwrap();
-        for group in 1..=5 {
-            let state = log.open_group(GroupId(group)).unwrap().state;
-            assert_eq!(state.health.vote_unknown, group == 3, "{group} in {round}");
-            let term = if group == 3 && round < 2 { 0 } else { group };
-            assert_eq!(state.hard_state.term, Term(term), "{group} in {round}");
-        }
-        if round == 1 {
-            // What it voted before is not known by that.
-            submit(&log, vote(3));
-        }
-        drop(log);
-        vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+}
+
+/// A record of one group rots.
+#[test]
+fn damaged_record_of_a_group_leaves_that_group_in_doubt_and_the_others_alone() {
+    for rebirth in REBIRTHS {
+        let vfs = FaultVfs::new();
+        let model = close_with_five_groups(&vfs);
+        let mut vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+        damage_the_value(&vfs);
+        doubt_lasts_until_the_group_is_made_anew(3, model, rebirth, || {
+            vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+            open(&vfs).unwrap()
+        });
     }
-    let log = open(&vfs).unwrap();
-    let anew = GroupWrite {
-        destroy: true,
-        ..vote(3)
-    };
-    submit(&log, anew);
-    drop(log);
-    let log = open(&vfs.crash(&CrashPlan::LOSE_UNSYNCED)).unwrap();
-    assert!(log.open_group(GroupId(3)).unwrap().state.health.is_intact());
+}
+
+/// What shrinks the file closes it as the log itself does.
+#[test]
+fn damage_after_an_offline_compaction_is_confined_to_its_group() {
+    for closed in [true, false] {
+        let vfs = FaultVfs::new();
+        let model = close_with_five_groups(&vfs);
+        let vfs = if closed {
+            vfs.crash(&CrashPlan::LOSE_UNSYNCED)
+        } else {
+            let _killed = open(&vfs).unwrap();
+            vfs.crash(&CrashPlan::Kill)
+        };
+        compact_log(Arc::new(vfs.clone()), DIR).unwrap();
+        let vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+        damage_the_value(&vfs);
+        let log = open(&vfs).unwrap();
+        assert_eq!(judge(&log, &model), Ok(Answer::Named));
+        for group in 1..=5 {
+            let health = log.open_group(GroupId(group)).unwrap().state.health;
+            assert_eq!(health.vote_unknown, group == 3, "{group}");
+        }
+    }
 }
 
 #[test]
@@ -298,15 +239,10 @@ fn damage_is_refused_when_the_mark_of_the_last_close_alone_was_not_synced() {
     close_with_five_groups(&vfs);
     let log = open(&vfs).unwrap();
     vfs.disable_sync(SYNC_LOG_MARK);
-    submit(&log, vote(9));
+    store(&log, &mut LogModel::default(), vote(9));
     drop(log);
     let vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
-    let path = Path::new(DIR).join("log.redb");
-    let bytes = vfs.read_file(&path).unwrap();
-    let values = bytes.windows(VALUE.len()).enumerate();
-    for (at, _) in values.filter(|(_, found)| *found == VALUE) {
-        vfs.flip_bit(&path, at as u64 + 9, 2).unwrap();
-    }
+    damage_the_value(&vfs);
     let refusal = try_open(&vfs).unwrap_err();
     assert!(matches!(refusal, StorageError::Corrupt { .. }), "{refusal}");
 }

@@ -8,7 +8,7 @@ use raftwerk_storage::folder::{Folder, FolderMode, io_error};
 use raftwerk_storage::vfs::Vfs;
 
 use super::FILE;
-use super::engine::Found;
+use super::engine::{Found, write_heads};
 use super::store::{LOG_KIND, OnDamage, open};
 use crate::file::to_io;
 
@@ -36,18 +36,27 @@ pub fn compact_log(
     path: impl AsRef<Path>,
 ) -> Result<CompactedLog, StorageError> {
     let folder = Folder::open(vfs, path.as_ref(), LOG_KIND, FolderMode::MustExist)?;
-    let (found, _) = open(&folder, CACHE_BYTES, OnDamage::Refuse)?;
-    let Found { mut db, file, .. } = found;
+    let (found, images) = open(&folder, CACHE_BYTES, OnDamage::Refuse)?;
+    let Found {
+        mut db,
+        file,
+        mark,
+        mut ledger,
+    } = found;
     let path = folder.path().join(FILE.name);
     let length = || file.len().map_err(io_error("measure", &path));
     let bytes_before = length()?;
     let failed = |error: redb::Error| io_error("compact", &path)(to_io(error));
+    write_heads(&db, &mut ledger, &images).map_err(failed)?;
     for _ in 0..PASSES_MAX {
         if !db.compact().map_err(|error| failed(error.into()))? {
             break;
         }
     }
     db.close().map_err(|error| failed(error.into()))?;
+    // Else what rots from now on would be confined to nobody.
+    mark.close(ledger.commit, &ledger.roster())
+        .map_err(io_error("write", &path))?;
     Ok(CompactedLog {
         bytes_before,
         bytes_after: length()?,

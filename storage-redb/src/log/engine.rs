@@ -22,6 +22,8 @@ use crate::file::{guard, to_io};
 type Entries<'a> = Table<'a, (u64, u64), &'static [u8]>;
 type Records<'a> = Table<'a, (u64, u8), &'static [u8]>;
 
+/// Entries from which on they are put as a run: fewer are cheaper one by one.
+const RUN_MIN: usize = 8;
 /// The key of the store's own record.
 const STORE_KEY: (u64, u8) = (0, kind::STORE);
 
@@ -137,19 +139,30 @@ impl RedbEngine {
         let Some(db) = self.db.take() else {
             return Ok(());
         };
-        let transaction = begin(&db)?;
-        let number = books.ledger.commit.saturating_add(1);
-        {
-            let mut writer = Writer::open(&transaction, number)?;
-            for (group, image) in &books.behind {
-                writer.records(&books.ledger.head_behind(*group, image))?;
-            }
-            writer.store_record()?;
-        }
-        transaction.commit()?;
+        write_heads(&db, &mut books.ledger, &books.behind)?;
         db.close()?;
-        Ok(self.mark.close(number, &books.ledger.roster())?)
+        Ok(self
+            .mark
+            .close(books.ledger.commit, &books.ledger.roster())?)
     }
+}
+
+/// Lets the heads of `groups` know all of the log: what the mark of a close rests on.
+pub(crate) fn write_heads(
+    db: &Database,
+    ledger: &mut Ledger,
+    groups: &BTreeMap<GroupId, GroupImage>,
+) -> Result<(), redb::Error> {
+    let transaction = begin(db)?;
+    ledger.commit = ledger.commit.saturating_add(1);
+    {
+        let mut writer = Writer::open(&transaction, ledger.commit)?;
+        for (group, image) in groups {
+            writer.records(&ledger.head_behind(*group, image))?;
+        }
+        writer.store_record()?;
+    }
+    Ok(transaction.commit()?)
 }
 
 impl Drop for RedbEngine {
@@ -201,8 +214,21 @@ impl<'a> Writer<'a> {
     }
 
     fn put(&mut self, group: u64, put: &[Entry]) -> Result<(), redb::Error> {
+        if put.len() < RUN_MIN || !self.put_run(group, put)? {
+            for entry in put {
+                seal_entry(group, entry, self.commit, &mut self.buffer);
+                self.entries
+                    .insert((group, entry.index().0), self.buffer.as_slice())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts many entries into a gap of the table, which fills pages whole. False when the place
+    /// is no gap.
+    fn put_run(&mut self, group: u64, put: &[Entry]) -> Result<bool, redb::Error> {
         let Some(first) = put.first() else {
-            return Ok(());
+            return Ok(true);
         };
         let mut cursor = self
             .entries
@@ -212,12 +238,7 @@ impl<'a> Writer<'a> {
             .is_some_and(|(key, _)| key.value().0 == group);
         if over {
             cursor.close()?;
-            for entry in put {
-                seal_entry(group, entry, self.commit, &mut self.buffer);
-                self.entries
-                    .insert((group, entry.index().0), self.buffer.as_slice())?;
-            }
-            return Ok(());
+            return Ok(false);
         }
         for entry in put {
             seal_entry(group, entry, self.commit, &mut self.buffer);
@@ -228,7 +249,8 @@ impl<'a> Writer<'a> {
                     other => redb::Error::Corrupted(other.to_string()),
                 })?;
         }
-        Ok(cursor.close()?)
+        cursor.close()?;
+        Ok(true)
     }
 
     fn records(&mut self, changes: &RecordChanges) -> Result<(), redb::Error> {
