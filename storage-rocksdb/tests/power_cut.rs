@@ -14,7 +14,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use child::{What, Writer, check, did_a_childs_job};
+use child::{What, Writer, bounded, check, did_a_childs_job};
 use tempfile::TempDir;
 
 const IMAGE_BYTES: u64 = 256 << 20;
@@ -109,7 +109,8 @@ impl Disk {
 
 fn cut_power(mut switch: Child) {
     switch.stdin.take().unwrap().write_all(b"now\n").unwrap();
-    assert!(switch.wait().unwrap().success(), "the power can be cut");
+    let cut = bounded("the power cut", move || switch.wait().unwrap());
+    assert!(cut.success(), "the power can be cut");
 }
 
 impl Drop for Disk {
@@ -119,10 +120,9 @@ impl Drop for Disk {
 }
 
 fn call(program: &str, arguments: &[&str], paths: &[&Path]) -> Result<(), String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .args(paths)
-        .output()
+    let mut command = Command::new(program);
+    command.args(arguments).args(paths);
+    let output = bounded(program, move || command.output())
         .map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {
         return Ok(());

@@ -4,7 +4,10 @@
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 use raftwerk_raft::{SnapshotReader, SnapshotSource, StateStore, Storage, SubmitError};
 
@@ -15,6 +18,28 @@ use crate::history::{
 const JOB: &str = "RAFTWERK_ROCKSDB_CHILD";
 /// Batches that a life has at most.
 const BATCHES_MAX: u64 = 100;
+/// Nothing that is waited for takes longer, on any machine.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Does `work` in a thread of its own, and fails when it does not come to its end: a call into a
+/// file system whose power is cut may never return.
+pub(crate) fn bounded<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (done, end) = sync_channel(1);
+    let worker = thread::spawn(move || {
+        let _ = done.send(work());
+    });
+    match end.recv_timeout(WAIT_MAX) {
+        Ok(outcome) => outcome,
+        Err(RecvTimeoutError::Timeout) => panic!("{what} takes longer than {WAIT_MAX:?}"),
+        Err(RecvTimeoutError::Disconnected) => match worker.join() {
+            Err(panicked) => std::panic::resume_unwind(panicked),
+            Ok(()) => panic!("{what} ended without an outcome"),
+        },
+    }
+}
 
 /// Which store a child writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +169,7 @@ pub(crate) struct Life {
 /// A child at work.
 pub(crate) struct Writer {
     process: Child,
-    lines: BufReader<ChildStdout>,
+    lines: Receiver<String>,
     pub(crate) life: Life,
 }
 
@@ -172,7 +197,18 @@ impl Writer {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap());
+        let mut said = BufReader::new(process.stdout.take().unwrap());
+        let (tell, lines) = sync_channel(64);
+        thread::spawn(move || {
+            loop {
+                let mut line = String::new();
+                let read = said.read_line(&mut line);
+                // The last line may be cut.
+                if read.is_err() || !line.ends_with('\n') || tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
         Self {
             process,
             lines,
@@ -183,11 +219,13 @@ impl Writer {
     /// Listens until `enough`, or until the child ends: false.
     pub(crate) fn listen(&mut self, enough: impl Fn(&Life) -> bool) -> bool {
         while !enough(&self.life) {
-            let mut line = String::new();
-            if self.lines.read_line(&mut line).unwrap() == 0 || !line.ends_with('\n') {
-                return false;
+            match self.lines.recv_timeout(WAIT_MAX) {
+                Ok(line) => self.hear(line.trim_end()),
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("the child is silent for {WAIT_MAX:?}: {:?}", self.life)
+                }
             }
-            self.hear(line.trim_end());
         }
         true
     }
@@ -222,7 +260,8 @@ impl Writer {
     /// Waits for its end, and listens to everything that it still said.
     pub(crate) fn end(mut self) -> Life {
         self.listen(|_| false);
-        self.process.wait().unwrap();
+        let mut process = self.process;
+        bounded("the child's end", move || process.wait().unwrap());
         self.life
     }
 }
@@ -230,10 +269,11 @@ impl Writer {
 /// Opens what a child left: all that it was told to be durable is there, whole batches only, and
 /// nothing that was never written. Says after which batch it stands.
 pub(crate) fn check(what: What, path: &Path, life: &Life) -> u64 {
-    let found = match what {
-        What::Log => open_log(path).and_then(|log| check_log(&log)),
-        What::State => open_store(path).and_then(|store| check_store(&store)),
-    };
+    let at = path.to_path_buf();
+    let found = bounded("what the child left", move || match what {
+        What::Log => open_log(&at).and_then(|log| check_log(&log)),
+        What::State => open_store(&at).and_then(|store| check_store(&store)),
+    });
     let number = found.unwrap_or_else(|reason| panic!("{what:?} after {life:?}: {reason}"));
     assert!(
         number >= life.acked && number <= life.began.max(life.acked),
