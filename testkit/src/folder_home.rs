@@ -68,6 +68,10 @@ where
         Ability::Unsupported(self.elsewhere)
     }
 
+    fn is_slow(&self) -> bool {
+        true
+    }
+
     fn hold_syncs(&mut self) -> Option<HeldSyncs> {
         None
     }
