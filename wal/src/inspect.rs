@@ -72,7 +72,8 @@ pub enum Record {
 pub fn verify(vfs: &dyn Vfs, dir: &Path) -> Result<Report, StorageError> {
     let (uuid, _lock) = look(vfs, dir)?;
     let page_bytes = Options::default().page_bytes;
-    Ok(crate::recovery::examine(vfs, dir, uuid, OpenMode::Read, page_bytes)?.report)
+    let watch = &mut |_| {};
+    Ok(crate::recovery::examine(vfs, dir, uuid, OpenMode::Read, page_bytes, watch)?.report)
 }
 
 /// Shows `visit` everything in the log in `dir`, oldest first, until it breaks.

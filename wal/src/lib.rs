@@ -67,6 +67,7 @@ mod writer;
 pub use engine::Written;
 pub use options::{AmbiguousTail, Background, Io, OnDamage, Options};
 pub use preparer::Prepared;
+pub use recovery::Progress;
 pub use recovery::verdict::{Damage, GroupDamage, Lost, Report, TailEnd, Verdict};
 pub use sites::{SYNC_BATCH, SYNC_NAME, SYNC_OPEN, SYNC_PREPARE, SYNC_SEAL, SYNC_SITES, SYNC_SLOT};
 pub use stats::{Histogram, Reads, Stats};

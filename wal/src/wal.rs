@@ -18,6 +18,7 @@ use crate::engine::{Engine, Written};
 use crate::options::{Background, Io, Options};
 use crate::preparer::Prepared;
 use crate::reader::GroupLog;
+use crate::recovery::Progress;
 use crate::recovery::rewrite::{Begun, begin};
 use crate::recovery::verdict::Report;
 use crate::scrub::Scrub;
@@ -57,6 +58,19 @@ impl Wal {
         dir: impl AsRef<Path>,
         options: Options,
     ) -> Result<Self, StorageError> {
+        Self::open_watched(vfs, dir, options, &mut |_| {})
+    }
+
+    /// [`Wal::open`] that tells `watch` how far it is, at each segment.
+    ///
+    /// # Errors
+    /// As [`Wal::open`].
+    pub fn open_watched(
+        vfs: Arc<dyn Vfs>,
+        dir: impl AsRef<Path>,
+        options: Options,
+        watch: &mut dyn FnMut(Progress),
+    ) -> Result<Self, StorageError> {
         options.check()?;
         let dir = dir.as_ref();
         let folder = Folder::open(Arc::clone(&vfs), dir, KIND, FolderMode::CreateIfMissing)?;
@@ -67,7 +81,7 @@ impl Wal {
             preparer,
             report,
             io,
-        } = begin(vfs.as_ref(), dir, folder.uuid(), &options, life_seed)?;
+        } = begin(vfs.as_ref(), dir, folder.uuid(), &options, life_seed, watch)?;
         let engine = Arc::new(Engine::new(vfs, dir.to_owned(), state, writer, preparer));
         let threads = match options.background {
             Background::Threads => {

@@ -1,5 +1,6 @@
 //! Which files there are, which of them are the log, and in which order.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +31,18 @@ pub(crate) struct SegmentFile {
     /// The header cannot be read; this one was put together from the frames.
     pub(crate) adopted: bool,
     pub(crate) link: Option<Link>,
+    blank: OnceCell<bool>,
+}
+
+impl SegmentFile {
+    /// Nothing but zeros stands behind the header. The whole file is read to know, once.
+    pub(crate) fn is_blank(&self) -> bool {
+        *self.blank.get_or_init(|| {
+            let header = self.header;
+            let mut scan = Scan::without_bodies(self.file.as_ref(), header.uuid, header);
+            scan.is_blank(u64::from(header.page_bytes), header.capacity)
+        })
+    }
 }
 
 /// All segment files by number.
@@ -79,6 +92,7 @@ fn identify(
         file,
         adopted,
         link,
+        blank: OnceCell::new(),
     })
 }
 

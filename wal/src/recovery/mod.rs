@@ -54,6 +54,18 @@ pub(crate) struct Recovered {
     pub(crate) report: Report,
 }
 
+/// How far an examination is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of segments that are verified.
+    pub done_bytes: u64,
+    /// Bytes of all segments.
+    pub total_bytes: u64,
+}
+
+/// Is told how far an examination is, segment by segment.
+pub(crate) type Watch<'a> = &'a mut dyn FnMut(Progress);
+
 /// Reads the log in `dir`.
 pub(crate) fn examine(
     vfs: &dyn Vfs,
@@ -61,6 +73,7 @@ pub(crate) fn examine(
     uuid: StoreUuid,
     mode: OpenMode,
     page_bytes: u32,
+    watch: Watch<'_>,
 ) -> Result<Recovered, StorageError> {
     let files = files::open_all(vfs, dir, uuid, mode, page_bytes)?;
     let slot_file = vfs.open(&dir.join(SLOT_FILE), OpenMode::Read).ok();
@@ -90,7 +103,7 @@ pub(crate) fn examine(
     let walk = TailWalk::new(uuid, &files, &parts, base, &evidence);
     let mut found = walk.run(files.clone(), slot, &evidence);
     let base = found.forget_unneeded(base);
-    found.resolve_older(uuid, base);
+    found.resolve_older(uuid, base, watch);
     found.replay.conclude();
     found.summarize();
     Ok(found)
@@ -184,10 +197,13 @@ impl Evidence {
                 .durable
                 .max(link.predecessor.map_or(0, |before| before.lsn));
         }
+        if part.is_none() && file.is_blank() {
+            return;
+        }
         let mut last = 0;
         let mut durable = 0;
         let limit = part.and_then(|part| part.end);
-        let mut scan = Scan::new(file.file.as_ref(), uuid, file.header);
+        let mut scan = Scan::without_bodies(file.file.as_ref(), uuid, file.header);
         scan.walk(Expect::default(), limit, &mut |event| {
             if let Event::Frame(frame) = event
                 && frame.is_whole()
@@ -375,7 +391,8 @@ impl<'a> TailWalk<'a> {
         if self.stopped || reached < self.durable {
             return;
         }
-        for (number, file) in self.files.range(newest + 1..) {
+        let later = self.files.range(newest + 1..);
+        for (number, file) in later.filter(|(_, file)| !file.is_blank()) {
             let (page, end) = (u64::from(file.header.page_bytes), file.header.capacity);
             let mut scan = Scan::new(file.file.as_ref(), file.header.uuid, file.header);
             let until = scan.written_until(page, end);
@@ -425,7 +442,17 @@ impl Recovered {
     }
 
     /// Verifies the older segments whole, and that all that checkpoints name is there.
-    fn resolve_older(&mut self, uuid: StoreUuid, base: usize) {
+    fn resolve_older(&mut self, uuid: StoreUuid, base: usize, watch: Watch<'_>) {
+        let mut progress = Progress {
+            done_bytes: self
+                .parts
+                .iter()
+                .skip(base)
+                .map(|one| self.bytes(one))
+                .sum(),
+            total_bytes: self.parts.iter().map(|one| self.bytes(one)).sum(),
+        };
+        watch(progress);
         let first = self.parts.get(base).map_or(0, |part| part.number);
         let mut present = BTreeSet::new();
         for part in self.parts.clone() {
@@ -449,6 +476,8 @@ impl Recovered {
             if is_older {
                 self.replay.damage.append(&mut survey.damage);
                 self.replay.frames += survey.count;
+                progress.done_bytes += self.bytes(&part);
+                watch(progress);
             }
             self.confirm(part.number, &survey);
         }
@@ -457,6 +486,13 @@ impl Recovered {
             let live = &mut self.replay.live;
             group.extents.parts.retain_segments(&present, live);
         }
+    }
+
+    /// How long the log's part of a segment is, at most.
+    fn bytes(&self, part: &Part) -> u64 {
+        let file = self.files.get(&part.number);
+        let capacity = file.map_or(0, |file| file.header.capacity);
+        part.end.unwrap_or(capacity).min(capacity)
     }
 
     fn confirm(&mut self, segment: u64, survey: &Survey) {

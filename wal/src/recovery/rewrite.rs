@@ -10,10 +10,9 @@ use raftwerk_raft::{Entry, StorageError, Ticket};
 use raftwerk_storage::folder::{StoreUuid, io_error};
 use raftwerk_storage::vfs::{OpenMode, Vfs, VfsFile};
 
-use super::Recovered;
-use super::scan::Scan;
 use super::survey::Survey;
 use super::verdict::{GroupDamage, Report, TailEnd};
+use super::{Recovered, Watch};
 use crate::batch::Fill;
 use crate::device;
 use crate::index::Extent;
@@ -46,11 +45,12 @@ pub(crate) fn begin(
     uuid: StoreUuid,
     options: &Options,
     life_seed: u64,
+    watch: Watch<'_>,
 ) -> Result<Begun, StorageError> {
     remove_spares(vfs, dir)?;
     let slot_file = open_slot(vfs, dir)?;
     let io = device::choose(vfs, &dir.join(SLOT_FILE), options)?;
-    let mut found = super::examine(vfs, dir, uuid, io.write_mode(), options.page_bytes)?;
+    let mut found = super::examine(vfs, dir, uuid, io.write_mode(), options.page_bytes, watch)?;
     refuse_ambiguous(dir, &found, options)?;
     refuse_damage(dir, &found, options)?;
     if matches!(found.report.tail, TailEnd::Ambiguous { .. }) {
@@ -63,7 +63,7 @@ pub(crate) fn begin(
     let report = found.report.clone();
     let reuse = found.unused && !found.health_changed || !holds(Rule::RewriteAtOpen);
     let mut state = build(&found, uuid, options);
-    state.ready = ready_segments(&found, uuid, options);
+    state.ready = ready_segments(&found, options);
     if reuse && continues(&mut found, &mut state, options) {
         state.durable_lsn = state.end.lsn;
     } else {
@@ -216,16 +216,15 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
 }
 
 /// Prepared segments of an earlier life that were never touched.
-fn ready_segments(found: &Recovered, uuid: StoreUuid, options: &Options) -> VecDeque<Segment> {
+fn ready_segments(found: &Recovered, options: &Options) -> VecDeque<Segment> {
     let newest = found.parts.last().map_or(0, |part| part.number);
     let mut ready = VecDeque::new();
     for (number, file) in found.files.range(newest + 1..) {
         let header = file.header;
         let fits = !file.adopted && header.page_bytes == options.page_bytes && header.zeroed;
         let complete = file.file.len().is_ok_and(|len| len >= header.capacity);
-        let mut scan = Scan::new(file.file.as_ref(), uuid, header);
         let end = u64::from(header.page_bytes);
-        if *number > newest && fits && complete && scan.is_blank(end, header.capacity) {
+        if *number > newest && fits && complete && file.is_blank() {
             ready.push_back(Segment::new(header, Arc::clone(&file.file), end));
         }
     }

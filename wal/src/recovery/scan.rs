@@ -12,8 +12,8 @@ use crate::segment::format::{
 };
 use crate::segment::header::SegmentHeader;
 
-/// How much is read at once, in bytes.
-const WINDOW_BYTES: u64 = 64 * 1024;
+/// How much is read at once, in bytes: several frames, so that few are read twice.
+const WINDOW_BYTES: u64 = 256 * 1024;
 /// What a disk writes whole, in bytes.
 const SECTOR_BYTES: usize = 512;
 /// What unreadable sectors are taken for: no zeros, and no frame.
@@ -92,7 +92,9 @@ pub(crate) struct Frame {
 #[derive(Debug)]
 pub(crate) struct Section<'a> {
     pub(crate) item: &'a Item,
-    /// None when it is damaged.
+    /// Its checksum is right.
+    pub(crate) intact: bool,
+    /// None when it is damaged, or the scan keeps no bodies.
     pub(crate) bytes: Option<Bytes>,
     /// Where it begins in the segment.
     pub(crate) offset: u64,
@@ -111,10 +113,11 @@ impl Frame {
         let mut out = Vec::with_capacity(self.items.len());
         for (item, bad) in self.items.iter().zip(&self.bad) {
             let range = offset as usize..(offset + item.bytes) as usize;
-            let good = !bad && range.end <= self.body.len();
+            let held = !bad && range.end <= self.body.len();
             out.push(Section {
                 item,
-                bytes: good.then(|| self.body.slice(range)),
+                intact: !bad,
+                bytes: held.then(|| self.body.slice(range)),
                 offset: self.header.offset + FRAME_HEADER_BYTES as u64 + u64::from(offset),
                 seed: section_seed(seed, offset),
             });
@@ -192,9 +195,23 @@ pub(crate) struct Scan<'a> {
     window: Window<'a>,
     uuid: StoreUuid,
     header: SegmentHeader,
+    /// Frames keep what is in their sections.
+    bodies: bool,
 }
 
 impl<'a> Scan<'a> {
+    /// One that verifies all, and keeps only what directories say.
+    pub(crate) fn without_bodies(
+        file: &'a dyn VfsFile,
+        uuid: StoreUuid,
+        header: SegmentHeader,
+    ) -> Self {
+        Self {
+            bodies: false,
+            ..Self::new(file, uuid, header)
+        }
+    }
+
     pub(crate) fn new(file: &'a dyn VfsFile, uuid: StoreUuid, header: SegmentHeader) -> Self {
         let len = file.len().unwrap_or(0).min(header.capacity);
         Self {
@@ -207,6 +224,7 @@ impl<'a> Scan<'a> {
             },
             uuid,
             header,
+            bodies: true,
         }
     }
 
@@ -237,6 +255,7 @@ impl<'a> Scan<'a> {
     fn read(&mut self, header: FrameHeader, chain: u32, end: u64) -> Look {
         let zeroed = self.header.zeroed;
         let uuid = self.uuid;
+        let bodies = self.bodies;
         let content = self.window.get(header.offset, header.content_bytes());
         let body_end = FRAME_HEADER_BYTES + header.body_bytes as usize;
         let directory = content.get(body_end..).unwrap_or_default();
@@ -260,10 +279,8 @@ impl<'a> Scan<'a> {
             bad.push(!sound);
             torn |= !sound && (cut || is_torn(content, &range));
         }
-        let body = content
-            .get(FRAME_HEADER_BYTES..body_end)
-            .unwrap_or_default();
-        let body = Bytes::copy_from_slice(body);
+        let body = content.get(FRAME_HEADER_BYTES..body_end);
+        let body = Bytes::copy_from_slice(body.filter(|_| bodies).unwrap_or_default());
         Look::Frame(Frame {
             header,
             chain,

@@ -92,7 +92,7 @@ impl Survey {
         end: Option<u64>,
     ) -> Self {
         let mut survey = Self::new(uuid, header.id.number);
-        let mut scan = Scan::new(file, uuid, header);
+        let mut scan = Scan::without_bodies(file, uuid, header);
         scan.walk(Expect::default(), end, &mut |event| {
             survey.event(&event);
             ControlFlow::Continue(())
@@ -138,7 +138,7 @@ impl Survey {
                     if matches!(other, ItemKind::State(bits) if ends(bits)) {
                         self.groups.entry(group).or_default().clear();
                     }
-                    if section.bytes.is_none() {
+                    if !section.intact {
                         self.lose(section.offset, Lost::State { group });
                     }
                     continue;
@@ -148,7 +148,7 @@ impl Survey {
             if append {
                 sections.truncate(span.first);
             }
-            if section.bytes.is_some() {
+            if section.intact {
                 sections.place(&extent(self.segment, &span, &section));
                 continue;
             }

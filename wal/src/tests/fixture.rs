@@ -18,7 +18,7 @@ fn write() -> FaultVfs {
     let vfs = FaultVfs::new();
     let dir = Path::new(DIR);
     vfs.create_dir_all(dir, SYNC_BATCH).unwrap();
-    let mut begun = begin(&vfs, dir, StoreUuid([7; 16]), &options(), 42).unwrap();
+    let mut begun = begin(&vfs, dir, StoreUuid([7; 16]), &options(), 42, &mut |_| {}).unwrap();
     for index in 1..=3 {
         let one = GroupWrite {
             group: GroupId(1),

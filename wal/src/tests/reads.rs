@@ -403,3 +403,20 @@ fn ten_thousand_groups_are_found_again() {
     let bytes = wal.engine_index();
     assert!(bytes <= 400 * count, "{bytes} bytes for {count} groups");
 }
+
+#[test]
+fn opening_tells_how_far_it_is() {
+    let vfs = FaultVfs::new();
+    let wal = Wal::open(Arc::new(vfs.clone()), DIR, options()).unwrap();
+    write_three(&wal);
+    let segments = wal.engine_segments();
+    drop(wal);
+    let mut told = Vec::new();
+    let watch = &mut |progress| told.push(progress);
+    Wal::open_watched(Arc::new(vfs), DIR, options(), watch).unwrap();
+    assert_eq!(told.len(), segments);
+    assert!(told.is_sorted_by_key(|one| one.done_bytes));
+    let (first, last) = (told[0], told[segments - 1]);
+    assert!(first.done_bytes < first.total_bytes);
+    assert_eq!(last.done_bytes, last.total_bytes);
+}
