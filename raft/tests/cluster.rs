@@ -144,6 +144,25 @@ fn every_promise_holds_where_disks_lose_anything() {
     holds_with(&[Loss::Vote, Loss::Tail, Loss::Entry], 0..400);
 }
 
+#[test]
+fn every_promise_holds_while_old_messages_are_sent_again() {
+    let mut replays = 0;
+    for seed in 0..200 {
+        let mut simulation = Simulation::with_replays(seed);
+        let run = || {
+            simulation.run(EVENTS);
+            simulation.must_recover();
+        };
+        assert!(
+            catch_unwind(AssertUnwindSafe(run)).is_ok(),
+            "seed {seed} failed"
+        );
+        replays += simulation.replay_count;
+    }
+    println!("{replays} replays");
+    assert!(replays > 200 * 100, "a test of nothing");
+}
+
 thread_local! {
     /// Failures are expected on this thread.
     static QUIET: Cell<bool> = const { Cell::new(false) };

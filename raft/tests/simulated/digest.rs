@@ -81,11 +81,8 @@ impl Digest {
             self.number(state.index.0);
             self.bytes(&state.context);
         }
-        for read in &ready.reads {
-            self.number(read.range.start.0);
-            self.number(read.range.end.0);
-        }
         self.number(u64::from(ready.snapshot_wanted));
-        self.number(ready.fates.len() as u64);
+        // What has no encoding of its own.
+        self.bytes(format!("{:?} {:?}", ready.reads, ready.fates).as_bytes());
     }
 }

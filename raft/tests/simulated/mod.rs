@@ -60,6 +60,9 @@ pub(crate) struct Simulation {
     /// For each read under way, what was committed when it began.
     reads: BTreeMap<u64, LogIndex>,
     proposals: u64,
+    /// Messages of any age that somebody has kept, to send them again.
+    kept: Option<Vec<Message>>,
+    pub(crate) replay_count: u64,
     /// What the disks may lose, and how many members have lost something so far.
     losses: &'static [Loss],
     pub(crate) loss_count: u64,
@@ -93,6 +96,8 @@ impl Simulation {
             digest: Digest::default(),
             reads: BTreeMap::new(),
             proposals: 0,
+            kept: None,
+            replay_count: 0,
             losses: &[],
             loss_count: 0,
             read_count: 0,
@@ -135,6 +140,15 @@ impl Simulation {
     pub(crate) fn with_losses(seed: u64, losses: &'static [Loss]) -> Self {
         Self {
             losses,
+            ..Self::new(seed, Driver::Sound)
+        }
+    }
+
+    /// With somebody who sends again what was said at any time, also in another's name who is no
+    /// member.
+    pub(crate) fn with_replays(seed: u64) -> Self {
+        Self {
+            kept: Some(Vec::new()),
             ..Self::new(seed, Driver::Sound)
         }
     }
@@ -339,6 +353,7 @@ impl Simulation {
     fn send(&mut self, messages: Vec<Message>) {
         for message in messages {
             self.note_vote(&message);
+            self.keep(&message);
             self.network.push(message);
         }
     }

@@ -10,6 +10,9 @@ use raftwerk_raft::{
 
 use super::{Driver, Member, Simulation, TICK_MS, sound};
 
+/// Messages that somebody keeps.
+const KEPT_MAX: usize = 300;
+
 impl Simulation {
     /// Lets that much happen; more where time passes for all at once, and so more slowly.
     pub(crate) fn run(&mut self, events: usize) {
@@ -25,6 +28,9 @@ impl Simulation {
     }
 
     fn event(&mut self) {
+        if self.kept.is_some() && self.dice.one_in(5) {
+            return self.replay();
+        }
         let mut id = self.any();
         while self.frozen.contains(&id) && !self.dice.one_in(20) {
             id = self.any();
@@ -69,6 +75,36 @@ impl Simulation {
             992..995 => self.frozen.clear(),
             _ => self.cool(id),
         }
+    }
+
+    /// Some of what is said is kept for later.
+    pub(super) fn keep(&mut self, message: &Message) {
+        let Some(kept) = &mut self.kept else { return };
+        let at = self.dice.below(KEPT_MAX);
+        match kept.get_mut(at) {
+            Some(old) if self.dice.one_in(3) => old.clone_from(message),
+            Some(_) => {}
+            None => kept.push(message.clone()),
+        }
+    }
+
+    /// What was said long ago arrives again. Answers also come from a stranger: who leads, nobody
+    /// but a member can say, since a member that joins cannot know who the others are.
+    fn replay(&mut self) {
+        let kept = self.kept.as_deref().unwrap_or_default();
+        let Some(mut message) = self.dice.pick(kept).cloned() else {
+            return;
+        };
+        let vote = matches!(
+            message.body,
+            Body::VoteResponse { .. } | Body::PreVoteResponse { .. }
+        );
+        if (vote || message.body.kind().is_answer()) && self.dice.one_in(3) {
+            message.from = NodeId(99);
+        }
+        self.replay_count += 1;
+        // A message that cannot be true is refused.
+        self.with(message.to, |node| drop(node.step(message)));
     }
 
     /// Time goes on: for one member alone, or, since leases count on clocks that go alike, for
