@@ -93,6 +93,8 @@ pub(crate) struct Segment {
     pub(crate) footer: Option<u64>,
     /// Nothing is written to it any more.
     pub(crate) sealed: bool,
+    /// An earlier life of the log wrote it: who read there may still hold a mapping of it.
+    pub(crate) earlier: bool,
     pub(crate) maps: Arc<Maps>,
 }
 
@@ -106,6 +108,7 @@ impl Segment {
             frames: Frames::default(),
             footer: None,
             sealed: false,
+            earlier: false,
             maps: Arc::default(),
         }
     }
@@ -113,7 +116,8 @@ impl Segment {
     /// Nobody reads it, and so its file may be used again. Asked when it is the log's no longer,
     /// and so nobody begins to.
     pub(crate) fn is_unread(&self) -> bool {
-        Arc::strong_count(&self.file) == 1 && Arc::strong_count(&self.maps) == 1
+        let here = Arc::strong_count(&self.file) > 1 || Arc::strong_count(&self.maps) > 1;
+        !self.earlier && !here
     }
 }
 

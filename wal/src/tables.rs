@@ -99,6 +99,8 @@ struct Table {
     body: Option<Bytes>,
     /// It is put together from the frames, not from the footer.
     surveyed: bool,
+    /// The disk did not give all that it is made of, which may change.
+    passing: bool,
 }
 
 impl Table {
@@ -143,6 +145,7 @@ impl Table {
             seed: header.seed(sealed.uuid),
             body,
             surveyed: false,
+            passing: false,
         })
     }
 
@@ -175,6 +178,7 @@ impl Table {
             seed: 0,
             body: Some(body.into()),
             surveyed: true,
+            passing: survey.unreadable,
         }
     }
 
@@ -277,6 +281,9 @@ impl Tables {
 
     fn hold(&self, segment: u64, table: Table) -> Arc<Table> {
         let table = Arc::new(table);
+        if table.passing {
+            return table;
+        }
         self.held.lock().put(segment, &table, self.bytes_max);
         table
     }

@@ -339,6 +339,7 @@ impl Disk {
         file.now.write_raw(offset, bytes);
         file.durable.write_raw(offset, bytes);
         file.durable.trim();
+        file.bad_sectors.retain(|number| !touched.contains(number));
         file.steps
             .retain(|step| step.place().is_none_or(|number| !touched.contains(&number)));
         Ok(())

@@ -247,7 +247,7 @@ impl FaultVfs {
     }
 
     /// Overwrites bytes of a file on the disk behind its owner's back; never grows it. Unsynced
-    /// writes to the same sectors are forgotten.
+    /// writes to the same sectors are forgotten, and broken ones can be read again.
     ///
     /// # Errors
     /// When there is no such file.

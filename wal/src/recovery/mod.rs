@@ -276,12 +276,14 @@ impl<'a> TailWalk<'a> {
     fn run(mut self, files: Files, slot: Option<Slot>, evidence: &Evidence) -> Recovered {
         let mut expect = match self.proven {
             Some(before) => Expect {
-                lsn: Some(before.lsn + 1),
+                lsn: Some(before.lsn.saturating_add(1)),
                 chain: Some(before.chain),
             },
             None => Expect::default(),
         };
         let (all, parts) = (self.files, self.parts);
+        // Where no successor says it, a segment's part of the log ends with its last frame.
+        let mut ends = BTreeMap::new();
         for part in parts.iter().skip(self.base) {
             let Some(file) = all.get(&part.number) else {
                 continue;
@@ -295,11 +297,16 @@ impl<'a> TailWalk<'a> {
                 });
             }
             self.frames_in_last = 0;
+            let mut end = None;
             let mut scan = Scan::new(file.file.as_ref(), file.header.uuid, file.header);
             expect = scan.walk(expect, part.end, &mut |event| match event {
-                Event::Frame(frame) => self.frame(frame),
+                Event::Frame(frame) => {
+                    end = Some(frame.end);
+                    self.frame(frame)
+                }
                 Event::Gap(gap) => self.gap(part.number, &gap, file),
             });
+            ends.insert(part.number, part.end.or(end));
             if self.stopped {
                 break;
             }
@@ -314,7 +321,13 @@ impl<'a> TailWalk<'a> {
             && self.proven == self.last;
         Recovered {
             files,
-            parts: parts.to_vec(),
+            parts: parts
+                .iter()
+                .map(|part| Part {
+                    end: part.end.or(ends.remove(&part.number).flatten()),
+                    ..*part
+                })
+                .collect(),
             replay: self.replay,
             proven: self.proven,
             last: self.last,
@@ -354,7 +367,9 @@ impl<'a> TailWalk<'a> {
     fn gap(&mut self, segment: u64, gap: &Gap, file: &SegmentFile) -> ControlFlow<()> {
         let first = gap.lsn.or(gap.next_lsn).unwrap_or(0);
         let lost = first <= self.durable && self.durable > 0;
-        let goes_on = gap.next_lsn.is_some_and(|next| next <= self.durable + 1);
+        let goes_on = gap
+            .next_lsn
+            .is_some_and(|next| next <= self.durable.saturating_add(1));
         if !lost {
             let mut scan = Scan::new(file.file.as_ref(), file.header.uuid, file.header);
             let until = scan.written_until(gap.offset, gap.until);
@@ -473,6 +488,9 @@ impl Recovered {
                 });
             }
             let mut survey = Survey::walk(file.file.as_ref(), uuid, file.header, part.end);
+            if let Some(known) = self.parts.iter_mut().find(|one| one.number == part.number) {
+                known.end = part.end.or(survey.end);
+            }
             if is_older {
                 self.replay.damage.append(&mut survey.damage);
                 self.replay.frames += survey.count;

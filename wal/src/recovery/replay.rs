@@ -235,7 +235,10 @@ impl Replay {
         }
         if let Some(generation) = generation {
             group.generation = generation;
-            self.record.next_generation = self.record.next_generation.max(generation + 1);
+            self.record.next_generation = self
+                .record
+                .next_generation
+                .max(generation.saturating_add(1));
         }
         if bits & HARD_STATE != 0 {
             self.vote_lost.remove(&id);

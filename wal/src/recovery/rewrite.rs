@@ -179,6 +179,7 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
         let mut segment = Segment::new(file.header, Arc::clone(&file.file), end);
         segment.footer = found.replay.footers.get(&part.number).copied();
         segment.sealed = true;
+        segment.earlier = true;
         segments.insert(part.number, segment);
     }
     // Nothing of a segment that is not proven at all is kept.

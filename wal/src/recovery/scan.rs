@@ -32,6 +32,8 @@ struct Window<'a> {
     buffer: Vec<u8>,
     /// How much of the buffer counts.
     filled: usize,
+    /// There were such sectors.
+    unreadable: bool,
 }
 
 impl Window<'_> {
@@ -66,6 +68,7 @@ impl Window<'_> {
         for sector in buffer.chunks_mut(SECTOR_BYTES) {
             if self.file.read_at(at, sector).is_err() {
                 sector.fill(UNREADABLE);
+                self.unreadable = true;
             }
             at += sector.len() as u64;
         }
@@ -183,7 +186,7 @@ impl Expect {
 
     fn after(frame: &Frame) -> Self {
         Self {
-            lsn: Some(frame.header.lsn + 1),
+            lsn: Some(frame.header.lsn.saturating_add(1)),
             chain: Some(frame.chain),
         }
     }
@@ -221,11 +224,17 @@ impl<'a> Scan<'a> {
                 start: 0,
                 buffer: Vec::new(),
                 filled: 0,
+                unreadable: false,
             },
             uuid,
             header,
             bodies: true,
         }
+    }
+
+    /// The disk did not give all of what was looked at.
+    pub(crate) const fn met_unreadable(&self) -> bool {
+        self.window.unreadable
     }
 
     const fn page(&self) -> u64 {

@@ -69,6 +69,10 @@ pub(crate) struct Survey {
     pub(crate) count: u64,
     /// Where the footer begins, if there is a whole one.
     pub(crate) footer: Option<u64>,
+    /// The disk did not give all of it.
+    pub(crate) unreadable: bool,
+    /// Where the last frame ends.
+    pub(crate) end: Option<u64>,
 }
 
 impl Survey {
@@ -81,6 +85,8 @@ impl Survey {
             damage: Vec::new(),
             count: 0,
             footer: None,
+            unreadable: false,
+            end: None,
         }
     }
 
@@ -97,6 +103,7 @@ impl Survey {
             survey.event(&event);
             ControlFlow::Continue(())
         });
+        survey.unreadable = scan.met_unreadable();
         survey
     }
 
@@ -123,6 +130,7 @@ impl Survey {
 
     fn frame(&mut self, frame: &Frame) {
         self.count += 1;
+        self.end = Some(frame.end);
         self.frames
             .push(frame.header.offset, frame.header.seed(self.uuid));
         if frame.header.kind == FrameKind::Seal && frame.is_whole() {

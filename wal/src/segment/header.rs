@@ -91,12 +91,20 @@ pub(crate) fn file_name(number: u64) -> String {
 pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("segment-")?.strip_suffix(".wal")?;
     let number = u64::from_str_radix(digits, 16).ok()?;
-    (file_name(number) == name).then_some(number)
+    // The largest has no successor: it is none of this log's.
+    (file_name(number) == name && number < u64::MAX).then_some(number)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn name_without_a_successor_is_not_a_segments() {
+        assert_eq!(parse_file_name("segment-ffffffffffffffff.wal"), None);
+        let name = "segment-fffffffffffffffe.wal";
+        assert_eq!(parse_file_name(name), Some(u64::MAX - 1));
+    }
 
     #[test]
     fn header_comes_back_and_any_flipped_bit_is_noticed() {

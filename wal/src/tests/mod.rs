@@ -9,6 +9,7 @@ mod faults;
 mod fixture;
 mod fuzz;
 mod inspect;
+mod lives;
 mod reads;
 mod rules;
 pub(crate) mod sites;

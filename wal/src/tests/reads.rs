@@ -15,19 +15,19 @@ use super::workload::{self, DIR, options, prepare};
 use crate::segment::header::file_name;
 use crate::{Options, Wal};
 
-fn payload(group: u64, index: u64, bytes: usize) -> Bytes {
+pub(super) fn payload(group: u64, index: u64, bytes: usize) -> Bytes {
     let seed = group.wrapping_mul(31).wrapping_add(index) as u8;
     Bytes::from(vec![seed; bytes])
 }
 
 /// Appends to each of `groups`, in one batch, the entries of these indexes, and makes the next
 /// segment ready.
-fn append(wal: &Wal, groups: Range<u64>, indexes: Range<u64>, bytes: usize) {
+pub(super) fn append(wal: &Wal, groups: Range<u64>, indexes: Range<u64>, bytes: usize) {
     put(wal, groups, indexes, bytes);
     prepare(wal);
 }
 
-fn put(wal: &Wal, groups: Range<u64>, indexes: Range<u64>, bytes: usize) {
+pub(super) fn put(wal: &Wal, groups: Range<u64>, indexes: Range<u64>, bytes: usize) {
     let write = |group: u64| {
         let entry = |index: u64| {
             let id = LogId::new(Term(1 + index / 100), LogIndex(index));
@@ -54,7 +54,7 @@ fn submit(wal: &Wal, batch: WriteBatch) {
 }
 
 /// Everything goes: so that the segments behind are used again.
-fn compact(wal: &Wal, group: u64, last: u64) {
+pub(super) fn compact(wal: &Wal, group: u64, last: u64) {
     let id = LogId::new(Term(1 + last / 100), LogIndex(last));
     let snapshot = raftwerk_raft::SnapshotMeta {
         last: id,
@@ -73,12 +73,12 @@ fn compact(wal: &Wal, group: u64, last: u64) {
     submit(wal, batch);
 }
 
-fn log(wal: &Wal, group: u64) -> Arc<dyn LogReader> {
+pub(super) fn log(wal: &Wal, group: u64) -> Arc<dyn LogReader> {
     wal.open_group(GroupId(group)).unwrap().log
 }
 
 /// Reads all of a group, `step` entries at a time, and checks every payload.
-fn read_all(log: &dyn LogReader, group: u64, bytes: usize, step: u64) -> u64 {
+pub(super) fn read_all(log: &dyn LogReader, group: u64, bytes: usize, step: u64) -> u64 {
     let (first, last) = (log.first().0, log.last().index.0);
     let mut next = first;
     while next <= last {
@@ -98,12 +98,12 @@ fn read_all(log: &dyn LogReader, group: u64, bytes: usize, step: u64) -> u64 {
     last + 1 - first
 }
 
-fn on_disk(dir: &Path, options: Options) -> Wal {
+pub(super) fn on_disk(dir: &Path, options: Options) -> Wal {
     Wal::open(Arc::new(RealVfs), dir.join(DIR), options).unwrap()
 }
 
 /// Three groups with 300 entries each, over a good many segments.
-fn write_three(wal: &Wal) {
+pub(super) fn write_three(wal: &Wal) {
     prepare(wal);
     for index in (1..300).step_by(3) {
         append(wal, 1..4, index..index + 3, 150);
