@@ -76,10 +76,9 @@ impl FileMap {
         let pass = Pass::new(Arc::clone(gate), -1)?;
         // SAFETY: the bytes do not change while the mapping lives. Writes and cuts through this
         // handle are refused meanwhile; a store asks for mappings of files alone that it has
-        // sealed, and no second store opens its folder, since the lock on it is held for life, and a later
-        // life of the store never writes to a file that an earlier one has sealed.
-        // Another program that writes into the folder is beyond what a store can stand, mapped or
-        // not.
+        // sealed, no second store opens its folder, since the lock on it is held for life, and a
+        // later life of the store never writes to a file that an earlier one has sealed. Another
+        // program that writes into the folder is beyond what a store can stand, mapped or not.
         let map = unsafe { Mmap::map(file)? };
         Ok(Self { map, _pass: pass })
     }
