@@ -13,6 +13,10 @@ use raftwerk_raft::{DurableNotify, Poisoned, Subscription, Ticket};
 
 use crate::panics::panic_text;
 
+/// How often a writer lets others run first who were just answered: as long as it takes them to
+/// come out of their rest, which is nothing when they do not.
+const COMPANY_YIELDS: u32 = 4;
+
 /// Up to where a store is durable. Clones share one watermark.
 #[derive(Clone, Debug, Default)]
 pub struct Watermark {
@@ -160,7 +164,7 @@ impl Watermark {
             // They were woken before this thread and share the round if they may run first. Whoever
             // is alone loses nothing.
             if company {
-                thread::yield_now();
+                (0..COMPANY_YIELDS).for_each(|_| thread::yield_now());
             }
             let worked = work();
             let mut state = self.shared.state.lock();
