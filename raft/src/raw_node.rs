@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::codec::encode_conf_change;
 use crate::config::Config;
-use crate::entry::{ConfChange, ConfState, Entry, EntryKind, HardState, SnapshotMeta};
+use crate::entry::{ConfChange, ConfState, Entry, HardState, SnapshotMeta};
 use crate::error::{
     ApplyConfChangeError, ConfigError, Halted, LeaseReadError, ProposeError, ReadIndexError,
     RequestSnapshotError, StepError,
@@ -135,14 +134,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     /// [`ProposeError`] when it was not taken.
     pub fn propose_conf_change(&mut self, change: ConfChange) -> Result<Proposed, ProposeError> {
         self.check()?;
-        let mut data = Vec::new();
-        encode_conf_change(&change, &mut data);
-        let entry = Entry {
-            id: LogId::ZERO,
-            kind: EntryKind::ConfChange,
-            data: data.into(),
-        };
-        self.raft.propose(self.id(), vec![entry])
+        self.raft.propose_conf_change(&change)
     }
 
     /// Switches to the configuration that a committed change makes; called once for each such

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 
 use super::Raft;
-use crate::codec::decode_conf_change;
+use crate::codec::{decode_conf_change, encode_conf_change};
 use crate::confchange::{self, Changer};
 use crate::entry::{ConfChange, ConfState, Entry, EntryKind};
 use crate::error::{ApplyConfChangeError, ConfigError, ProposeError};
 use crate::observer::{ConfChangeRefusal, Event, Observer};
+use crate::ready::Proposed;
 use crate::storage::LogReader;
 use crate::tracker::{Config, NodeMap, Progress};
 use crate::types::{LogId, Role};
@@ -27,6 +28,21 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             })?;
         self.switch_to(config, progress);
         Ok(())
+    }
+
+    /// A change of this member's own users, or of its own.
+    pub(crate) fn propose_conf_change(
+        &mut self,
+        change: &ConfChange,
+    ) -> Result<Proposed, ProposeError> {
+        let mut data = Vec::new();
+        encode_conf_change(change, &mut data);
+        let entry = Entry {
+            id: LogId::ZERO,
+            kind: EntryKind::ConfChange,
+            data: data.into(),
+        };
+        self.propose(self.config.id, vec![entry])
     }
 
     /// A committed change takes effect.

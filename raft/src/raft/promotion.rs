@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 
 use super::Raft;
-use crate::codec::encode_conf_change;
-use crate::entry::{ConfChange, ConfChangeKind, ConfChangeStep, Entry, EntryKind};
+use crate::entry::{ConfChange, ConfChangeKind, ConfChangeStep};
 use crate::message::Standing;
 use crate::observer::{Event, Observer};
 use crate::storage::LogReader;
 use crate::tracker::ProgressState;
-use crate::types::{LogId, LogIndex, NodeId};
+use crate::types::{LogIndex, NodeId};
 
 /// What a learner has to take, and for how many ticks it has been at it.
 #[derive(Clone, Copy, Debug)]
@@ -84,15 +83,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             steps: vec![step],
             ..ConfChange::default()
         };
-        let mut data = Vec::new();
-        encode_conf_change(&change, &mut data);
-        let entry = Entry {
-            id: LogId::ZERO,
-            kind: EntryKind::ConfChange,
-            data: data.into(),
-        };
         // Refused only for its size: the next tick tries again.
-        if self.propose(self.config.id, vec![entry]).is_ok() {
+        if self.propose_conf_change(&change).is_ok() {
             self.observer.event(&Event::LearnerPromoted { id });
         }
     }

@@ -358,3 +358,14 @@ fn who_cannot_lead_tells_a_leader_of_a_lower_term_that_it_is_one() {
     solo.step(2, 3, append(0, 0, &[], 0));
     assert!(solo.take().is_empty());
 }
+
+#[test]
+fn refusal_of_a_member_that_has_no_term_yet_counts() {
+    let mut solo = setup().start();
+    solo.campaign();
+    let no = Body::VoteResponse { reject: true };
+    solo.step(2, 0, no.clone());
+    assert_eq!(solo.node.role(), Role::Candidate);
+    solo.step(3, 0, no);
+    assert_eq!(solo.node.role(), Role::Follower);
+}

@@ -326,3 +326,19 @@ fn mark_that_cannot_be_read_counts_as_a_lost_tail() {
     let restart = Restart::recover(&state, &log, LogIndex::ZERO).unwrap();
     assert!(restart.tail_lost);
 }
+
+#[test]
+fn entry_before_a_loss_may_be_of_a_term_that_nobody_knows() {
+    let mut leader = setup().start();
+    leader.lead();
+    leader.propose("a");
+    leader.propose("b");
+    leader.ack(2, 3);
+    leader.take();
+    leader.step(2, 1, lost(0, 2));
+    let Some(Body::Append { prev, .. }) = leader.sent_to(2, MessageKind::Append).first().copied()
+    else {
+        panic!("nothing was sent");
+    };
+    assert_eq!(*prev, id(1, 2));
+}

@@ -5,7 +5,7 @@ use raftwerk_raft::{
     ConfState, EntryKind, LogIndex, MessageKind, NodeId, ProposeError, Role,
 };
 
-use crate::solo::{Solo, append, change, change_entry, joint, setup, snapshot, voters};
+use crate::solo::{Solo, change, change_entry, id, joint, setup, snapshot, voters};
 
 fn add(node: u64) -> ConfChange {
     change(ConfChangeKind::AddVoter, node)
@@ -289,17 +289,13 @@ fn a_joint_leader_commits_what_both_halves_hold() {
 #[test]
 fn a_change_on_its_way_is_not_made_on_top_of_a_newer_snapshot() {
     let mut solo = setup().options(|config| config.synchronous = false).start();
-    let Body::Append { prev, entries, .. } = append(0, 0, &[1], 0) else {
-        unreachable!()
-    };
-    let entries = [entries, vec![change_entry(1, 2, &remove(3))]].concat();
     solo.step(
         2,
         1,
         Body::Append {
-            prev,
-            commit: 2.into(),
-            entries,
+            prev: id(0, 0),
+            commit: 1.into(),
+            entries: vec![change_entry(1, 1, &remove(3))],
         },
     );
     solo.sync();

@@ -1,11 +1,11 @@
 //! Reads of a linearizable state, and reads of entries that are not in memory.
 
 use raftwerk_raft::{
-    Body, ConfigError, LogError, LogIndex, MessageKind, NodeId, RawNode, ReadIndexError, ReadOnly,
-    Role,
+    Body, ConfChangeKind, ConfigError, LogError, LogIndex, MessageKind, NodeId, RawNode,
+    ReadIndexError, ReadOnly, Role,
 };
 
-use crate::solo::{Solo, append, entries, id, setup, voters};
+use crate::solo::{Solo, append, change, entries, id, setup, voters};
 
 fn answer(solo: &mut Solo, from: u64, read_position: u64) {
     let term = solo.node.term().0;
@@ -277,4 +277,25 @@ fn a_leader_on_whose_lease_reads_rest_is_not_forgotten() {
     solo.step(2, 1, append(0, 0, &[], 0));
     solo.node.forget_leader();
     assert_eq!(solo.node.leader(), Some(NodeId(2)));
+}
+
+#[test]
+fn entries_that_are_fetched_for_a_removed_member_do_not_keep_its_next_life_waiting() {
+    let setup = setup().log(&[1, 1, 1]).hard_state(1, 0, 3).applied(3);
+    setup.log.cool(LogIndex(4));
+    let mut solo = setup.start();
+    solo.lead();
+    solo.ack(2, 4);
+    solo.nack(3, 3, 0, 0);
+    assert_eq!(solo.reads.len(), 1);
+    for kind in [ConfChangeKind::Remove, ConfChangeKind::AddLearner] {
+        solo.node.apply_conf_change(&change(kind, 3)).unwrap();
+        solo.drain();
+    }
+    let refused = Body::AppendResponse {
+        index: LogIndex(3),
+        reject: Some(id(0, 0)),
+    };
+    solo.try_step_in(1, 3, 2, refused).unwrap();
+    assert_eq!(solo.reads.len(), 2, "the first answer may never come");
 }
