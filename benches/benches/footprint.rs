@@ -49,9 +49,9 @@ struct Sizes {
 impl Sizes {
     fn of(plan: &Plan) -> Self {
         Self {
-            churn_bytes: plan.pick(MIB / 4, 16 * MIB, 256 * MIB),
+            churn_bytes: plan.pick(MIB / 4, 16 * MIB, 128 * MIB),
             put_bytes: plan.pick(MIB / 4, 8 * MIB, 64 * MIB),
-            open_bytes: plan.pick(MIB / 4, 32 * MIB, 512 * MIB),
+            open_bytes: plan.pick(MIB / 4, 32 * MIB, 256 * MIB),
             keys: plan.pick(1_000, 100_000, 1_000_000),
             rounds: plan.pick(1, 1, 2),
         }

@@ -67,18 +67,13 @@ pub trait LogTarget: Send + Sync {
     fn append(&self, steps: &[Append], durable: bool) -> Result<(), String>;
 
     /// Takes the steps as if each came from somebody else, all at once, from one thread; durable
-    /// when this returns. A backend begins with the first and then takes the others together, so
-    /// whoever is fed by hand gets these two batches; a peer may have all in one.
+    /// when this returns. A backend whose waiter writes takes all of them together, so whoever is
+    /// fed by hand gets them in one batch.
     ///
     /// # Errors
     /// What the log says, in words.
     fn append_each(&self, steps: &[Append]) -> Result<(), String> {
-        if !self.fed_by_one() {
-            return self.append(steps, true);
-        }
-        let (first, others) = steps.split_at(steps.len().min(1));
-        self.append(first, true)?;
-        self.append(others, true)
+        self.append(steps, true)
     }
 
     /// Takes the steps and says which number they are durable under, some time, unasked.

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use raftwerk_raft::{
     Durability, GroupId, GroupWrite, HardState, LogError, LogIndex, LogReader, SnapshotMeta,
-    Storage, SubmitError, Subscription, Term, Ticket, WriteBatch,
+    Storage, SubmitError, Term, Ticket, WriteBatch,
 };
 use raftwerk_storage::vfs::{CountingVfs, RealVfs};
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
@@ -62,34 +62,33 @@ pub(super) fn open_mem(_folder: &Path) -> Result<Box<dyn LogTarget>, String> {
 struct StorageLog {
     readers: RwLock<BTreeMap<u64, Arc<dyn LogReader>>>,
     last: AtomicU64,
-    // Before the log: it ends first.
-    // Locked only because it cannot be shared.
-    _subscription: Mutex<Option<Subscription>>,
     log: Arc<dyn Storage>,
     /// Counts syncs where the backend writes through it.
     vfs: Option<CountingVfs>,
-    /// Counts moves of the watermark, at most one a sync, where it does not.
-    moves: Arc<AtomicU64>,
+    /// Counts moves of the watermark that a writer saw, at most one a sync, where it does not.
+    moves: AtomicU64,
+    durable: AtomicU64,
 }
 
 impl StorageLog {
     fn new(log: Arc<dyn Storage>, vfs: Option<CountingVfs>) -> Self {
-        let moves = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&moves);
-        // Who is told of a sync is a thread to wake: nobody is where syncs are counted below.
-        let subscription = vfs.is_none().then(|| {
-            log.on_durable(Box::new(move |_| {
-                counted.fetch_add(1, Ordering::Relaxed);
-            }))
-        });
         Self {
             readers: RwLock::default(),
             last: AtomicU64::new(0),
-            _subscription: Mutex::new(subscription),
             log,
             vfs,
-            moves,
+            moves: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
         }
+    }
+
+    fn wait_for(&self, ticket: Ticket) -> Result<(), String> {
+        self.log.wait(ticket).map_err(words)?;
+        let durable = self.log.durable().map_err(words)?.0;
+        if self.durable.fetch_max(durable, Ordering::Relaxed) < durable {
+            self.moves.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Submits, and tries again when there is room while the log has none.
@@ -102,7 +101,7 @@ impl StorageLog {
                     let durable = self.log.durable().map_err(words)?;
                     let last = Ticket(self.last.load(Ordering::Acquire));
                     if durable < last {
-                        self.log.wait(Ticket(durable.0 + 1)).map_err(words)?;
+                        self.wait_for(Ticket(durable.0 + 1))?;
                     } else {
                         std::thread::yield_now();
                     }
@@ -156,7 +155,7 @@ impl LogTarget for StorageLog {
         let ticket = self.submit(batch_of(steps, durability))?;
         self.last.fetch_max(ticket.0, Ordering::AcqRel);
         if durable {
-            self.log.wait(ticket).map_err(words)?;
+            self.wait_for(ticket)?;
         }
         Ok(())
     }
@@ -167,7 +166,7 @@ impl LogTarget for StorageLog {
             last = self.submit(batch_of(std::slice::from_ref(step), Durability::Sync))?;
         }
         self.last.fetch_max(last.0, Ordering::AcqRel);
-        self.log.wait(last).map_err(words)
+        self.wait_for(last)
     }
 
     fn submit(&self, steps: &[Append]) -> Result<u64, String> {
@@ -177,13 +176,13 @@ impl LogTarget for StorageLog {
     }
 
     fn wait(&self, ticket: u64) -> Result<u64, String> {
-        self.log.wait(Ticket(ticket)).map_err(words)?;
+        self.wait_for(Ticket(ticket))?;
         Ok(self.log.durable().map_err(words)?.0)
     }
 
     fn settle(&self) -> Result<(), String> {
         let last = Ticket(self.last.load(Ordering::Acquire));
-        self.log.wait(last).map_err(words)
+        self.wait_for(last)
     }
 
     fn read(&self, group: u64, first: u64, last: u64) -> Result<u64, String> {
