@@ -55,8 +55,8 @@ pub enum Io {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The size of a segment in bytes: a multiple of `page_bytes`, at least eight pages and at
-    /// most 1 GiB. Where the largest batch would not fit behind the checkpoint, segments are
-    /// larger.
+    /// most 1 GiB. Segments are larger where the checkpoint of all groups takes much of that, and
+    /// a batch that does not fit gets one of its size.
     pub segment_bytes: u64,
     /// The largest batch as encoded, in bytes, and as much as one write takes: from a page to
     /// 256 MiB. What is larger is refused as [`raftwerk_raft::SubmitError::TooLarge`], a single

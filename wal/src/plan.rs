@@ -270,14 +270,19 @@ impl State {
         Some(steps)
     }
 
-    /// The first prepared segment that `fill` surely fits, or the largest.
+    /// The smallest prepared segment that `fill` surely fits, or the largest.
     fn take_ready(&mut self, fill: &Fill) -> Option<Segment> {
         let need = self.opening_bytes(fill);
-        let fits = |ready: &Segment| ready.header.capacity >= need;
         let capacities = self.ready.iter().map(|ready| ready.header.capacity);
-        let largest = capacities.enumerate().max_by_key(|(_, capacity)| *capacity);
-        let at = self.ready.iter().position(fits);
-        self.ready.remove(at.or(largest.map(|(at, _)| at))?)
+        let capacities = capacities.enumerate();
+        let fitting = capacities.clone().filter(|(_, capacity)| *capacity >= need);
+        let at = fitting.min_by_key(|(_, capacity)| *capacity);
+        let at = at.map(|(at, _)| at);
+        let largest = capacities.max_by_key(|(_, capacity)| *capacity);
+        let at = at.or(largest.map(|(at, _)| at))?;
+        // Numbers ascend along the log: what is passed over is prepared again, under a new one.
+        self.retired.extend(self.ready.drain(..at));
+        self.ready.pop_front()
     }
 
     fn footer(&self, number: u64, successor: SegmentId) -> Option<(Place, FrameBuf, u32)> {

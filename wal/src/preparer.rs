@@ -253,13 +253,24 @@ impl State {
             .iter()
             .filter(|ready| ready.header.capacity >= wanted)
             .count();
-        (usable < READY_SEGMENTS).then_some(wanted)
+        if usable < READY_SEGMENTS {
+            return Some(wanted);
+        }
+        let fits = |ready: &Segment| ready.header.capacity >= self.large;
+        (self.large > 0 && !self.ready.iter().any(fits)).then_some(self.large)
     }
 
-    /// Takes a prepared segment; those that have become too small go.
+    /// Takes a prepared segment; those that have become too small go. One that is made for a large
+    /// batch comes on top.
     fn add_ready(&mut self, segment: Segment) {
+        if segment.header.capacity >= self.large {
+            self.large = 0;
+        }
         self.ready.push_back(segment);
-        while self.ready.len() > READY_SEGMENTS {
+        let wanted = self.wanted_capacity();
+        let is_large = |ready: &Segment| ready.header.capacity > wanted;
+        let most = READY_SEGMENTS + usize::from(self.ready.iter().any(is_large));
+        while self.ready.len() > most {
             let capacities = self.ready.iter().map(|ready| ready.header.capacity);
             let smallest = capacities.enumerate().min_by_key(|(_, capacity)| *capacity);
             let smallest = smallest.and_then(|(at, _)| self.ready.remove(at));

@@ -173,6 +173,8 @@ pub(crate) struct State {
     pub(crate) spare_fill: Fill,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) ready: VecDeque<Segment>,
+    /// A segment of this size is wanted for something large, in bytes; zero when none is.
+    pub(crate) large: u64,
     /// A batch was refused because too few segments were ready.
     pub(crate) refused: bool,
     /// Segments that nothing needs any more, for the preparer.
@@ -228,6 +230,9 @@ impl State {
         let room = self.has_room(is_urgent(&batch));
         if self.fill.cost > max || !room {
             self.refused |= !room;
+            if !room {
+                self.want_large(cost);
+            }
             self.fill.cost -= cost;
             self.fill.rollback(mark);
             return Err(SubmitError::Full(batch));
@@ -386,16 +391,30 @@ impl State {
         first + fill.cost + footer_bytes_max(page, 0) + 3 * u64::from(page)
     }
 
-    /// How large the next segment should be, in bytes: the largest batch must fit behind the
-    /// checkpoint, which may grow meanwhile.
+    /// How large the next segment should be, in bytes: a batch of half of that must fit behind the
+    /// checkpoint, which may grow meanwhile, but the largest batch in any case if it is smaller.
     pub(crate) fn wanted_capacity(&self) -> u64 {
-        let empty = Fill {
-            cost: self.options.batch_bytes_max,
+        let half = self.options.segment_bytes / 2;
+        let batch = self.options.batch_bytes_max.min(half);
+        self.capacity_for(batch).max(self.options.segment_bytes)
+    }
+
+    /// What a segment takes that begins with batches of `cost`, in bytes.
+    fn capacity_for(&self, cost: u64) -> u64 {
+        let fill = Fill {
+            cost,
             ..Fill::default()
         };
-        let need = self.opening_bytes(&empty) + self.checkpoint_bytes / 4;
+        let need = self.opening_bytes(&fill) + self.checkpoint_bytes / 4;
         need.next_multiple_of(u64::from(self.options.page_bytes))
-            .max(self.options.segment_bytes)
+    }
+
+    /// What waits found no room: if the newest of it, which costs `cost`, is too large for the
+    /// segments that are prepared, it gets one of its size.
+    pub(crate) fn want_large(&mut self, cost: u64) {
+        if self.capacity_for(cost) > self.wanted_capacity() {
+            self.large = self.large.max(self.capacity_for(self.fill.cost));
+        }
     }
 
     /// A segment of the log that is not written any more, to read from.

@@ -293,6 +293,7 @@ impl State {
             return Prepared::Progress;
         }
         if !self.has_room(full) {
+            self.want_large(self.fill.cost - cost);
             self.fill.rollback(mark);
             self.fill.cost = cost;
             (self.rewriting.segment, self.rewriting.look) = (0, true);

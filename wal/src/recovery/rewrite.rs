@@ -205,6 +205,7 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
         spare_fill: Fill::default(),
         in_flight: None,
         ready: VecDeque::new(),
+        large: 0,
         refused: false,
         retired: VecDeque::new(),
         ticket: Ticket::default(),

@@ -10,6 +10,7 @@ mod fixture;
 mod fuzz;
 mod inspect;
 mod lives;
+mod large;
 mod reads;
 mod rules;
 pub(crate) mod sites;
