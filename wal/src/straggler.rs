@@ -81,7 +81,7 @@ struct Carried {
 
 /// Live entries of one group in an old segment, without a gap.
 #[derive(Debug)]
-struct Piece {
+pub(crate) struct Piece {
     group: GroupId,
     generation: u64,
     range: Range<LogIndex>,
@@ -96,7 +96,7 @@ enum Picked {
 }
 
 /// A piece's entries, read and verified.
-struct Moved {
+pub(crate) struct Moved {
     group: GroupId,
     generation: u64,
     entries: Vec<Entry>,
@@ -112,7 +112,9 @@ impl Engine {
             Picked::More => return Prepared::Progress,
             Picked::Pieces(sealed, pieces) => (sealed, pieces),
         };
-        let read = pieces.into_iter().map(|piece| self.read(&sealed, piece));
+        let read = pieces
+            .into_iter()
+            .map(|piece| self.read_piece(&sealed, piece));
         let read: Result<Vec<_>, _> = read.collect();
         let mut state = self.state.lock();
         match read {
@@ -125,7 +127,7 @@ impl Engine {
         }
     }
 
-    fn read(&self, sealed: &Sealed, piece: Piece) -> Result<Moved, LogError> {
+    pub(crate) fn read_piece(&self, sealed: &Sealed, piece: Piece) -> Result<Moved, LogError> {
         let Piece {
             group,
             generation,
@@ -333,4 +335,129 @@ fn live_end(group: &Group, segment: u64) -> LogIndex {
     let mut parts = group.extents.parts.iter().rev();
     let last = parts.find(|part| part.segment == segment);
     last.map_or(LogIndex::ZERO, |part| part.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use raftwerk_raft::{GroupWrite, LogIndex, Storage};
+    use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs};
+
+    use super::*;
+    use crate::Wal;
+    use crate::tests::space::{entries, fill_segments, rest, settle, write, write_and_compact};
+    use crate::tests::workload::open;
+
+    const IDLE: u64 = 50;
+
+    /// What group [`IDLE`] holds after `meanwhile`, which is written between the read of its
+    /// entries and the write that moves them, of term 1 and 2; and how many were moved.
+    fn after(meanwhile: GroupWrite) -> (Vec<Entry>, u64) {
+        let vfs = FaultVfs::new();
+        let wal = open(&vfs).unwrap();
+        let mut last = Ticket(0);
+        settle(&wal, vec![write(IDLE, entries(1, 1..11, 100))], &mut last);
+        let picked = fill_segments(&wal, &mut last, |wal| {
+            let picked = wal.engine_state().pick(false);
+            match picked {
+                Picked::Pieces(sealed, pieces) => Some((sealed, pieces)),
+                _ => None,
+            }
+        });
+        let (sealed, pieces) = picked;
+        let read = |piece| wal.engine().read_piece(&sealed, piece).unwrap();
+        let moved: Vec<_> = pieces.into_iter().map(read).collect();
+        let batch = raftwerk_raft::WriteBatch {
+            groups: vec![meanwhile],
+            ..Default::default()
+        };
+        wal.submit(batch).unwrap();
+        let before = wal.stats().rewritten_entries;
+        wal.engine_state().rewrite(moved, false);
+        let moved = wal.stats().rewritten_entries - before;
+        rest(&wal);
+        let held = held(&wal);
+        drop(wal);
+        let wal = open(&vfs.crash(&CrashPlan::LOSE_UNSYNCED)).unwrap();
+        assert_eq!(
+            super::tests::held(&wal),
+            held,
+            "as before it was opened again"
+        );
+        (held, moved)
+    }
+
+    fn held(wal: &Wal) -> Vec<Entry> {
+        let log = wal.open_group(GroupId(IDLE)).unwrap().log;
+        let range = log.first()..log.last().index.next();
+        log.read(range, u64::MAX).unwrap()
+    }
+
+    #[test]
+    fn entries_that_are_still_the_log_are_moved() {
+        let (held, moved) = after(write(7, entries(1, 1..2, 10)));
+        assert_eq!((held, moved), (entries(1, 1..11, 100), 10));
+    }
+
+    #[test]
+    fn destroyed_group_is_not_brought_back() {
+        let (held, moved) = after(GroupWrite {
+            destroy: true,
+            ..write(IDLE, Vec::new())
+        });
+        assert_eq!((held, moved), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn group_that_was_made_again_gets_nothing_of_its_earlier_life() {
+        let again = entries(1, 1..4, 30);
+        let (held, moved) = after(GroupWrite {
+            destroy: true,
+            ..write(IDLE, again.clone())
+        });
+        assert_eq!((held, moved), (again, 0));
+    }
+
+    #[test]
+    fn suffix_that_was_replaced_stays_replaced() {
+        let (held, moved) = after(write(IDLE, entries(2, 5..7, 20)));
+        let expected = [entries(1, 1..5, 100), entries(2, 5..7, 20)].concat();
+        assert_eq!((held, moved), (expected, 4));
+    }
+
+    #[test]
+    fn what_was_compacted_stays_compacted() {
+        let (held, moved) = after(write_and_compact(IDLE, Vec::new(), 6));
+        assert_eq!((held, moved), (entries(1, 7..11, 100), 4));
+    }
+
+    /// Moving the front of a log takes nothing from behind it.
+    #[test]
+    fn entries_behind_those_that_move_stay() {
+        let (held, moved) = after(write(IDLE, entries(1, 11..15, 20)));
+        let expected = [entries(1, 1..11, 100), entries(1, 11..15, 20)].concat();
+        assert_eq!((held, moved), (expected, 10));
+    }
+
+    #[test]
+    fn segment_with_an_entry_that_cannot_be_read_stays_and_nothing_is_lost_of_others() {
+        let vfs = FaultVfs::new();
+        let wal = open(&vfs).unwrap();
+        let mut last = Ticket(0);
+        settle(&wal, vec![write(IDLE, entries(1, 1..11, 100))], &mut last);
+        let first = *wal.engine_state().segments.first_key_value().unwrap().0;
+        let path = std::path::Path::new("log").join(crate::segment::header::file_name(first));
+        for sector in 2..8 {
+            vfs.zero_sector(&path, sector).unwrap();
+        }
+        fill_segments(&wal, &mut last, |wal| {
+            (wal.engine_state().segments.len() > 6).then_some(())
+        });
+        assert_eq!(rest(&wal), 0, "it does not try for ever");
+        assert_eq!(wal.engine_state().rewriting.unreadable, Some(first));
+        assert!(wal.engine_state().segments.contains_key(&first));
+        assert_eq!(wal.stats().rewritten_entries, 0);
+        let log = wal.open_group(GroupId(IDLE)).unwrap().log;
+        let read = log.read(LogIndex(1)..LogIndex(2), u64::MAX);
+        assert!(matches!(read, Err(LogError::Faulty { .. })), "{read:?}");
+    }
 }

@@ -167,13 +167,9 @@ impl Wal {
         self.engine.write_slot()
     }
 
-    /// Where a group's entries stand in a segment.
-    pub(crate) fn engine_find(
-        &self,
-        sealed: &crate::tables::Sealed,
-        group: GroupId,
-    ) -> Vec<crate::index::Extent> {
-        self.engine.tables.find(sealed, group)
+    /// What runs the log.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// What the log keeps in memory.

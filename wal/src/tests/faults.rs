@@ -1,12 +1,17 @@
 //! Disks that refuse: the k-th call fails, for every k.
 
-use raftwerk_raft::{GroupWrite, LogIndex, Storage, SubmitError, Ticket, WriteBatch};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use raftwerk_raft::{GroupId, GroupWrite, LogIndex, Storage, SubmitError, Ticket, WriteBatch};
 use raftwerk_testkit::fault_vfs::{CrashPlan, Fault, FaultVfs};
 use raftwerk_testkit::history::fail_every_call;
 
 use super::sites::{GROUP, append, entry};
-use super::workload::{Small, check, open, prepare, run_on};
-use crate::Prepared;
+use super::space::{entries, settle, write, write_and_compact};
+use super::workload::{Small, check, open, open_with, options, prepare, run_on};
+use crate::{Options, Prepared, SYNC_BATCH};
 
 #[test]
 fn no_failed_call_leads_to_a_false_acknowledgement() {
@@ -93,4 +98,109 @@ fn poisoned_log_still_reads_and_takes_nothing() {
     assert_eq!(read.len(), 2);
     let refusal = wal.submit(WriteBatch::default());
     assert!(matches!(refusal, Err(SubmitError::Poisoned(_))));
+}
+
+/// An idle group keeps the oldest segment, and the disk has no room for another one: its entries
+/// move, so that the segment can be used again.
+#[test]
+fn idle_group_does_not_fill_a_full_disk() {
+    let vfs = FaultVfs::new();
+    let wal = open(&vfs).unwrap();
+    prepare(&wal);
+    let mut last = Ticket(0);
+    settle(&wal, vec![write(50, entries(1, 1..6, 100))], &mut last);
+    vfs.set_capacity(Some(0));
+    for index in 1..300 {
+        let append = entries(1, index..index + 1, 500);
+        let write = match index {
+            1..6 => write(1, append),
+            _ => write_and_compact(1, append, index - 5),
+        };
+        settle(&wal, vec![write], &mut last);
+    }
+    let stats = wal.stats();
+    assert!(
+        stats.rewritten_entries >= 5 && stats.recycled > 3,
+        "{stats:?}"
+    );
+    let log = wal.open_group(GroupId(50)).unwrap().log;
+    let read = log.read(LogIndex(1)..LogIndex(6), u64::MAX).unwrap();
+    assert_eq!(read, entries(1, 1..6, 100));
+}
+
+#[test]
+fn sync_that_takes_too_long_is_called_stalled_while_it_does() {
+    let vfs = FaultVfs::new();
+    let options = Options {
+        stall_after: Duration::ZERO,
+        ..options()
+    };
+    let wal = open_with(&vfs, options).unwrap();
+    prepare(&wal);
+    assert!(!wal.pressure().stalled, "nothing is under way");
+    let seen: Arc<Mutex<Vec<(bool, bool, u64)>>> = Arc::default();
+    let (watched, seen_by) = (Arc::downgrade(&wal), Arc::clone(&seen));
+    vfs.on_call(Box::new(move |_, call| {
+        if call.site == Some(SYNC_BATCH)
+            && let Some(wal) = watched.upgrade()
+        {
+            let (pressure, stats) = (wal.pressure(), wal.stats());
+            let queued = pressure.queued_bytes;
+            seen_by
+                .lock()
+                .push((pressure.stalled, stats.stalled, queued));
+        }
+    }));
+    wal.wait(append(&wal, entry(1, 1, 1000))).unwrap();
+    let seen = seen.lock().clone();
+    assert!(matches!(seen[..], [(true, true, 1000..)]), "{seen:?}");
+    let pressure = wal.pressure();
+    assert_eq!(
+        (
+            pressure.stalled,
+            pressure.sync_age_ms,
+            pressure.queued_bytes
+        ),
+        (false, 0, 0)
+    );
+}
+
+/// One stream, one watermark: what ten thousand groups wrote is durable with one sync.
+#[test]
+fn ten_thousand_groups_share_one_log_and_one_sync() {
+    let vfs = FaultVfs::new();
+    let options = Options {
+        segment_bytes: 32 << 20,
+        batch_bytes_max: 16 << 20,
+        page_bytes: 4096,
+        ..options()
+    };
+    let wal = open_with(&vfs, options.clone()).unwrap();
+    prepare(&wal);
+    for (round, size) in [(1, 20), (2, 30)] {
+        let mut last = Ticket(0);
+        let before = vfs.syncs_at(SYNC_BATCH);
+        for first in (1..=10_000).step_by(1000) {
+            let groups = first..first + 1000;
+            let groups = groups.map(|group| write(group, entries(1, round..round + 1, size)));
+            let groups = groups.collect();
+            let batch = WriteBatch {
+                groups,
+                ..WriteBatch::default()
+            };
+            last = wal.submit(batch).unwrap();
+        }
+        wal.wait(last).unwrap();
+        assert_eq!(wal.durable().unwrap(), last);
+        assert_eq!(vfs.syncs_at(SYNC_BATCH) - before, 1);
+        prepare(&wal);
+    }
+    drop(wal);
+    let wal = open_with(&vfs.crash(&CrashPlan::LOSE_UNSYNCED), options).unwrap();
+    assert_eq!(wal.groups().unwrap().len(), 10_000);
+    for group in (1..=10_000).step_by(997) {
+        let log = wal.open_group(GroupId(group)).unwrap().log;
+        let read = log.read(LogIndex(1)..LogIndex(3), u64::MAX).unwrap();
+        assert_eq!(read, [entries(1, 1..2, 20), entries(1, 2..3, 30)].concat());
+    }
 }

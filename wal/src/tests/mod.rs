@@ -14,6 +14,6 @@ mod large;
 mod reads;
 mod rules;
 pub(crate) mod sites;
-mod space;
+pub(crate) mod space;
 mod stats;
 pub(crate) mod workload;

@@ -14,7 +14,7 @@ use super::workload::{open_with, options, prepare, submit};
 use crate::batch::Fill;
 use crate::{Options, Wal};
 
-pub(super) fn entries(term: u64, range: std::ops::Range<u64>, size: usize) -> Vec<Entry> {
+pub(crate) fn entries(term: u64, range: std::ops::Range<u64>, size: usize) -> Vec<Entry> {
     let one = |index| {
         let id = LogId::new(Term(term), LogIndex(index));
         Entry::normal(id, Bytes::from(vec![index as u8; size]))
@@ -22,7 +22,7 @@ pub(super) fn entries(term: u64, range: std::ops::Range<u64>, size: usize) -> Ve
     range.map(one).collect()
 }
 
-pub(super) fn write(group: u64, append: Vec<Entry>) -> GroupWrite {
+pub(crate) fn write(group: u64, append: Vec<Entry>) -> GroupWrite {
     GroupWrite {
         group: GroupId(group),
         append,
@@ -31,7 +31,7 @@ pub(super) fn write(group: u64, append: Vec<Entry>) -> GroupWrite {
 }
 
 /// As [`write`], and compacts up to `to`, an entry of term 1.
-pub(super) fn write_and_compact(group: u64, append: Vec<Entry>, to: u64) -> GroupWrite {
+pub(crate) fn write_and_compact(group: u64, append: Vec<Entry>, to: u64) -> GroupWrite {
     let last = LogId::new(Term(1), LogIndex(to));
     let conf_state = ConfState {
         voters: vec![NodeId(1)],
@@ -49,7 +49,7 @@ pub(super) fn write_and_compact(group: u64, append: Vec<Entry>, to: u64) -> Grou
 }
 
 /// Submits, waits, and does all that there is to do in the background.
-pub(super) fn settle(wal: &Wal, groups: Vec<GroupWrite>, last: &mut Ticket) {
+pub(crate) fn settle(wal: &Wal, groups: Vec<GroupWrite>, last: &mut Ticket) {
     let durability = Durability::Sync;
     let batch = WriteBatch { groups, durability };
     *last = submit(wal, batch, *last).unwrap();
@@ -58,13 +58,39 @@ pub(super) fn settle(wal: &Wal, groups: Vec<GroupWrite>, last: &mut Ticket) {
 }
 
 /// Does all that there is to do in the background; says how many writes that took.
-pub(super) fn rest(wal: &Wal) -> u64 {
+pub(crate) fn rest(wal: &Wal) -> u64 {
     let before = wal.stats().writes;
     prepare(wal);
     while wal.step_writer() == crate::Written::Batches {
         prepare(wal);
     }
     wal.stats().writes - before
+}
+
+/// Writes to a busy group, without moving entries, until `found` finds something.
+pub(crate) fn fill_segments<T>(
+    wal: &Wal,
+    last: &mut Ticket,
+    mut found: impl FnMut(&Wal) -> Option<T>,
+) -> T {
+    for index in 1..2000 {
+        let append = entries(1, index..index + 1, 500);
+        let write = match index {
+            1..6 => write(1, append),
+            _ => write_and_compact(1, append, index - 5),
+        };
+        let durability = Durability::Sync;
+        let groups = vec![write];
+        *last = submit(wal, WriteBatch { groups, durability }, *last).unwrap();
+        wal.wait(*last).unwrap();
+        let percent = std::mem::take(&mut wal.engine_state().options.rewrite_percent);
+        prepare(wal);
+        wal.engine_state().options.rewrite_percent = percent;
+        if let Some(found) = found(wal) {
+            return found;
+        }
+    }
+    panic!("it is never found")
 }
 
 /// Bytes of the pages that hold an entry that lives.
@@ -76,7 +102,10 @@ fn live_pages(wal: &Wal) -> u64 {
         for part in group.extents.parts.iter() {
             let extents = match group.extents.details(part) {
                 Some(extents) => extents.collect(),
-                None => wal.engine_find(&state.sealed(part.segment).unwrap(), *id),
+                None => wal
+                    .engine()
+                    .tables
+                    .find(&state.sealed(part.segment).unwrap(), *id),
             };
             for extent in extents.iter().filter_map(|one| one.clip(&part.range())) {
                 let end = extent.offset + u64::from(extent.bytes);
