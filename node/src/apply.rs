@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use raftwerk_raft::{
-    ApplyAck, Entry, EntryKind, GroupId, LogId, Response, SnapshotMeta, StateMachine,
+    ApplyAck, Entries, Entry, EntryKind, GroupId, LogId, Response, SnapshotMeta, StateMachine,
 };
 
 use crate::envelope::Applied;
@@ -28,7 +28,7 @@ const RESTORES_MAX: usize = 3;
 pub(crate) enum Job {
     /// Committed entries, and who waits for them.
     Apply {
-        entries: Vec<Entry>,
+        entries: Entries,
         waiters: Vec<Waiter>,
         ack: ApplyAck,
     },

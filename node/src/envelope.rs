@@ -290,7 +290,7 @@ mod tests {
 
     fn bodies() -> Vec<EnvelopeBody> {
         let id = LogId::new(Term(2), LogIndex(9));
-        let entries = vec![Entry::normal(id, "payload".into())];
+        let entries = Entry::normal(id, "payload".into()).into();
         let prev = LogId::new(Term(1), LogIndex(8));
         let body = Body::Append {
             prev,

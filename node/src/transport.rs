@@ -198,7 +198,7 @@ impl SnapshotHeader {
             session: self.session,
             standing: Standing::Sound,
             body: Body::Snapshot {
-                meta: self.meta.clone(),
+                meta: Box::new(self.meta.clone()),
             },
         }
     }

@@ -100,6 +100,7 @@
 pub mod codec;
 pub mod confchange;
 mod config;
+mod entries;
 mod entry;
 mod error;
 mod log;
@@ -117,6 +118,7 @@ pub mod tracker;
 mod types;
 
 pub use config::{Config, LeaseTerms, ReadOnly};
+pub use entries::Entries;
 pub use entry::{
     ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry, EntryKind,
     HardState, SnapshotMeta,

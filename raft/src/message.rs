@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::entry::{Entry, SnapshotMeta};
+use crate::entries::Entries;
+use crate::entry::SnapshotMeta;
 use crate::ready::ReadDropped;
 use crate::types::{LogId, LogIndex, NodeId, Term};
 
@@ -72,7 +73,7 @@ pub enum Body {
         /// The leader's commit index.
         commit: LogIndex,
         /// The entries, contiguous from `prev.index + 1`. Shared between messages.
-        entries: Vec<Entry>,
+        entries: Entries,
     },
     /// The answer to [`Body::Append`] and [`Body::Snapshot`].
     AppendResponse {
@@ -101,15 +102,15 @@ pub enum Body {
     },
     /// InstallSnapshot: the meta data; the state itself travels beside it.
     Snapshot {
-        /// What the snapshot covers.
-        meta: SnapshotMeta,
+        /// What the snapshot covers. Boxed: few messages are one, and the others are small.
+        meta: Box<SnapshotMeta>,
     },
     /// Start an election at once: the leader hands over (thesis, section 3.10).
     TimeoutNow,
     /// Proposals of a follower for its leader; ids are zero until the leader gives them.
     Propose {
         /// The proposals.
-        entries: Vec<Entry>,
+        entries: Entries,
     },
     /// A follower asks its leader for a read index (thesis, section 6.4).
     ReadIndex {
@@ -198,6 +199,7 @@ impl MessageKind {
 impl Body {
     /// Which kind it is.
     #[must_use]
+    #[inline]
     pub const fn kind(&self) -> MessageKind {
         match self {
             Self::Vote { .. } => MessageKind::Vote,

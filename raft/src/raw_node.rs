@@ -11,7 +11,6 @@ use crate::error::{
     ApplyConfChangeError, ConfigError, Halted, LeaseReadError, ProposeError, ReadIndexError,
     RequestSnapshotError, StepError,
 };
-use crate::log::{entry_bytes, payloads_bytes};
 use crate::message::{Message, MessageKind};
 use crate::observer::{NoObserver, Observer};
 use crate::raft::{Digest, Raft};
@@ -113,7 +112,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     pub fn propose(&mut self, data: Bytes) -> Result<Proposed, ProposeError> {
         self.check()?;
         let entry = Entry::normal(LogId::ZERO, data);
-        self.raft.propose(self.id(), vec![entry])
+        self.raft.propose(self.id(), entry.into())
     }
 
     /// Proposes several normal entries that stand in the log one after the other.
@@ -307,7 +306,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             || !raft.messages.is_empty()
             || !raft.messages_after_persist.is_empty()
             || raft.log.unstable.next_snapshot().is_some()
-            || !raft.log.unstable.next_entries().is_empty()
+            || raft.log.unstable.has_next_entries()
             || !raft.read_states.is_empty()
             || !raft.fates.is_empty()
             || raft.cold.has_outbox()
@@ -320,35 +319,40 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     /// there is nothing before [`RawNode::advance`] was called for the last one.
     #[inline]
     pub fn ready(&mut self) -> Ready {
+        let mut ready = Ready::default();
+        self.ready_into(&mut ready);
+        ready
+    }
+
+    /// As [`RawNode::ready`], in the place of an earlier one, whose emptied lists are filled again:
+    /// a driver that keeps one `Ready` for all of its groups allocates none.
+    #[inline]
+    pub fn ready_into(&mut self, ready: &mut Ready) {
+        ready.clear();
         if !self.runs() || self.advance.is_some() {
-            return Ready::default();
+            ready.persist = None;
+            return;
         }
         let committed = self.raft.take_committed();
         if !self.runs() {
-            return Ready::default();
+            ready.persist = None;
+            return;
         }
-        let apply = committed.last().map(|last| ApplyAck {
-            index: last.index(),
-            bytes: committed
-                .iter()
-                .map(entry_bytes)
-                .fold(0, u64::saturating_add),
-            payload: payloads_bytes(&committed),
-        });
+        let mut apply = None;
+        if let Some((entries, ack)) = committed {
+            ready.committed = entries;
+            apply = Some(ack);
+        }
         let soft_state = self.raft.soft_state();
-        let mut ready = Ready {
-            soft_state: (soft_state != self.soft_state).then_some(soft_state),
-            persist: None,
-            messages: mem::take(&mut self.raft.messages),
-            committed,
-            apply_ack: None,
-            read_states: mem::take(&mut self.raft.read_states),
-            fates: mem::take(&mut self.raft.fates),
-            reads: self.raft.cold.take_outbox(),
-            snapshot_wanted: mem::take(&mut self.raft.snapshot_wanted),
-        };
+        ready.soft_state = (soft_state != self.soft_state).then_some(soft_state);
         self.soft_state = soft_state;
-        let (mut persist, ack) = self.take_persist();
+        mem::swap(&mut ready.messages, &mut self.raft.messages);
+        mem::swap(&mut ready.read_states, &mut self.raft.read_states);
+        mem::swap(&mut ready.fates, &mut self.raft.fates);
+        ready.reads = self.raft.cold.take_outbox();
+        ready.snapshot_wanted = mem::take(&mut self.raft.snapshot_wanted);
+        let persist = ready.persist.get_or_insert_default();
+        let ack = self.take_persist(persist);
         if self.raft.config.synchronous {
             let own = |message: &mut Message| message.to == self.raft.config.id;
             let messages = persist.messages.extract_if(.., own).collect();
@@ -366,21 +370,24 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             || !persist.entries.is_empty()
             || !persist.meta.is_empty()
             || !persist.messages.is_empty();
-        ready.persist = writes.then_some(persist);
-        ready
+        if !writes {
+            ready.persist = None;
+        }
     }
 
-    /// What is to be written, what waits for that, and the receipt.
+    /// What is to be written, what waits for that, and the receipt. `persist` is as good as new but
+    /// for the memory that its lists have.
     #[inline]
-    fn take_persist(&mut self) -> (Persist, Option<PersistAck>) {
+    fn take_persist(&mut self, persist: &mut Persist) -> Option<PersistAck> {
         let raft = &mut self.raft;
         let hard_state = raft.hard_state();
         let before = mem::replace(&mut self.hard_state, hard_state);
-        let entries = raft.log.unstable.next_entries().to_vec();
         let snapshot = raft.log.unstable.next_snapshot().cloned();
-        let meta = mem::take(&mut raft.losses.marks);
-        let must_sync = !entries.is_empty()
-            || !meta.is_empty()
+        let entries = raft.log.unstable.accept();
+        mem::swap(&mut persist.meta, &mut raft.losses.marks);
+        mem::swap(&mut persist.messages, &mut raft.messages_after_persist);
+        persist.must_sync = !entries.is_empty()
+            || !persist.meta.is_empty()
             || snapshot.is_some()
             || (hard_state.term, hard_state.vote) != (before.term, before.vote);
         // As long as entries wait to be durable every receipt names the last of them, also when
@@ -396,17 +403,10 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             },
             snapshot: snapshot.as_ref().map(|snapshot| snapshot.last.index),
         });
-        raft.log.unstable.accept();
-        let persist = Persist {
-            hard_state: (hard_state != before).then_some(hard_state),
-            snapshot,
-            entries,
-            meta,
-            must_sync,
-            messages: mem::take(&mut raft.messages_after_persist),
-            ack: None,
-        };
-        (persist, ack)
+        persist.hard_state = (hard_state != before).then_some(hard_state);
+        persist.snapshot = snapshot;
+        persist.entries = entries;
+        ack
     }
 
     /// A copy of what this member knows.

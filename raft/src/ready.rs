@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::entries::Entries;
 use crate::entry::{Entry, HardState, SnapshotMeta};
 use crate::message::Message;
 use crate::storage::LogError;
@@ -29,7 +30,7 @@ pub struct Ready {
     /// Messages that may leave at once.
     pub messages: Vec<Message>,
     /// Entries to apply, in order. Empty while a snapshot waits to be installed.
-    pub committed: Vec<Entry>,
+    pub committed: Entries,
     /// The receipt to give to [`crate::RawNode::applied`] when `committed` is applied. None in
     /// synchronous mode, where `advance` gives it.
     pub apply_ack: Option<ApplyAck>,
@@ -45,6 +46,36 @@ pub struct Ready {
     pub snapshot_wanted: bool,
 }
 
+impl Ready {
+    /// Nothing, but for the memory that the lists have.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        // Every field stands here: who adds one has to decide.
+        let Self {
+            soft_state,
+            persist,
+            messages,
+            committed,
+            apply_ack,
+            read_states,
+            fates,
+            reads,
+            snapshot_wanted,
+        } = self;
+        *soft_state = None;
+        if let Some(persist) = persist {
+            persist.clear();
+        }
+        messages.clear();
+        *committed = Entries::new();
+        *apply_ack = None;
+        read_states.clear();
+        fates.clear();
+        reads.clear();
+        *snapshot_wanted = false;
+    }
+}
+
 /// One step to persist: a single [`crate::GroupWrite`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Persist {
@@ -53,7 +84,7 @@ pub struct Persist {
     /// A peer's snapshot to install (`reset_to`); it comes before `entries`.
     pub snapshot: Option<SnapshotMeta>,
     /// Entries to append; a conflicting suffix is truncated.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     /// Named values to set and remove, in the same atomic write (were it split, in its first part):
     /// they begin with `raft.` and say what the disk lost.
     pub meta: Vec<(Bytes, Option<Bytes>)>,
@@ -67,6 +98,28 @@ pub struct Persist {
     /// The receipt to give to [`crate::RawNode::persisted`] when this step and every earlier one
     /// is durable. None in synchronous mode, where `advance` gives it.
     pub ack: Option<PersistAck>,
+}
+
+impl Persist {
+    /// Nothing, but for the memory that the lists have.
+    fn clear(&mut self) {
+        let Self {
+            hard_state,
+            snapshot,
+            entries,
+            meta,
+            must_sync,
+            messages,
+            ack,
+        } = self;
+        *hard_state = None;
+        *snapshot = None;
+        *entries = Entries::new();
+        meta.clear();
+        *must_sync = false;
+        messages.clear();
+        *ack = None;
+    }
 }
 
 /// The receipt of a [`Persist`]. Carries the identity of what was written, so that a late one

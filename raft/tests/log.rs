@@ -18,8 +18,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use raftwerk_raft::{
-    ApplyAck, Body, Entry, LogId, LogIndex, LogReader as _, Message, NodeId, Persist, RawNode,
-    Role, Standing, Term,
+    ApplyAck, Body, Entries, Entry, LogId, LogIndex, LogReader as _, Message, NodeId, Persist,
+    RawNode, Role, Standing, Term,
 };
 
 use solo::{id, setup, snapshot, voters};
@@ -274,7 +274,7 @@ impl World {
                 self.step(Body::Append {
                     prev,
                     commit,
-                    entries,
+                    entries: entries.into(),
                 });
             }
             Op::Snapshot { at } if self.settled > 0 => {
@@ -282,7 +282,7 @@ impl World {
                 let last = self.id_at(at);
                 self.model.install(last);
                 let meta = snapshot(last.term.0, last.index.0, voters(&[1, 2, 3]));
-                self.step(Body::Snapshot { meta });
+                self.step(Body::Snapshot { meta: meta.into() });
             }
             Op::Snapshot { .. } => {}
             Op::Sync { count } => (0..*count).for_each(|_| self.sync()),
@@ -338,7 +338,7 @@ impl World {
         let body = Body::Append {
             prev,
             commit: LogIndex::ZERO,
-            entries: Vec::new(),
+            entries: Entries::new(),
         };
         copy.step(self.message(body)).unwrap();
         let answers = copy.ready().persist.unwrap().messages;

@@ -2,43 +2,66 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use raftwerk_raft::{
-    ConfState, Config, Entry, LogError, LogId, LogIndex, LogReader, Message, NodeId, RawNode,
-    Restart, Role, Term,
+    ConfState, Config, Entries, Entry, LogError, LogId, LogIndex, LogReader, Message, NodeId,
+    RawNode, Ready, Restart, Role, Term,
 };
 
 use super::{Core, LOG_ENTRIES, MEMBERS};
 
-/// What stands before the first entry, and the entries.
+/// What stands before the first entry, and the entries: kept as they are handed out.
 #[derive(Default)]
 struct Kept {
     before: LogId,
-    entries: VecDeque<Entry>,
+    runs: VecDeque<Entries>,
 }
 
 impl Kept {
     fn last(&self) -> LogId {
-        self.entries.back().map_or(self.before, |entry| entry.id)
+        let last = self.runs.back().and_then(|run| run.last());
+        last.map_or(self.before, |entry| entry.id)
     }
 
-    fn place(&self, index: LogIndex) -> usize {
-        index.since(self.before.index.next()) as usize
+    /// The entries from `index` on.
+    fn since(&self, index: LogIndex) -> impl Iterator<Item = &Entry> {
+        let ends_before = |run: &Entries| run.last().is_none_or(|last| last.index() < index);
+        let place = self.runs.partition_point(ends_before);
+        let first = self.runs.get(place).and_then(|run| run.first());
+        let skipped = first.map_or(0, |first| index.since(first.index()));
+        self.runs.range(place..).flatten().skip(skipped as usize)
     }
 
-    fn append(&mut self, entries: impl IntoIterator<Item = Entry>, first: LogIndex) {
-        self.entries.truncate(self.place(first));
-        self.entries.extend(entries);
+    fn append(&mut self, entries: Entries) {
+        let Some(first) = entries.first().map(Entry::index) else {
+            return;
+        };
+        while let Some(run) = self.runs.back_mut()
+            && run.last().is_some_and(|last| last.index() >= first)
+        {
+            let kept = run.iter().take_while(|entry| entry.index() < first);
+            match kept.count() {
+                0 => drop(self.runs.pop_back()),
+                kept => run.truncate(kept),
+            }
+        }
+        self.runs.push_back(entries);
     }
 
     fn compact(&mut self, applied: LogIndex) {
-        if self.entries.len() > LOG_ENTRIES {
-            let gone = self.entries.drain(..self.place(applied.next()));
-            self.before = gone.last().map_or(self.before, |entry| entry.id);
+        if self.last().index.since(self.before.index) <= LOG_ENTRIES as u64 {
+            return;
+        }
+        while let Some(last) = self.runs.front().and_then(|run| run.last())
+            && last.index() <= applied
+        {
+            self.before = last.id;
+            self.runs.pop_front();
         }
     }
 }
@@ -65,7 +88,7 @@ impl LogReader for Log {
         if index < first {
             return Err(LogError::Compacted { first });
         }
-        let entry = kept.entries.get(kept.place(index));
+        let entry = kept.since(index).next();
         entry.map(Entry::term).ok_or(LogError::Unavailable {
             last: kept.last().index,
         })
@@ -86,8 +109,8 @@ impl LogReader for Log {
             let last = kept.last().index;
             return Err(LogError::Unavailable { last });
         }
-        let places = kept.place(range.start)..kept.place(range.end);
-        out.extend(kept.entries.range(places).cloned());
+        let count = range.end.since(range.start) as usize;
+        out.extend(kept.since(range.start).take(count).cloned());
         Ok(())
     }
 
@@ -103,6 +126,8 @@ pub struct OwnCore<const SYNC: bool> {
     node: RawNode<Log>,
     log: Log,
     applied: LogIndex,
+    /// Filled again and again.
+    ready: Ready,
 }
 
 /// A member of three that knows no leader.
@@ -126,8 +151,30 @@ pub fn idle_core(id: u64, synchronous: bool, log: Log) -> Result<RawNode<Log>, S
 }
 
 impl<const SYNC: bool> OwnCore<SYNC> {
-    fn apply(&mut self, entries: &[Entry]) {
-        for entry in entries {
+    fn write(&mut self, out: &mut Vec<Message>) -> Result<(), String> {
+        let Some(persist) = &mut self.ready.persist else {
+            return Ok(());
+        };
+        if !persist.entries.is_empty() {
+            let entries = mem::take(&mut persist.entries);
+            self.log.0.lock().append(entries);
+        }
+        for message in persist.messages.drain(..) {
+            if message.to == self.node.id() {
+                step(&mut self.node, message)?;
+            } else {
+                out.push(message);
+            }
+        }
+        if let Some(ack) = persist.ack.take() {
+            self.node.persisted(ack);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self) {
+        let entries = mem::take(&mut self.ready.committed);
+        for entry in &entries {
             black_box(&entry.data);
         }
         if let Some(last) = entries.last() {
@@ -135,6 +182,10 @@ impl<const SYNC: bool> OwnCore<SYNC> {
             self.log.0.lock().compact(self.applied);
         }
     }
+}
+
+fn step(node: &mut RawNode<Log>, message: Message) -> Result<(), String> {
+    node.step(message).map_err(|error| error.to_string())
 }
 
 impl<const SYNC: bool> Core for OwnCore<SYNC> {
@@ -147,6 +198,7 @@ impl<const SYNC: bool> Core for OwnCore<SYNC> {
             node: idle_core(id, SYNC, log.clone())?,
             log,
             applied: LogIndex::ZERO,
+            ready: Ready::default(),
         })
     }
 
@@ -169,34 +221,18 @@ impl<const SYNC: bool> Core for OwnCore<SYNC> {
     }
 
     fn take(&mut self, mail: Message) -> Result<(), String> {
-        self.node.step(mail).map_err(|error| error.to_string())
+        step(&mut self.node, mail)
     }
 
     fn work(&mut self, out: &mut Vec<Message>) -> Result<(), String> {
         while self.node.has_ready() {
-            let ready = self.node.ready();
-            out.extend(ready.messages);
-            let mut ack = None;
-            if let Some(persist) = ready.persist {
-                if let Some(first) = persist.entries.first().map(Entry::index) {
-                    self.log.0.lock().append(persist.entries, first);
-                }
-                for message in persist.messages {
-                    if message.to == self.node.id() {
-                        self.take(message)?;
-                    } else {
-                        out.push(message);
-                    }
-                }
-                ack = persist.ack;
-            }
-            if let Some(ack) = ack {
-                self.node.persisted(ack);
-            }
-            self.apply(&ready.committed);
+            self.node.ready_into(&mut self.ready);
+            out.append(&mut self.ready.messages);
+            self.write(out)?;
+            self.apply();
             if SYNC {
                 self.node.advance();
-            } else if let Some(ack) = ready.apply_ack {
+            } else if let Some(ack) = self.ready.apply_ack.take() {
                 self.node.applied(ack);
             }
         }

@@ -156,7 +156,7 @@ fn snapshot_of_peer(index: u64) -> Message {
         term: Term(1),
         session: 0,
         standing: Standing::Sound,
-        body: Body::Snapshot { meta },
+        body: Body::Snapshot { meta: meta.into() },
     }
 }
 

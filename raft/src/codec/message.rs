@@ -8,6 +8,7 @@ use super::log::{
     read_snapshot_meta,
 };
 use super::wire::{Reader, put_bytes, put_flag, put_log_id, put_varint};
+use crate::entries::Entries;
 use crate::entry::Entry;
 use crate::message::{Body, Message, Standing};
 use crate::ready::ReadDropped;
@@ -324,41 +325,44 @@ fn read_snapshot(reader: &mut Reader) -> Result<Body, DecodeError> {
             reason: "snapshot of nothing",
         });
     }
+    let meta = Box::new(meta);
     Ok(Body::Snapshot { meta })
 }
 
 /// Entries that continue `prev` and come from a leader of `term`.
-fn read_appended(reader: &mut Reader, prev: LogId, term: Term) -> Result<Vec<Entry>, DecodeError> {
+fn read_appended(reader: &mut Reader, prev: LogId, term: Term) -> Result<Entries, DecodeError> {
     if prev.term > term {
         return Err(DecodeError::Invalid {
             reason: "entry of a later term than the message",
         });
     }
     let mut last = prev;
-    reader.list(ENTRY_BYTES_MIN, |reader| {
-        let entry = read_entry(reader)?;
-        if last.index.value().checked_add(1) != Some(entry.index().value()) {
-            return Err(DecodeError::Invalid {
-                reason: "entries leave a gap",
-            });
-        }
-        if entry.term() == Term::ZERO || entry.term() < last.term {
-            return Err(DecodeError::Invalid {
-                reason: "terms of entries go down",
-            });
-        }
-        if entry.term() > term {
-            return Err(DecodeError::Invalid {
-                reason: "entry of a later term than the message",
-            });
-        }
-        last = entry.id;
-        Ok(entry)
-    })
+    reader
+        .list(ENTRY_BYTES_MIN, |reader| {
+            let entry = read_entry(reader)?;
+            if last.index.value().checked_add(1) != Some(entry.index().value()) {
+                return Err(DecodeError::Invalid {
+                    reason: "entries leave a gap",
+                });
+            }
+            if entry.term() == Term::ZERO || entry.term() < last.term {
+                return Err(DecodeError::Invalid {
+                    reason: "terms of entries go down",
+                });
+            }
+            if entry.term() > term {
+                return Err(DecodeError::Invalid {
+                    reason: "entry of a later term than the message",
+                });
+            }
+            last = entry.id;
+            Ok(entry)
+        })
+        .map(Entries::from)
 }
 
 /// Proposals: at least one, none with a place in the log yet.
-fn read_proposals(reader: &mut Reader) -> Result<Vec<Entry>, DecodeError> {
+fn read_proposals(reader: &mut Reader) -> Result<Entries, DecodeError> {
     let entries = reader.list(ENTRY_BYTES_MIN, |reader| match read_entry(reader)? {
         entry if entry.id == LogId::ZERO => Ok(entry),
         _ => Err(DecodeError::Invalid {
@@ -370,5 +374,5 @@ fn read_proposals(reader: &mut Reader) -> Result<Vec<Entry>, DecodeError> {
             reason: "no proposals",
         });
     }
-    Ok(entries)
+    Ok(entries.into())
 }

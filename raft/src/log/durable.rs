@@ -1,9 +1,10 @@
 //! The end of what is durable, as far as it need not be read back from the store.
 
-use std::mem;
 use std::ops::Range;
 
-use super::{entry_bytes, limit};
+use super::entry_bytes;
+use super::runs::Runs;
+use crate::entries::Entries;
 use crate::entry::Entry;
 use crate::types::{LogId, LogIndex};
 
@@ -18,16 +19,17 @@ const BYTES_MAX: u64 = 4 << 20;
 pub(super) struct Durable {
     /// The last durable entry, before which nothing is unstable. None while only the store knows.
     pub(super) last: Option<LogId>,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Runs,
 }
 
 impl Durable {
     /// Entries were added and `last` is the newest of them; what comes up to `applying` is
     /// handed out already.
+    #[inline]
     pub(super) fn reached(&mut self, last: LogId, applying: LogIndex) {
         self.last = Some(last);
         if last.index <= applying || self.is_too_much() {
-            self.entries = Vec::new();
+            self.entries.clear();
         }
     }
 
@@ -39,47 +41,39 @@ impl Durable {
     /// What stands from `first` on is cut off, and `last` is the new end.
     pub(super) fn truncate(&mut self, first: LogIndex, last: Option<LogId>) {
         self.last = last;
-        let kept = self.place(first).min(self.entries.len());
-        self.entries.truncate(kept);
+        self.entries.truncate(first);
     }
 
     /// Everything is replaced by a snapshot that ends at `last`.
     pub(super) fn restore(&mut self, last: LogId) {
         self.last = Some(last);
-        self.entries = Vec::new();
-    }
-
-    /// Where `index` stands, or would.
-    fn place(&self, index: LogIndex) -> usize {
-        let first = self.entries.first().map_or(index, Entry::index);
-        usize::try_from(index.since(first)).unwrap_or(usize::MAX)
+        self.entries.clear();
     }
 
     /// The entries of `range` up to `max` bytes but at least one, if all of `range` is here.
-    pub(super) fn take(&mut self, range: &Range<LogIndex>, max: u64) -> Vec<Entry> {
+    #[inline]
+    pub(super) fn take(&mut self, range: &Range<LogIndex>, max: u64) -> Entries {
         let ends = (self.entries.first(), self.entries.last());
         let (Some(first), Some(last)) = ends else {
-            return Vec::new();
+            return Entries::new();
         };
-        if first.index() > range.start || last.index().next() < range.end {
+        if first > range.start || last.index.next() < range.end {
             // What is here cannot be the next any more.
-            self.entries = Vec::new();
-            return Vec::new();
+            self.entries.clear();
+            return Entries::new();
         }
-        let (start, end) = (self.place(range.start), self.place(range.end));
-        let mut taken = if start == 0 && end == self.entries.len() {
-            mem::take(&mut self.entries)
+        if first == range.start && last.index.next() == range.end {
+            // All of them, as nearly always.
+            if let Some(taken) = self.entries.take_one(max) {
+                return taken;
+            }
+        }
+        let taken = self.entries.share(range.start, range.end, max);
+        if taken.last().map(Entry::index) == Some(range.end.prev()) {
+            self.entries.cut_before(range.end);
         } else {
-            let rest = self.entries.split_off(end);
-            let mut taken = mem::replace(&mut self.entries, rest);
-            taken.drain(..start);
-            taken
-        };
-        let before = taken.len();
-        limit(&mut taken, max);
-        if taken.len() < before {
             // The others are cut off: they come from the store.
-            self.entries = Vec::new();
+            self.entries.clear();
         }
         taken
     }
@@ -92,10 +86,13 @@ mod tests {
 
     fn durable(indexes: Range<u64>) -> Durable {
         let entry = |index| Entry::normal(LogId::new(Term(1), LogIndex(index)), "abcd".into());
-        Durable {
-            entries: indexes.map(entry).collect(),
-            ..Durable::default()
-        }
+        holding(indexes.map(entry).collect())
+    }
+
+    fn holding(entries: Entries) -> Durable {
+        let mut durable = Durable::default();
+        durable.entries.push(entries);
+        durable
     }
 
     fn taken(durable: &mut Durable, range: Range<u64>, max: u64) -> Vec<u64> {
@@ -150,13 +147,10 @@ mod tests {
                 vec![0; 1 << 20].into(),
             )
         };
-        let mut held = Durable {
-            entries: (1..4).map(large).collect(),
-            ..Durable::default()
-        };
+        let mut held = holding((1..4).map(large).collect());
         held.reached(LogId::new(Term(1), LogIndex(3)), LogIndex(0));
         assert_eq!(held.entries.len(), 3);
-        held.entries.extend((4..6).map(large));
+        held.entries.push((4..6).map(large).collect());
         held.reached(LogId::new(Term(1), LogIndex(5)), LogIndex(0));
         assert!(held.entries.is_empty());
     }

@@ -2,6 +2,7 @@
 //! far it is committed and applied.
 
 mod durable;
+mod runs;
 mod unstable;
 
 use std::ops::Range;
@@ -9,6 +10,7 @@ use std::ops::Range;
 use durable::Durable;
 pub(crate) use unstable::Unstable;
 
+use crate::entries::Entries;
 use crate::entry::{Entry, SnapshotMeta};
 use crate::observer::{Event, Observer};
 use crate::raft::Digest;
@@ -18,10 +20,8 @@ use crate::types::{LogId, LogIndex, Term};
 /// What an entry counts beside its payload against limits of bytes, so that empty ones count too.
 const ENTRY_OVERHEAD_BYTES: u64 = 16;
 
-/// For how many entries room is made before it is known how many fit.
-const RESERVED_ENTRIES: usize = 256;
-
 /// What an entry counts against limits of bytes.
+#[inline]
 pub(crate) fn entry_bytes(entry: &Entry) -> u64 {
     payload_bytes(entry).saturating_add(ENTRY_OVERHEAD_BYTES)
 }
@@ -32,24 +32,32 @@ pub(crate) const fn payload_bytes(entry: &Entry) -> u64 {
 }
 
 /// The payload of all.
+#[inline]
 pub(crate) fn payloads_bytes(entries: &[Entry]) -> u64 {
     entries.iter().fold(0, |sum: u64, entry| {
         sum.saturating_add(payload_bytes(entry))
     })
 }
 
-/// Keeps as many of `entries` as fit into `max` bytes, but at least one.
-fn limit(entries: &mut Vec<Entry>, max: u64) -> u64 {
+/// What all of them count, given what their payload is.
+#[inline]
+pub(crate) fn entries_bytes(count: usize, payload: u64) -> u64 {
+    let overhead = ENTRY_OVERHEAD_BYTES.saturating_mul(count as u64);
+    payload.saturating_add(overhead)
+}
+
+/// How many of `entries` fit into `max` bytes, at least one of them, and what those count.
+#[inline]
+fn fitting(entries: &[Entry], max: u64) -> (usize, u64) {
     let mut size = 0;
     for (count, entry) in entries.iter().enumerate() {
         let with = entry_bytes(entry).saturating_add(size);
         if with > max && count > 0 {
-            entries.truncate(count);
-            break;
+            return (count, size);
         }
         size = with;
     }
-    size
+    (entries.len(), size)
 }
 
 /// `applied <= applying <= committed <= last`, always.
@@ -113,6 +121,7 @@ impl<L: LogReader> RaftLog<L> {
     }
 
     /// Up to where the entries are known.
+    #[inline]
     pub(crate) fn known_end(&self) -> LogIndex {
         self.gap.map_or_else(|| self.last_index(), LogIndex::prev)
     }
@@ -122,6 +131,7 @@ impl<L: LogReader> RaftLog<L> {
         self.first_index() < self.damaged_below
     }
 
+    #[inline]
     pub(crate) fn first_index(&self) -> LogIndex {
         match &self.unstable.snapshot {
             Some(snapshot) => snapshot.last.index.next(),
@@ -129,6 +139,7 @@ impl<L: LogReader> RaftLog<L> {
         }
     }
 
+    #[inline]
     pub(crate) fn last(&self) -> LogId {
         let known = self.unstable.last().or(self.durable.last);
         known.unwrap_or_else(|| self.stable.last())
@@ -142,6 +153,7 @@ impl<L: LogReader> RaftLog<L> {
         }
     }
 
+    #[inline]
     pub(crate) fn last_index(&self) -> LogIndex {
         self.last().index
     }
@@ -170,18 +182,14 @@ impl<L: LogReader> RaftLog<L> {
         self.stable.term(index)
     }
 
+    #[inline]
     pub(crate) fn matches(&self, id: LogId) -> bool {
         self.gap.is_none_or(|gap| id.index < gap) && self.term(id.index) == Ok(id.term)
     }
 
     /// Entries of `[lo, hi)` up to `max` bytes, but at least one. Fewer where the store has only
     /// a part of them in memory.
-    pub(crate) fn slice(
-        &self,
-        lo: LogIndex,
-        hi: LogIndex,
-        max: u64,
-    ) -> Result<Vec<Entry>, LogError> {
+    pub(crate) fn slice(&self, lo: LogIndex, hi: LogIndex, max: u64) -> Result<Entries, LogError> {
         if lo < self.unstable.offset && lo < self.first_index() {
             let first = self.first_index();
             return Err(LogError::Compacted { first });
@@ -190,39 +198,33 @@ impl<L: LogReader> RaftLog<L> {
         if hi > last.next() {
             return Err(LogError::Unavailable { last });
         }
-        let mut entries = Vec::new();
         if lo >= hi {
-            return Ok(entries);
+            return Ok(Entries::new());
         }
-        let mut size = 0;
-        if lo < self.unstable.offset {
-            let end = hi.min(self.unstable.offset);
-            self.stable.entries(lo..end, max, &mut entries)?;
-            check_run(&entries, lo..end)?;
-            size = limit(&mut entries, max);
-            if entries.last().map(Entry::index) != Some(end.prev()) {
-                return Ok(entries);
-            }
+        if lo >= self.unstable.offset {
+            return Ok(self.unstable.entries.share(lo, hi, max));
         }
-        let unstable = self.unstable.slice(lo.max(self.unstable.offset), hi);
-        entries.reserve_exact(unstable.len().min(RESERVED_ENTRIES));
-        for entry in unstable {
+        let mut entries = Vec::new();
+        let end = hi.min(self.unstable.offset);
+        self.stable.entries(lo..end, max, &mut entries)?;
+        check_run(&entries, lo..end)?;
+        let (count, mut size) = fitting(&entries, max);
+        entries.truncate(count);
+        if entries.last().map(Entry::index) != Some(end.prev()) {
+            return Ok(entries.into());
+        }
+        for entry in self.unstable.entries.range(end, hi) {
             size = size.saturating_add(entry_bytes(entry));
-            if size > max && !entries.is_empty() {
+            if size > max {
                 break;
             }
             entries.push(entry.clone());
         }
-        Ok(entries)
+        Ok(entries.into())
     }
 
     /// What a read outside of the core gave, if it still is what the log holds from `lo` on.
-    pub(crate) fn verify_read(
-        &self,
-        mut entries: Vec<Entry>,
-        lo: LogIndex,
-        max: u64,
-    ) -> Vec<Entry> {
+    pub(crate) fn verify_read(&self, mut entries: Vec<Entry>, lo: LogIndex, max: u64) -> Entries {
         let end = lo.plus(entries.len() as u64).min(self.last_index().next());
         let ends = [entries.first(), entries.last()];
         if check_run(&entries, lo..end).is_err()
@@ -233,12 +235,12 @@ impl<L: LogReader> RaftLog<L> {
         {
             entries.clear();
         }
-        limit(&mut entries, max);
-        entries
+        entries.truncate(fitting(&entries, max).0);
+        entries.into()
     }
 
     /// Appends contiguous entries that begin behind what is committed.
-    pub(crate) fn append<O: Observer>(&mut self, entries: Vec<Entry>, observer: &mut O) {
+    pub(crate) fn append<O: Observer>(&mut self, entries: Entries, observer: &mut O) {
         debug_assert!(
             entries
                 .first()
@@ -290,6 +292,7 @@ impl<L: LogReader> RaftLog<L> {
     }
 
     /// Moves the commit index up to `index`, never beyond the last entry that is known.
+    #[inline]
     pub(crate) fn commit_to(&mut self, index: LogIndex) {
         self.committed = self.committed.max(index.min(self.known_end()));
     }
@@ -313,7 +316,7 @@ impl<L: LogReader> RaftLog<L> {
 
     /// The entries of `range` up to `max` bytes, as [`RaftLog::slice`] gives them, if they all are
     /// kept; none otherwise. They are kept no longer.
-    pub(crate) fn take_durable(&mut self, range: &Range<LogIndex>, max: u64) -> Vec<Entry> {
+    pub(crate) fn take_durable(&mut self, range: &Range<LogIndex>, max: u64) -> Entries {
         self.durable.take(range, max)
     }
 
@@ -335,6 +338,7 @@ impl<L: LogReader> RaftLog<L> {
     }
 
     /// The last index that may be handed out to be applied.
+    #[inline]
     fn appliable(&self, unstable: bool) -> LogIndex {
         if unstable {
             self.committed

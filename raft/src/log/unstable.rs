@@ -1,7 +1,7 @@
 //! The tail of the log that is not known to be durable.
 
-use std::mem;
-
+use super::runs::Runs;
+use crate::entries::Entries;
 use crate::entry::{Entry, SnapshotMeta};
 use crate::observer::{Event, Observer};
 use crate::types::{LogId, LogIndex, Term};
@@ -10,9 +10,10 @@ use crate::types::{LogId, LogIndex, Term};
 /// wait for it. What stands here shadows the stable log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unstable {
-    pub(crate) snapshot: Option<SnapshotMeta>,
-    pub(crate) entries: Vec<Entry>,
-    /// The index of `entries[0]`.
+    /// Rarely there, and large.
+    pub(crate) snapshot: Option<Box<SnapshotMeta>>,
+    pub(crate) entries: Runs,
+    /// The index of the first of `entries`.
     pub(crate) offset: LogIndex,
     pub(crate) snapshot_in_progress: bool,
     /// Entries before this index have been handed out to be persisted.
@@ -20,39 +21,30 @@ pub(crate) struct Unstable {
 }
 
 impl Unstable {
-    pub(crate) const fn new(offset: LogIndex) -> Self {
+    pub(crate) fn new(offset: LogIndex) -> Self {
         Self {
             snapshot: None,
-            entries: Vec::new(),
+            entries: Runs::default(),
             offset,
             snapshot_in_progress: false,
             offset_in_progress: offset,
         }
     }
 
-    /// Where entry `index` stands in `entries`.
-    fn position(&self, index: LogIndex) -> usize {
-        usize::try_from(index.since(self.offset)).unwrap_or(usize::MAX)
-    }
-
     /// One behind the last entry; `offset` when there is none.
-    pub(crate) const fn end(&self) -> LogIndex {
-        self.offset.plus(self.entries.len() as u64)
+    #[inline]
+    pub(crate) fn end(&self) -> LogIndex {
+        let last = self.entries.last();
+        last.map_or(self.offset, |last| last.index.next())
     }
 
-    /// The entries of `[lo, hi)`, as far as they are here.
-    pub(crate) fn slice(&self, lo: LogIndex, hi: LogIndex) -> &[Entry] {
-        let end = self.position(hi).min(self.entries.len());
-        self.entries
-            .get(self.position(lo).min(end)..end)
-            .unwrap_or_default()
-    }
-
+    #[inline]
     pub(crate) fn last(&self) -> Option<LogId> {
-        let entry = self.entries.last().map(|entry| entry.id);
+        let entry = self.entries.last();
         entry.or_else(|| self.snapshot.as_ref().map(|snapshot| snapshot.last))
     }
 
+    #[inline]
     pub(crate) fn term(&self, index: LogIndex) -> Option<Term> {
         if index < self.offset {
             let snapshot = self
@@ -61,33 +53,44 @@ impl Unstable {
                 .filter(|snapshot| snapshot.last.index == index);
             return snapshot.map(|snapshot| snapshot.last.term);
         }
-        self.entries.get(self.position(index)).map(Entry::term)
+        self.entries.get(index).map(Entry::term)
     }
 
-    /// The entries not yet handed out to be persisted.
-    pub(crate) fn next_entries(&self) -> &[Entry] {
-        self.slice(self.offset_in_progress, LogIndex::MAX)
+    /// There are entries not yet handed out to be persisted.
+    #[inline]
+    pub(crate) fn has_next_entries(&self) -> bool {
+        self.offset_in_progress < self.end()
     }
 
     /// The snapshot not yet handed out to be persisted.
+    #[inline]
     pub(crate) fn next_snapshot(&self) -> Option<&SnapshotMeta> {
         self.snapshot
-            .as_ref()
+            .as_deref()
             .filter(|_| !self.snapshot_in_progress)
     }
 
-    /// Everything here has been handed out.
-    pub(crate) const fn accept(&mut self) {
+    /// Hands out the entries not yet handed out, and the snapshot.
+    #[inline]
+    pub(crate) fn accept(&mut self) -> Entries {
+        let entries = if self.has_next_entries() {
+            // What is committed of them later goes out together as well.
+            self.entries.join(self.offset_in_progress)
+        } else {
+            Entries::new()
+        };
         self.offset_in_progress = self.end();
         self.snapshot_in_progress = self.snapshot.is_some();
+        entries
     }
 
     /// Everything up to `id` is durable, if that is still what stands here: moved behind what
     /// `durable` holds. Says whether it is.
+    #[inline]
     pub(crate) fn stable_to<O: Observer>(
         &mut self,
         id: LogId,
-        durable: &mut Vec<Entry>,
+        durable: &mut Runs,
         observer: &mut O,
     ) -> bool {
         let Some(held) = self.term(id.index) else {
@@ -102,23 +105,14 @@ impl Unstable {
             observer.event(&Event::PersistAckMismatched { acked: id, held });
             return false;
         }
-        let count = self.position(id.index.next()).min(self.entries.len());
-        if durable.is_empty() && count == self.entries.len() {
-            // Nobody has to move: the two change their places.
-            mem::swap(durable, &mut self.entries);
-        } else {
-            durable.extend(self.entries.drain(..count));
-        }
-        // What a long tail took is given back once it is short again.
-        if self.entries.capacity() > 1024 && self.entries.len() < self.entries.capacity() / 4 {
-            self.entries.shrink_to(self.entries.len().saturating_mul(2));
-        }
+        self.entries.move_to(id.index.next(), durable);
         self.offset = id.index.next();
         self.offset_in_progress = self.offset_in_progress.max(self.offset);
         true
     }
 
     /// The snapshot that ends at `index` is durable.
+    #[inline]
     pub(crate) fn stable_snapshot_to(&mut self, index: LogIndex) {
         if self
             .snapshot
@@ -133,33 +127,28 @@ impl Unstable {
     /// Forgets everything for a snapshot.
     pub(crate) fn restore(&mut self, snapshot: SnapshotMeta) {
         *self = Self::new(snapshot.last.index.next());
-        self.snapshot = Some(snapshot);
+        self.snapshot = Some(Box::new(snapshot));
     }
 
     /// Appends contiguous entries, cutting what conflicts with them. What was handed out and is
     /// cut will be handed out again.
-    pub(crate) fn truncate_and_append<O: Observer>(
-        &mut self,
-        mut entries: Vec<Entry>,
-        observer: &mut O,
-    ) {
+    #[inline]
+    pub(crate) fn truncate_and_append<O: Observer>(&mut self, entries: Entries, observer: &mut O) {
         let Some(from) = entries.first().map(Entry::index) else {
             return;
         };
-        if from == self.end() && self.entries.is_empty() {
-            self.entries = entries;
-        } else if from == self.end() {
-            self.entries.append(&mut entries);
+        if from == self.end() {
+            // Nothing here is in its way.
         } else if from <= self.offset {
             observer.event(&Event::UnstableReplaced { from });
-            self.entries = entries;
+            self.entries.clear();
             self.offset = from;
             self.offset_in_progress = from;
         } else {
             observer.event(&Event::UnstableTruncated { from });
-            self.entries.truncate(self.position(from));
-            self.entries.append(&mut entries);
+            self.entries.truncate(from);
             self.offset_in_progress = self.offset_in_progress.min(from);
         }
+        self.entries.push(entries);
     }
 }

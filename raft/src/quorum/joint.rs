@@ -19,6 +19,7 @@ pub struct JointConfig {
 impl JointConfig {
     /// Both halves are in force.
     #[must_use]
+    #[inline]
     pub fn is_joint(&self) -> bool {
         !self.outgoing.0.is_empty()
     }
@@ -37,6 +38,7 @@ impl JointConfig {
     /// The highest index that a quorum of each half holds; see
     /// [`MajorityConfig::committed_index`].
     #[must_use]
+    #[inline]
     pub fn committed_index(&self, acked: impl Fn(NodeId) -> Option<LogIndex>) -> LogIndex {
         self.incoming
             .committed_index(&acked)

@@ -16,6 +16,7 @@ pub struct MajorityConfig(pub BTreeSet<NodeId>);
 impl MajorityConfig {
     /// How many voters make a quorum.
     #[must_use]
+    #[inline]
     pub fn quorum(&self) -> usize {
         self.0.len() / 2 + 1
     }
@@ -24,6 +25,7 @@ impl MajorityConfig {
     /// voters there is nobody to wait for: [`LogIndex::MAX`], so that the other half of a joint
     /// configuration decides.
     #[must_use]
+    #[inline]
     pub fn committed_index(&self, acked: impl Fn(NodeId) -> Option<LogIndex>) -> LogIndex {
         let voters = self.0.len();
         if voters == 0 {
@@ -41,9 +43,10 @@ impl MajorityConfig {
         for (slot, voter) in held.iter_mut().zip(&self.0) {
             *slot = acked(*voter).unwrap_or_default();
         }
-        // In ascending order, a quorum stands at this place and behind it.
-        let (_, committed, _) = held.select_nth_unstable(voters - self.quorum());
-        *committed
+        held.sort_unstable();
+        // A quorum stands at this place and behind it.
+        let committed = held.get(voters - self.quorum());
+        committed.copied().unwrap_or_default()
     }
 
     /// How the election stands. Without voters it is won, so that the other half of a joint

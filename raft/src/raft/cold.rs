@@ -5,10 +5,11 @@ use std::mem;
 use std::ops::Range;
 
 use super::Raft;
+use crate::entries::Entries;
 use crate::entry::{Entry, EntryKind};
-use crate::log::entry_bytes;
+use crate::log::{entries_bytes, payloads_bytes};
 use crate::observer::Observer;
-use crate::ready::{LogRead, LogReadId, LogReadResult};
+use crate::ready::{ApplyAck, LogRead, LogReadId, LogReadResult};
 use crate::storage::{LogError, LogReader};
 use crate::tracker::{NodeMap, Progress};
 use crate::types::{LogIndex, NodeId};
@@ -44,10 +45,13 @@ impl ColdReads {
         });
     }
 
+    #[inline]
     fn is_pending(&self, purpose: Purpose) -> bool {
-        self.pending.values().any(|pending| *pending == purpose)
+        // Nothing is, nearly always.
+        !self.pending.is_empty() && self.pending.values().any(|pending| *pending == purpose)
     }
 
+    #[inline]
     pub(super) fn is_reading_for(&self, peer: NodeId) -> bool {
         self.is_pending(Purpose::Peer(peer))
     }
@@ -56,6 +60,7 @@ impl ColdReads {
         self.ask(Purpose::Peer(peer), range, max_bytes);
     }
 
+    #[inline]
     pub(super) fn take_for_peer(&mut self, peer: NodeId) -> Option<Vec<Entry>> {
         self.for_peers.remove(&peer)
     }
@@ -99,14 +104,17 @@ impl ColdReads {
     }
 
     /// Applying must wait.
+    #[inline]
     pub(super) fn holds_apply(&self) -> bool {
         self.apply_blocked || self.is_pending(Purpose::Apply)
     }
 
+    #[inline]
     pub(crate) const fn has_outbox(&self) -> bool {
         !self.outbox.is_empty()
     }
 
+    #[inline]
     pub(crate) fn take_outbox(&mut self) -> Vec<LogRead> {
         mem::take(&mut self.outbox)
     }
@@ -143,19 +151,18 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     /// Takes the entries that are next to be applied.
-    pub(crate) fn take_committed(&mut self) -> Vec<Entry> {
+    pub(crate) fn take_committed(&mut self) -> Option<(Entries, ApplyAck)> {
         let unstable = self.config.synchronous;
-        let Some(range) = self.log.next_committed_range(unstable) else {
-            return Vec::new();
-        };
+        let range = self.log.next_committed_range(unstable)?;
         if self.cold.holds_apply() {
-            return Vec::new();
+            return None;
         }
         let budget = self.log.applying_budget();
-        let mut entries = Vec::new();
+        let mut entries = Entries::new();
         if let Some(read) = self.cold.to_apply.take() {
             entries = self.log.verify_read(read, range.start, budget);
-            entries.retain(|entry| entry.index() < range.end);
+            let count = range.end.since(range.start);
+            entries.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         }
         if entries.is_empty() {
             entries = self.log.take_durable(&range, budget);
@@ -171,11 +178,16 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             .iter()
             .filter(|entry| entry.kind != EntryKind::Normal);
         self.conf_changes_out.extend(changes.map(Entry::index));
-        if let Some(last) = entries.last() {
-            let bytes = entries.iter().map(entry_bytes).fold(0, u64::saturating_add);
-            self.log.accept_applying(last.index(), bytes, unstable);
-        }
-        entries
+        let index = entries.last()?.index();
+        let payload = payloads_bytes(&entries);
+        let bytes = entries_bytes(entries.len(), payload);
+        self.log.accept_applying(index, bytes, unstable);
+        let ack = ApplyAck {
+            index,
+            bytes,
+            payload,
+        };
+        Some((entries, ack))
     }
 
     /// A committed entry cannot be read.

@@ -84,7 +84,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         self.pending_conf_index = self.log.last_index();
         // Only an entry of its own term commits (Raft paper, section 5.4.2): it starts with one.
         self.term_start = self.log.last_index().next();
-        self.append_own(vec![Entry::default()]);
+        self.append_own(Entry::default().into());
         self.take_role(Role::Leader);
     }
 

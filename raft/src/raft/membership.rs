@@ -42,7 +42,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             kind: EntryKind::ConfChange,
             data: data.into(),
         };
-        self.propose(self.config.id, vec![entry])
+        self.propose(self.config.id, entry.into())
     }
 
     /// A committed change takes effect.
@@ -170,6 +170,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
 
     /// Proposes to leave a joint configuration that is to be left automatically, once nothing
     /// that might belong to it is unapplied.
+    #[inline]
     pub(super) fn maybe_leave_joint(&mut self) {
         let due = self.tracker.config.auto_leave && self.log.applied >= self.pending_conf_index;
         if self.role != Role::Leader || !due {
@@ -181,7 +182,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             kind: EntryKind::ConfChange,
             data: Bytes::new(),
         };
-        match self.propose(self.config.id, vec![leave]) {
+        match self.propose(self.config.id, leave.into()) {
             Ok(_) => self.observer.event(&Event::LeavingJoint {
                 config: &self.tracker.config,
             }),

@@ -318,7 +318,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         self.give_up_request();
         if self.role == Role::Leader {
             self.tick_leader();
-        } else if self.promotable() && self.election_elapsed >= self.election_timeout {
+        } else if self.election_elapsed >= self.election_timeout && self.promotable() {
             self.election_elapsed = 0;
             self.campaign();
         }
@@ -535,7 +535,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 self.handle_heartbeat(from, commit, read_position);
             }
             Body::Commit { index } => self.handle_commit(from, index),
-            Body::Snapshot { meta } => self.handle_snapshot(from, meta),
+            Body::Snapshot { meta } => self.handle_snapshot(from, *meta),
             _ => {}
         }
         Ok(())

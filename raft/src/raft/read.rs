@@ -175,6 +175,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     /// The commit index moved: if that was the first of this term, reads can begin.
+    #[inline]
     pub(super) fn release_waiting_reads(&mut self) {
         if self.reads.waiting.is_empty() || !self.committed_in_term() {
             return;

@@ -1,6 +1,7 @@
 //! How entries get to everybody and when they are committed (Raft paper, sections 5.3 and 5.4).
 
 use super::Raft;
+use crate::entries::Entries;
 use crate::entry::{Entry, EntryKind};
 use crate::error::{ProposeError, StepError};
 use crate::log::payloads_bytes;
@@ -16,7 +17,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     pub(crate) fn propose(
         &mut self,
         from: NodeId,
-        entries: Vec<Entry>,
+        entries: Entries,
     ) -> Result<Proposed, ProposeError> {
         let count = entries.len();
         let result = self.take_proposals(from, entries);
@@ -27,7 +28,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     fn take_proposals(
         &mut self,
         from: NodeId,
-        mut entries: Vec<Entry>,
+        mut entries: Entries,
     ) -> Result<Proposed, ProposeError> {
         if entries.is_empty() {
             return Err(ProposeError::Invalid {
@@ -72,9 +73,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     /// Checks each configuration change against what is in force and what is on its way.
-    fn check_conf_changes(&mut self, entries: &mut [Entry]) -> Result<(), ProposeError> {
+    fn check_conf_changes(&mut self, entries: &mut Entries) -> Result<(), ProposeError> {
         let mut index = self.log.last_index();
-        for entry in entries {
+        let mut refused = Vec::new();
+        for (place, entry) in entries.iter().enumerate() {
             index = index.next();
             if entry.kind == EntryKind::Normal {
                 continue;
@@ -85,16 +87,27 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 Err(ProposeError::ConfChange { .. } | ProposeError::ChangePending { .. })
                     if self.config.etcd_quirks =>
                 {
-                    *entry = Entry::default();
+                    refused.push(place);
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if !refused.is_empty() {
+            let kept = entries.iter().enumerate().map(|(place, entry)| {
+                let gone = refused.contains(&place);
+                if gone {
+                    Entry::default()
+                } else {
+                    entry.clone()
+                }
+            });
+            *entries = kept.collect();
         }
         Ok(())
     }
 
     /// Appends entries of this leader's own term; none if that exceeded what may be uncommitted.
-    pub(super) fn append_own(&mut self, mut entries: Vec<Entry>) -> Option<LogId> {
+    pub(super) fn append_own(&mut self, mut entries: Entries) -> Option<LogId> {
         let bytes = payloads_bytes(&entries);
         let total = self.uncommitted_bytes.saturating_add(bytes);
         let max = self.config.max_uncommitted_size;
@@ -105,11 +118,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             return None;
         }
         self.uncommitted_bytes = total;
-        let mut last = self.log.last();
-        for entry in &mut entries {
-            last = LogId::new(self.term, last.index.next());
-            entry.id = last;
-        }
+        let last = entries.number(self.term, self.log.last());
         self.log.append(entries, &mut self.observer);
         // The leader counts its own copy once it is durable, like anybody's.
         self.send(
@@ -168,7 +177,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             return self.maybe_send_snapshot(to);
         };
         let entries = match if full {
-            Ok(Vec::new())
+            Ok(Entries::new())
         } else {
             self.entries_for(to, next)
         } {
@@ -222,7 +231,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         true
     }
 
-    fn entries_for(&mut self, to: NodeId, next: LogIndex) -> Result<Vec<Entry>, LogError> {
+    fn entries_for(&mut self, to: NodeId, next: LogIndex) -> Result<Entries, LogError> {
         let max = self.config.max_size_per_msg;
         if let Some(entries) = self.cold.take_for_peer(to) {
             let entries = self.log.verify_read(entries, next, max);
@@ -365,7 +374,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         from: NodeId,
         prev: LogId,
         commit: LogIndex,
-        mut entries: Vec<Entry>,
+        entries: Entries,
     ) -> Result<(), StepError> {
         if prev.index < self.log.committed {
             // An old message. What is committed here is in the leader's log too.
@@ -386,10 +395,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let mut last = prev.index.plus(entries.len() as u64);
         // Only from the first that differs: a delayed message must not cut off newer entries.
         if let Some(position) = self.log.find_conflict(&entries, &mut self.observer) {
-            let news = match position {
-                0 => entries,
-                _ => entries.split_off(position),
-            };
+            let news = entries.part(position..entries.len());
             let news_at = prev.index.plus(position as u64).next();
             if news_at <= self.log.committed {
                 let reason = "contradicts committed entries";

@@ -26,6 +26,7 @@ pub(crate) struct SnapshotRequests {
 
 impl SnapshotRequests {
     /// Up to where a snapshot for `to` has to go, if it asked for one.
+    #[inline]
     pub(super) fn least(&self, to: NodeId) -> Option<LogIndex> {
         self.asked.get(&to).copied()
     }
@@ -44,6 +45,7 @@ impl SnapshotRequests {
     }
 
     /// Whether one that is asked for can be made since `applied` moved from `before`.
+    #[inline]
     pub(super) fn can_be_met(&self, before: LogIndex, applied: LogIndex) -> bool {
         let mut asked = self.asked.values();
         asked.any(|least| *least > before && *least <= applied)
@@ -68,6 +70,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     /// The log may stop growing. Not before it has the leader's first entry: only with one of its
     /// own term a leader commits what is before (Raft paper, section 5.4.2), and it may depend on
     /// this member for that.
+    #[inline]
     pub(super) fn awaits_snapshot(&self) -> bool {
         self.requests.wanted && self.log.last().term == self.term
     }

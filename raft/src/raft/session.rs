@@ -25,11 +25,13 @@ impl Sessions {
     }
 
     /// What `id` has to answer with to be heard.
+    #[inline]
     pub(super) fn current(&self, id: NodeId) -> u64 {
         self.removed.get(&id).copied().unwrap_or(0)
     }
 
     /// A message of this session is being taken.
+    #[inline]
     pub(super) const fn answer(&mut self, session: u64) {
         self.answering = session;
     }
@@ -47,6 +49,7 @@ impl Sessions {
     }
 
     /// The session of a message to `to`.
+    #[inline]
     pub(super) fn of(&self, to: NodeId, kind: MessageKind) -> u64 {
         match kind {
             kind if is_leaders(kind) => self.current(to),

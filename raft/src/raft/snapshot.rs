@@ -52,6 +52,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         self.requests.sent(to);
         self.observer
             .event(&Event::ReplicationPaused { to, progress });
+        let meta = Box::new(meta);
         self.send(to, Body::Snapshot { meta });
         true
     }

@@ -70,6 +70,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     /// The heir has the whole log: it may start.
+    #[inline]
     pub(super) fn maybe_finish_transfer(&mut self, from: NodeId) {
         let last = self.log.last_index();
         let caught_up = self

@@ -30,6 +30,7 @@ impl Inflights {
 
     /// Notes a message whose last entry is at `last`. Indexes ascend from call to call. A full
     /// window takes nothing: look at [`Inflights::is_full`] before.
+    #[inline]
     pub fn add(&mut self, last: LogIndex, bytes: u64) {
         debug_assert!(!self.is_full(), "message added to a full window");
         debug_assert!(self.window.back().is_none_or(|(newest, _)| *newest < last));
@@ -41,6 +42,7 @@ impl Inflights {
     }
 
     /// Forgets the messages that are acknowledged by an answer for `index`.
+    #[inline]
     pub fn free_to(&mut self, index: LogIndex) {
         while let Some((last, bytes)) = self.window.front()
             && *last <= index
@@ -58,6 +60,7 @@ impl Inflights {
 
     /// No further message may be sent.
     #[must_use]
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.window.len() >= self.messages_max
             || (self.bytes_max != 0 && self.bytes >= self.bytes_max)

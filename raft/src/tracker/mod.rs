@@ -112,6 +112,7 @@ impl ProgressTracker {
     /// The highest index that a quorum has acknowledged whose answers count;
     /// [`LogIndex::MAX`] without voters.
     #[must_use]
+    #[inline]
     pub fn committed(&self) -> LogIndex {
         let counted = |id: NodeId| self.progress.get(&id).filter(|p| p.counts());
         let voters = &self.config.voters;

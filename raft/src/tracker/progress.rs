@@ -113,6 +113,7 @@ impl Progress {
 
     /// Notes an append message of `entries` entries with `bytes` of payload from `next` on.
     /// Not called in [`ProgressState::Snapshot`], where none are sent.
+    #[inline]
     pub fn sent_entries(&mut self, entries: u64, bytes: u64) {
         match self.state {
             ProgressState::Replicate => {
@@ -135,16 +136,19 @@ impl Progress {
     /// Whether sending the commit index `commit` can tell it something: it is higher than what
     /// was sent, and what was sent does not already cover all that it has.
     #[must_use]
+    #[inline]
     pub fn can_bump_commit(&self, commit: LogIndex) -> bool {
         commit > self.sent_commit && self.sent_commit < self.next.prev()
     }
 
     /// Notes that `commit` was sent.
+    #[inline]
     pub const fn set_sent_commit(&mut self, commit: LogIndex) {
         self.sent_commit = commit;
     }
 
     /// Takes an acknowledgement of everything up to `index`; false when it says nothing new.
+    #[inline]
     pub fn maybe_update(&mut self, index: LogIndex) -> bool {
         if index <= self.match_index {
             return false;
@@ -191,6 +195,7 @@ impl Progress {
 
     /// No append may be sent now.
     #[must_use]
+    #[inline]
     pub fn is_paused(&self) -> bool {
         self.state == ProgressState::Snapshot || self.msg_app_flow_paused
     }

@@ -146,9 +146,11 @@ fn any_body() -> impl Strategy<Value = Body> {
         }),
         index().prop_map(|index| Body::Commit { index }),
         number().prop_map(|read_position| Body::HeartbeatResponse { read_position }),
-        any_snapshot_meta().prop_map(|meta| Body::Snapshot { meta }),
+        any_snapshot_meta().prop_map(|meta| Body::Snapshot { meta: meta.into() }),
         Just(Body::TimeoutNow),
-        prop::collection::vec(proposal, 1..5).prop_map(|entries| Body::Propose { entries }),
+        prop::collection::vec(proposal, 1..5).prop_map(|entries| Body::Propose {
+            entries: entries.into()
+        }),
         data().prop_map(|context| Body::ReadIndex { context }),
         (index(), data()).prop_map(|(index, context)| Body::ReadIndexResponse { index, context }),
         any_log_id().prop_map(|last| Body::Committed { last }),

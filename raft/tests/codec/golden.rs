@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use raftwerk_raft::codec::{self, DecodeError};
 use raftwerk_raft::{
-    Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry,
-    EntryKind, HardState, LogId, LogIndex, Message, NodeId, ReadDropped, SnapshotMeta, Standing,
-    Term,
+    Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entries,
+    Entry, EntryKind, HardState, LogId, LogIndex, Message, NodeId, ReadDropped, SnapshotMeta,
+    Standing, Term,
 };
 
 use crate::{bytes_of, encoded, entry, hex, id};
@@ -233,14 +233,14 @@ fn replication_keeps_its_bytes() {
         Body::Append {
             prev: id(4, 300),
             commit: LogIndex(299),
-            entries,
+            entries: entries.into(),
         },
         "01 05 01 c801 05 04 ac02 ab02 02  04 ad02 00 02 6162  05 ae02 02 00",
     );
     let probe = Body::Append {
         prev: LogId::ZERO,
         commit: LogIndex::ZERO,
-        entries: Vec::new(),
+        entries: Entries::new(),
     };
     golden_message(1, probe, "01 05 01 c801 01 00 00 00 00");
     let accepted = Body::AppendResponse {
@@ -268,7 +268,7 @@ fn replication_keeps_its_bytes() {
     golden_message(
         5,
         Body::Snapshot {
-            meta: snapshot_meta(),
+            meta: snapshot_meta().into(),
         },
         "01 09 01 c801 05 01 03 e807 03 01 02 ac02 01 09 02 01 04 01 04 01 03 637478",
     );
@@ -279,7 +279,9 @@ fn requests_to_the_leader_keep_their_bytes() {
     let entries = vec![entry(0, 0, EntryKind::Normal, b"x")];
     golden_message(
         0,
-        Body::Propose { entries },
+        Body::Propose {
+            entries: entries.into(),
+        },
         "01 0b 01 c801 00 01 00 00 00 01 78",
     );
     let context = Bytes::from_static(b"mark");

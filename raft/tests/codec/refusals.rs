@@ -80,7 +80,7 @@ fn payload_shares_the_memory_of_its_message() {
     let body = Body::Append {
         prev: LogId::ZERO,
         commit: LogIndex::ZERO,
-        entries,
+        entries: entries.into(),
     };
     let message = Message {
         from: NodeId(1),

@@ -274,7 +274,7 @@ impl Cluster {
     fn send_snapshot(&mut self, from: NodeId, to: NodeId) -> Done {
         let member = self.member(from)?;
         let body = Body::Snapshot {
-            meta: member.history.last().unwrap().clone(),
+            meta: member.history.last().unwrap().clone().into(),
         };
         let message = Wire::Peer(Message {
             from,
@@ -291,7 +291,7 @@ impl Cluster {
 
     fn propose(&mut self, to: NodeId, from: NodeId, entry: Entry) -> Done {
         let body = Body::Propose {
-            entries: vec![entry],
+            entries: vec![entry].into(),
         };
         let message = Message {
             from,

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
-    ConfState, Config, Entry, EntryKind, Fate, HardState, LogIndex, NodeId, Persist, RawNode,
-    Ready, SnapshotMeta, StepError,
+    ConfState, Config, Entries, Entry, EntryKind, Fate, HardState, LogIndex, NodeId, Persist,
+    RawNode, Ready, SnapshotMeta, StepError,
 };
 
 use crate::support::MemLog;
@@ -33,7 +33,7 @@ struct Member {
     stored: HardState,
     meta: BTreeMap<Bytes, Bytes>,
     append_work: VecDeque<(Persist, Vec<Wire>)>,
-    apply_work: VecDeque<(Vec<Entry>, Vec<Wire>)>,
+    apply_work: VecDeque<(Entries, Vec<Wire>)>,
     /// What became of what it was asked.
     fates: Vec<Fate>,
     /// The state machine: a snapshot after each entry.
@@ -92,7 +92,7 @@ impl Cluster {
                 let done = Wire::Applied {
                     to: id,
                     ack,
-                    entries: committed.clone(),
+                    entries: committed.to_vec(),
                 };
                 member.apply_work.push_back((committed, vec![done]));
             }
@@ -357,7 +357,7 @@ impl Member {
             let done = [Wire::Applied {
                 to: self.id,
                 ack,
-                entries,
+                entries: entries.to_vec(),
             }];
             messages.push(describe::storage_apply(self.id, &ready.committed, &done));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftwerk_raft::{
-    ApplyAck, ApplyConfChangeError, Body, ConfState, Config, Entry, EntryKind, HardState,
+    ApplyAck, ApplyConfChangeError, Body, ConfState, Config, Entries, Entry, EntryKind, HardState,
     LeaseTerms, LogHealth, LogId, LogIndex, LogRead, LogReader as _, Message, NodeId, Persist,
     RawNode, Ready, Restart, Role, SnapshotStatus, Standing, Term, codec,
 };
@@ -23,7 +23,7 @@ pub(crate) struct Honest {
     log: MemLog,
     synchronous: bool,
     writes: VecDeque<Persist>,
-    applies: VecDeque<(Vec<Entry>, Option<ApplyAck>)>,
+    applies: VecDeque<(Entries, Option<ApplyAck>)>,
     reads: Vec<LogRead>,
     votes: BTreeMap<Term, NodeId>,
     said: usize,

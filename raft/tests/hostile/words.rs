@@ -208,7 +208,7 @@ impl Speaker<'_, '_> {
                 Body::Append {
                     prev,
                     commit,
-                    entries,
+                    entries: entries.into(),
                 }
             }
             8..11 => self.append_response(),
@@ -223,11 +223,11 @@ impl Speaker<'_, '_> {
                 read_position: self.position(),
             },
             14 => Body::Snapshot {
-                meta: SnapshotMeta {
+                meta: Box::new(SnapshotMeta {
                     last: self.log_id(),
                     conf_state: self.conf_state(),
                     context: self.data(),
-                },
+                }),
             },
             other => self.rare_body(other),
         }

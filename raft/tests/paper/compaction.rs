@@ -48,7 +48,7 @@ fn a_snapshot_brings_its_configuration() {
     };
     let mut solo = setup().start();
     let meta = snapshot(1, 5, conf.clone());
-    solo.step(2, 1, Body::Snapshot { meta });
+    solo.step(2, 1, Body::Snapshot { meta: meta.into() });
     assert_eq!(solo.node.status().conf_state, conf);
 }
 
@@ -86,7 +86,7 @@ fn a_snapshot_with_news_replaces_the_whole_log() {
     for log in [&[][..], &[1, 1], &[1, 1, 1, 1, 1, 1, 1]] {
         let mut solo = setup().log(log).hard_state(1, 0, 0).start();
         let meta = snapshot(2, 5, voters(&[1, 2, 3]));
-        solo.step(2, 2, Body::Snapshot { meta });
+        solo.step(2, 2, Body::Snapshot { meta: meta.into() });
         assert_eq!(solo.node.status().last, id(2, 5));
         assert!(solo.log.all().is_empty());
         assert_eq!((solo.log.first(), solo.commit()), (LogIndex(6), 5));
@@ -100,7 +100,7 @@ fn entries_behind_a_snapshot_of_a_prefix_are_retained() {
     let mut solo = setup().log(&[1, 1, 1, 1]).hard_state(1, 0, 1).start();
     for index in [1, 3] {
         let meta = snapshot(1, index, voters(&[1, 2, 3]));
-        solo.step(2, 1, Body::Snapshot { meta });
+        solo.step(2, 1, Body::Snapshot { meta: meta.into() });
         assert_eq!(solo.node.status().last, id(1, 4));
     }
     assert_eq!(solo.commit(), 3, "what a snapshot covers is committed");

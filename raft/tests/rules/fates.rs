@@ -139,7 +139,13 @@ fn every_proposal_is_told_of() {
     assert!(solo.saw("ProposalDropped { from: NodeId(1), count: 1, reason: Transferring"));
     let mut forwarded = entries(1, &[1]);
     forwarded[0].id = id(0, 0);
-    let refused = solo.try_step(3, 0, Body::Propose { entries: forwarded });
+    let refused = solo.try_step(
+        3,
+        0,
+        Body::Propose {
+            entries: forwarded.into(),
+        },
+    );
     assert!(matches!(refused, Err(StepError::Propose(_))));
     assert!(solo.saw("ProposalDropped { from: NodeId(3)"));
     solo.step(2, 2, append(1, 3, &[], 0));

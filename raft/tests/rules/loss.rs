@@ -270,12 +270,12 @@ fn faulty_entries_that_a_new_leader_never_had_go_with_what_is_behind_them() {
 fn snapshot_makes_good_for_faulty_entries() {
     let mut solo = damaged(3..5, 0).start();
     let meta = snapshot(1, 6, voters(&[1, 2, 3]));
-    solo.step(2, 1, Body::Snapshot { meta });
+    solo.step(2, 1, Body::Snapshot { meta: meta.into() });
     assert_eq!(solo.node.status().loss, None);
     assert_eq!(solo.commit(), 6);
     let mut solo = damaged(3..5, 0).start();
     let meta = snapshot(1, 4, voters(&[1, 2, 3]));
-    solo.step(2, 1, Body::Snapshot { meta });
+    solo.step(2, 1, Body::Snapshot { meta: meta.into() });
     let to = id(1, 6);
     assert_eq!(solo.node.status().loss, Some(Loss::Refilling { to }));
 }

@@ -295,7 +295,7 @@ fn a_change_on_its_way_is_not_made_on_top_of_a_newer_snapshot() {
         Body::Append {
             prev: id(0, 0),
             commit: 1.into(),
-            entries: vec![change_entry(1, 1, &remove(3))],
+            entries: change_entry(1, 1, &remove(3)).into(),
         },
     );
     solo.sync();
@@ -305,7 +305,7 @@ fn a_change_on_its_way_is_not_made_on_top_of_a_newer_snapshot() {
         2,
         1,
         Body::Snapshot {
-            meta: snapshot(1, 9, newest.clone()),
+            meta: snapshot(1, 9, newest.clone()).into(),
         },
     );
     let result = solo.node.apply_conf_change(&remove(3));

@@ -201,7 +201,7 @@ fn only_entries_votes_terms_and_snapshots_need_a_sync() {
         3,
         2,
         Body::Snapshot {
-            meta: crate::solo::snapshot(2, 7, voters(&[1, 2])),
+            meta: crate::solo::snapshot(2, 7, voters(&[1, 2])).into(),
         },
     );
     assert!(solo.writes[0].must_sync, "a snapshot");

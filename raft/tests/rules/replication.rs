@@ -86,12 +86,12 @@ fn messages_that_cannot_be_true_are_refused_and_counted() {
     let gap = Body::Append {
         prev: id(0, 0),
         commit: 0.into(),
-        entries: entries(2, &[1]),
+        entries: entries(2, &[1]).into(),
     };
     let falling = Body::Append {
         prev: id(0, 0),
         commit: 0.into(),
-        entries: entries(1, &[2, 1]),
+        entries: entries(1, &[2, 1]).into(),
     };
     let future = append(0, 0, &[7], 0);
     let bodies = [gap, falling, future, append(0, u64::MAX - 1, &[], 0)];

@@ -22,7 +22,7 @@ fn acked(index: u64) -> Body {
 
 fn offered(index: u64) -> Body {
     Body::Snapshot {
-        meta: snapshot(1, index, voters(&[1, 2, 3])),
+        meta: snapshot(1, index, voters(&[1, 2, 3])).into(),
     }
 }
 
@@ -173,7 +173,7 @@ fn leader_sends_a_snapshot_that_reaches_the_followers_end() {
     solo.drain();
     assert_eq!(
         solo.sent_to(2, MessageKind::Snapshot),
-        [&Body::Snapshot { meta }]
+        [&Body::Snapshot { meta: meta.into() }]
     );
     assert_eq!(progress(&solo, 2).state, ProgressState::Snapshot);
     // An acknowledgement says nothing of it: it may be one of before.

@@ -116,7 +116,7 @@ fn follower_answers_in_the_session_that_it_was_asked_in() {
         (append(1, 9, &[1], 0), MessageKind::AppendResponse),
         (
             Body::Snapshot {
-                meta: snapshot(1, 20, voters(&[1, 2, 3])),
+                meta: snapshot(1, 20, voters(&[1, 2, 3])).into(),
             },
             MessageKind::AppendResponse,
         ),

@@ -33,7 +33,7 @@ fn a_snapshot_that_the_log_covers_only_moves_the_commit_index() {
         2,
         1,
         Body::Snapshot {
-            meta: snapshot(1, 2, voters(&[1, 2, 3])),
+            meta: snapshot(1, 2, voters(&[1, 2, 3])).into(),
         },
     );
     assert_eq!(solo.node.status().last, id(1, 3), "newer entries stay");
@@ -48,7 +48,7 @@ fn an_old_snapshot_is_answered_with_the_commit_index() {
         2,
         1,
         Body::Snapshot {
-            meta: snapshot(1, 1, voters(&[1, 2, 3])),
+            meta: snapshot(1, 1, voters(&[1, 2, 3])).into(),
         },
     );
     assert_eq!(solo.sent_to(2, MessageKind::AppendResponse), [&acked(2)]);
@@ -62,7 +62,7 @@ fn a_snapshot_of_others_is_refused() {
         2,
         1,
         Body::Snapshot {
-            meta: snapshot(1, 5, voters(&[2, 3])),
+            meta: snapshot(1, 5, voters(&[2, 3])).into(),
         },
     );
     assert!(solo.saw("SnapshotForeign"));
@@ -81,7 +81,7 @@ fn an_outgoing_voter_and_a_learner_take_a_snapshot() {
             2,
             1,
             Body::Snapshot {
-                meta: snapshot(1, 5, conf_state.clone()),
+                meta: snapshot(1, 5, conf_state.clone()).into(),
             },
         );
         assert_eq!(solo.node.status().conf_state, conf_state);
@@ -102,7 +102,7 @@ fn a_snapshot_restores_all_of_a_joint_configuration() {
         2,
         1,
         Body::Snapshot {
-            meta: snapshot(1, 5, conf_state.clone()),
+            meta: snapshot(1, 5, conf_state.clone()).into(),
         },
     );
     assert_eq!(solo.node.status().conf_state, conf_state);
@@ -119,7 +119,7 @@ fn a_snapshot_whose_configuration_contradicts_itself_is_refused() {
         2,
         1,
         Body::Snapshot {
-            meta: snapshot(1, 5, conf_state),
+            meta: snapshot(1, 5, conf_state).into(),
         },
     );
     assert_eq!(solo.node.status().last, id(1, 1));
@@ -134,7 +134,7 @@ fn a_snapshot_takes_the_place_of_entries_on_their_way_to_the_disk() {
         2,
         1,
         Body::Snapshot {
-            meta: snapshot(1, 5, voters(&[1, 2, 3])),
+            meta: snapshot(1, 5, voters(&[1, 2, 3])).into(),
         },
     );
     assert_eq!(solo.node.status().last, id(1, 5));
@@ -151,7 +151,7 @@ fn a_member_whose_snapshot_is_not_installed_starts_no_election() {
         2,
         1,
         Body::Snapshot {
-            meta: snapshot(1, 5, voters(&[1, 2, 3])),
+            meta: snapshot(1, 5, voters(&[1, 2, 3])).into(),
         },
     );
     solo.tick(40);
@@ -173,7 +173,7 @@ fn a_snapshot_receipt_of_an_earlier_term_counts() {
         2,
         1,
         Body::Snapshot {
-            meta: snapshot(1, 5, voters(&[1, 2, 3])),
+            meta: snapshot(1, 5, voters(&[1, 2, 3])).into(),
         },
     );
     solo.step(
@@ -202,7 +202,7 @@ fn nothing_is_applied_while_a_snapshot_waits() {
         2,
         1,
         Body::Snapshot {
-            meta: snapshot(1, 5, voters(&[1, 2, 3])),
+            meta: snapshot(1, 5, voters(&[1, 2, 3])).into(),
         },
     );
     solo.step(2, 1, append(1, 5, &[1], 6));
@@ -315,7 +315,7 @@ fn a_leader_of_a_lower_term_learns_from_its_snapshot_that_it_is_one() {
         2,
         3,
         Body::Snapshot {
-            meta: snapshot(1, 5, voters(&[1, 2, 3])),
+            meta: snapshot(1, 5, voters(&[1, 2, 3])).into(),
         },
     );
     let sent = solo.take();
@@ -328,7 +328,7 @@ fn what_a_snapshot_covers_counts_as_durable_once_it_is_installed() {
     let mut solo = setup.log(&[1, 1]).hard_state(1, 0, 0).start();
     assert_eq!(solo.node.status().durable, LogIndex(2));
     let meta = snapshot(2, 5, voters(&[1, 2, 3]));
-    solo.step(2, 2, Body::Snapshot { meta });
+    solo.step(2, 2, Body::Snapshot { meta: meta.into() });
     assert_eq!(solo.node.status().durable, LogIndex(0));
     solo.sync();
     assert_eq!(solo.node.status().durable, LogIndex(5));

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use raftwerk_raft::{
-    ApplyAck, Config, Entry, GroupState, HardState, LogHealth, LogId, LogIndex, LogRead, LogReader,
-    NodeId, Persist, RawNode, Restart, SnapshotMeta, Term,
+    ApplyAck, Config, Entries, GroupState, HardState, LogHealth, LogId, LogIndex, LogRead,
+    LogReader, NodeId, Persist, RawNode, Restart, SnapshotMeta, Term,
 };
 
 use super::dice::Dice;
@@ -46,7 +46,7 @@ pub(crate) struct Member {
     pub(crate) disk: Disk,
     /// Steps on their way to the disk.
     pub(crate) writes: VecDeque<Persist>,
-    pub(crate) applies: VecDeque<(Vec<Entry>, Option<ApplyAck>)>,
+    pub(crate) applies: VecDeque<(Entries, Option<ApplyAck>)>,
     pub(crate) reads: Vec<LogRead>,
     pub(crate) machine: Machine,
     pub(crate) snapshot_wanted: bool,

@@ -369,9 +369,10 @@ impl Simulation {
         for _ in 0..count {
             let out_of_order = self.driver == Driver::AppliesOutOfOrder;
             let member = self.members.get_mut(&id).unwrap();
-            let Some((mut entries, ack)) = member.applies.pop_front() else {
+            let Some((entries, ack)) = member.applies.pop_front() else {
                 return;
             };
+            let mut entries = entries.to_vec();
             if out_of_order && entries.len() > 1 {
                 entries.swap(0, 1);
             }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
-    ApplyAck, Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfState, Config, Entry,
+    ApplyAck, Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfState, Config, Entries, Entry,
     EntryKind, Event, Fate, LogId, LogIndex, LogRead, Message, MessageKind, NodeId, Observer,
     Persist, RawNode, ReadState, Restart, Role, SnapshotMeta, Standing, StepError, Term,
 };
@@ -115,7 +115,7 @@ pub struct Solo {
     pub sent: Vec<Message>,
     /// In asynchronous mode, what is not yet written and applied.
     pub writes: Vec<Persist>,
-    pub applies: Vec<(Vec<Entry>, ApplyAck)>,
+    pub applies: Vec<(Entries, ApplyAck)>,
     pub committed: Vec<Entry>,
     pub read_states: Vec<ReadState>,
     pub fates: Vec<Fate>,
@@ -362,7 +362,7 @@ pub fn append(prev_term: u64, prev: u64, terms: &[u64], commit: u64) -> Body {
     Body::Append {
         prev: id(prev_term, prev),
         commit: LogIndex(commit),
-        entries,
+        entries: entries.into(),
     }
 }
 

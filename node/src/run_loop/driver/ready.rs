@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
-    ApplyAck, Body, Entry, EntryKind, Fate, GroupWrite, HardState, Message, NodeId, Persist, Ready,
-    Role, SnapshotMeta, SnapshotStatus, SoftState, Term,
+    ApplyAck, Body, Entries, Entry, EntryKind, Fate, GroupWrite, HardState, Message, NodeId,
+    Persist, Ready, Role, SnapshotMeta, SnapshotStatus, SoftState, Term,
 };
 
 use super::{Commit, Driver, Transfer};
@@ -86,7 +86,7 @@ impl Driver {
             self.commit = Commit::Moved;
         }
         write.reset_to = snapshot.clone();
-        write.append = entries;
+        write.append = entries.to_vec();
         write.meta.extend(meta);
         step.needs_sync = must_sync;
         step.messages = messages;
@@ -141,7 +141,7 @@ impl Driver {
                 self.snapshots.want();
                 return self.node.report_snapshot(to, SnapshotStatus::Failed);
             }
-            let meta = meta.clone();
+            let meta = (**meta).clone();
             return out.push(Effect::SendSnapshot {
                 group: self.group,
                 message,
@@ -155,7 +155,7 @@ impl Driver {
         out.push(Effect::Send { to, envelope });
     }
 
-    fn commit(&mut self, entries: Vec<Entry>, ack: ApplyAck, out: &mut Vec<Effect>) {
+    fn commit(&mut self, entries: Entries, ack: ApplyAck, out: &mut Vec<Effect>) {
         let mut changes = entries
             .iter()
             .filter(|entry| entry.kind != EntryKind::Normal)
