@@ -386,7 +386,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         let entries = raft.log.unstable.accept();
         mem::swap(&mut persist.meta, &mut raft.losses.marks);
         mem::swap(&mut persist.messages, &mut raft.messages_after_persist);
-        persist.must_sync = !entries.is_empty()
+        let must_sync = !entries.is_empty()
             || !persist.meta.is_empty()
             || snapshot.is_some()
             || (hard_state.term, hard_state.vote) != (before.term, before.vote);
@@ -406,6 +406,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         persist.hard_state = (hard_state != before).then_some(hard_state);
         persist.snapshot = snapshot;
         persist.entries = entries;
+        persist.must_sync = must_sync;
         ack
     }
 
