@@ -499,6 +499,74 @@ fn contents(dir: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8
     found
 }
 
+/// The first file of a log below `dir` that holds `bytes`, and where.
+fn place_in_log(dir: &Path, bytes: &[u8]) -> (std::path::PathBuf, usize) {
+    let is_log = |path: &Path| path.extension().is_some_and(|end| end == "wal");
+    let files = contents(dir).into_iter().filter(|(path, _)| is_log(path));
+    let mut places = files.filter_map(|(path, content)| {
+        let mut windows = content.windows(bytes.len());
+        Some((path, windows.position(|window| window == bytes)?))
+    });
+    places.next().expect("it stands in the log")
+}
+
+#[test]
+fn salvage_saves_what_can_be_read_and_names_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("member");
+    let member = Member::serve(&data, ports(), &[]);
+    for number in 0..30 {
+        let value = format!("the value of number {number}");
+        member.ask_patiently(&["put", &format!("key{number}"), &value]);
+    }
+    assert_eq!(member.end(), Some(0));
+    let new = folder.path().join("new");
+    let whole = succeed(&["log", "salvage", path(&data), path(&new)]);
+    assert!(!whole.contains("left out"), "{whole}");
+    let stats = |dir: &Path| succeed(&["log", "stats", path(dir), "--json"]);
+    let groups = |text: &str| text.split("\"groups\":[").nth(1).unwrap().to_owned();
+    assert_eq!(groups(&stats(&new)), groups(&stats(&data)));
+    // It never writes over anything.
+    let again = run(&["log", "salvage", path(&data), path(&new)]);
+    assert_eq!(again.status.code(), Some(3), "{}", said(&again));
+    assert!(said(&again).contains("is not empty"), "{}", said(&again));
+
+    let (file, at) = place_in_log(&data, b"the value of number 20");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[at + 4] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let before = contents(&data);
+    let saved = folder.path().join("saved");
+    let salvaged = run(&["log", "salvage", path(&data), path(&saved)]);
+    assert_eq!(salvaged.status.code(), Some(2), "{}", said(&salvaged));
+    let text = said(&salvaged);
+    assert!(text.contains("left out: group 1: entries "), "{text}");
+    assert!(text.contains(" cannot be read"), "{text}");
+    assert!(text.contains(" stand behind what cannot be read"), "{text}");
+    assert!(contents(&data) == before, "the source was touched");
+    // What is saved is a log like any other, up to the damage.
+    let verified = succeed(&["log", "verify", path(&saved)]);
+    assert!(verified.starts_with("intact: "), "{verified}");
+    let held = contents(&saved);
+    let holds = |text: &str| {
+        let mut all = held.values();
+        all.any(|bytes| {
+            bytes
+                .windows(text.len())
+                .any(|window| window == text.as_bytes())
+        })
+    };
+    assert!(holds("the value of number 19"));
+    assert!(!holds("the value of number 21"));
+    let json = folder.path().join("json");
+    let json = run(&["log", "salvage", path(&data), path(&json), "--json"]);
+    assert!(
+        said(&json).contains("\"left_out\":[{\"group\":1,"),
+        "{}",
+        said(&json)
+    );
+}
+
 #[test]
 fn a_log_in_redb_is_looked_at_and_not_touched() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,6 +9,8 @@
 //! - [`damage::damage_points`]: flips every bit, zeroes, swaps and breaks every sector.
 //! - [`verdict::judge`]: whether a damaged log gives what is right and names what is missing.
 //! - [`FolderHome`]: a folder on the real disk, for the suites.
+//! - [`processes::Writer`]: processes that are killed at any system call, and
+//!   [`processes::Disk`], whose power is cut.
 //! - [`storage_suite!`] and [`state_store_suite!`]: the tests that every backend passes.
 #![forbid(unsafe_code)]
 
@@ -21,6 +23,7 @@ mod folder_home;
 pub mod history;
 mod lives;
 pub mod log_suite;
+pub mod processes;
 mod shrink;
 mod skipped;
 pub mod state_suite;

@@ -91,7 +91,7 @@ enum Command {
     /// Measure puts or gets; works against any etcd
     #[command(subcommand)]
     Bench(BenchCommand),
-    /// Look at a stopped member's log, of any backend, read-only
+    /// Look at a stopped member's log, of any backend, read-only; save what can be read of it
     #[command(subcommand)]
     Log(LogCommand),
     /// Copy a stopped member's log or state store into another backend
@@ -175,6 +175,18 @@ enum LogCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Write what can be read of a damaged log into a new folder, and name what is left out; ends
+    /// with 0: nothing, 1: only a torn end that was never acknowledged, 2: more, 3: there is nothing
+    /// to save
+    Salvage {
+        /// The member's folder, or its log's; nothing in it changes
+        dir: PathBuf,
+        /// The new log's folder: missing or empty
+        to: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Say how much the log holds, of each group
     Stats {
         /// The member's folder, or its log's
@@ -246,6 +258,9 @@ fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Log(LogCommand::Dump { dir, json }) => look::dump(&dir, json),
         Command::Log(LogCommand::Verify { dir, json }) => look::verify(&dir, json),
         Command::Log(LogCommand::Stats { dir, json }) => look::stats(&dir, json),
+        Command::Log(LogCommand::Salvage { dir, to, json }) => {
+            crate::offline::salvage::run(&dir, &to, json)
+        }
         Command::Migrate(args) => crate::offline::migrate::run(args),
         remote => runtime()?.block_on(run_remote(remote)),
     }

@@ -143,6 +143,8 @@ pub(crate) fn state_failed(error: StateError) -> CliError {
 pub(crate) enum Purpose {
     /// To be read, as a copy: what is damaged is named.
     Look,
+    /// The same, and its end is given up where that is in doubt.
+    Salvage,
     /// To be filled, or to be read back as a member would.
     Keep,
 }
@@ -168,6 +170,11 @@ pub(crate) fn open_log(
                     background: raftwerk_wal::Background::Manual,
                     ..defaults
                 },
+                Purpose::Salvage => raftwerk_wal::Options {
+                    background: raftwerk_wal::Background::Manual,
+                    ambiguous_tail: raftwerk_wal::AmbiguousTail::KeepPrefix,
+                    ..defaults
+                },
             };
             Ok(Arc::new(Wal::open(disk(), dir, options)?))
         }
@@ -176,7 +183,7 @@ pub(crate) fn open_log(
             options.mode = FolderMode::MustExist;
             options.on_damage = match purpose {
                 Purpose::Keep => raftwerk_storage_redb::OnDamage::Refuse,
-                Purpose::Look => raftwerk_storage_redb::OnDamage::Confine,
+                Purpose::Look | Purpose::Salvage => raftwerk_storage_redb::OnDamage::Confine,
             };
             Ok(Arc::new(RedbLog::open(disk(), &options)?))
         }

@@ -23,16 +23,16 @@ pub(super) enum Finding {
 }
 
 impl Finding {
-    fn code(self) -> ExitCode {
+    pub(super) fn code(self) -> ExitCode {
         ExitCode::from(self as u8)
     }
 }
 
-/// Of [`verify`], that there is nothing to say about the log.
-const CANNOT_LOOK: u8 = 3;
+/// Of [`verify`] and salvage, that there is nothing to say about the log.
+pub(super) const CANNOT_LOOK: u8 = 3;
 
 /// The log that is meant by `dir`: the folder itself, or the one in a member's folder.
-fn find(dir: &Path) -> Result<(PathBuf, Engine), CliError> {
+pub(super) fn find(dir: &Path) -> Result<(PathBuf, Engine), CliError> {
     let inside = dir.join(LOG_DIR);
     let dir = if inside.is_dir() {
         inside.as_path()

@@ -5,6 +5,7 @@ mod copy;
 mod engine;
 pub(crate) mod look;
 pub(crate) mod migrate;
+pub(crate) mod salvage;
 mod stats;
 mod wal;
 mod walk;

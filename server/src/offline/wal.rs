@@ -158,6 +158,24 @@ pub(super) fn verify(dir: &Path, json: bool) -> Result<(String, Finding), CliErr
     Ok((text, finding))
 }
 
+/// What stands behind the last write that counts, in words; none where there is nothing.
+pub(super) fn end(dir: &Path) -> Result<Option<(String, Finding)>, CliError> {
+    let report = inspect::verify(&RealVfs, dir).map_err(failed)?;
+    Ok(match report.tail {
+        TailEnd::Clean => None,
+        TailEnd::Torn { bytes, .. } => Some((
+            format!("a torn end of {bytes} bytes that was never acknowledged"),
+            Finding::Torn,
+        )),
+        TailEnd::Ambiguous { segment, offset } => Some((
+            format!(
+                "the last write, in segment {segment} at {offset}: it may have been acknowledged"
+            ),
+            Finding::Damaged,
+        )),
+    })
+}
+
 fn verdict(report: &Report) -> &'static str {
     match (report.verdict(), &report.tail) {
         (Verdict::Corrupt, _) => "damaged",

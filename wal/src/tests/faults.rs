@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use raftwerk_raft::{GroupId, GroupWrite, LogIndex, Storage, SubmitError, Ticket, WriteBatch};
 use raftwerk_testkit::fault_vfs::{CrashPlan, Fault, FaultVfs};
+use raftwerk_testkit::faults::FaultReport;
 use raftwerk_testkit::history::fail_every_call;
 
 use super::sites::{GROUP, append, entry};
@@ -13,16 +14,30 @@ use super::space::{entries, settle, write, write_and_compact};
 use super::workload::{Small, check, open, open_with, options, prepare, run_on};
 use crate::{Options, Prepared, SYNC_BATCH};
 
-#[test]
-fn no_failed_call_leads_to_a_false_acknowledgement() {
+fn fail_every_call_of(count: usize, in_recovery: bool) -> FaultReport {
     let outcome = fail_every_call(
-        false,
-        open,
-        |wal, progress, models| run_on(wal, progress, models, Small::Pages32.history(31), 30),
+        in_recovery,
+        |vfs| open_with(vfs, Small::Pages8.options()),
+        |wal, progress, models| run_on(wal, progress, models, Small::Pages8.history(31), count),
         |models, known, wal| check(models, known, wal),
     );
     let report = outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{count} batches: {report:?}");
+    report
+}
+
+#[test]
+fn no_failed_call_leads_to_a_false_acknowledgement() {
+    let report = fail_every_call_of(16, false);
     assert!(report.runs > 200, "{report:?}");
+}
+
+/// The long form: `cargo test --profile ci -p raftwerk-wal --features long-tests`.
+#[cfg(feature = "long-tests")]
+#[test]
+fn no_failed_call_of_a_recovery_leads_to_one() {
+    let report = fail_every_call_of(8, true);
+    assert!(report.recovery_runs > 10_000, "{report:?}");
 }
 
 fn large(index: u64) -> WriteBatch {

@@ -238,7 +238,7 @@ fn uuid_of(vfs: &FaultVfs) -> StoreUuid {
         .uuid
 }
 
-fn write_all(vfs: &FaultVfs, contents: &[(PathBuf, Vec<u8>)]) {
+pub(super) fn write_all(vfs: &FaultVfs, contents: &[(PathBuf, Vec<u8>)]) {
     use raftwerk_storage::vfs::{OpenMode, SyncSite, Vfs};
     let site = SyncSite("fuzz");
     vfs.create_dir_all(Path::new(DIR), site).unwrap();

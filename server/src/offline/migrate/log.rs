@@ -33,21 +33,12 @@ pub(super) fn fill(
     let groups = source.groups().map_err(failed)?;
     let total = entries_of(source.as_ref(), &groups)?;
     let new = open_log(to, store, Purpose::Keep).map_err(failed)?;
-    let mut filling = Filling {
-        new: new.as_ref(),
-        last: Ticket::default(),
-        done: 0,
-        total,
-        progress: &mut *progress,
-    };
-    filling.progress.at(Phase::Write, 0, total)?;
+    let mut filling = Filling::new(new.as_ref(), total, &mut *progress)?;
     for group in &groups {
         let open = source.open_group(*group).map_err(failed)?;
         filling.group(*group, &open)?;
     }
-    let last = filling.last;
-    new.wait(last)
-        .map_err(|error| CliError::failed(error.to_string()))?;
+    filling.end()?;
     drop(new);
     let read_back = open_log(to, store, Purpose::Keep).map_err(failed)?;
     compare(source.as_ref(), read_back.as_ref(), total, progress)?;
@@ -70,7 +61,8 @@ fn entries_of(source: &dyn Storage, groups: &[GroupId]) -> Result<u64, CliError>
     Ok(total)
 }
 
-struct Filling<'a> {
+/// A log that is being filled.
+pub(in crate::offline) struct Filling<'a> {
     new: &'a dyn Storage,
     last: Ticket,
     done: u64,
@@ -78,7 +70,33 @@ struct Filling<'a> {
     progress: &'a mut dyn Progress,
 }
 
-impl Filling<'_> {
+impl<'a> Filling<'a> {
+    /// Begins to fill `new` with `total` entries.
+    pub(in crate::offline) fn new(
+        new: &'a dyn Storage,
+        total: u64,
+        progress: &'a mut dyn Progress,
+    ) -> Result<Self, CliError> {
+        progress.at(Phase::Write, 0, total)?;
+        Ok(Self {
+            new,
+            last: Ticket::default(),
+            done: 0,
+            total,
+            progress,
+        })
+    }
+
+    /// Makes everything durable; how many entries there were.
+    ///
+    /// # Errors
+    /// It cannot be.
+    pub(in crate::offline) fn end(self) -> Result<u64, CliError> {
+        let waited = self.new.wait(self.last);
+        waited.map_err(|error| CliError::failed(error.to_string()))?;
+        Ok(self.done)
+    }
+
     fn group(&mut self, group: GroupId, open: &OpenGroup) -> Result<(), CliError> {
         let state = &open.state;
         let base = base(open)?;
@@ -103,7 +121,15 @@ impl Filling<'_> {
         })
     }
 
-    fn append(&mut self, group: GroupId, entries: Vec<Entry>) -> Result<(), CliError> {
+    /// Adds entries to the end of a group's log.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub(in crate::offline) fn append(
+        &mut self,
+        group: GroupId,
+        entries: Vec<Entry>,
+    ) -> Result<(), CliError> {
         self.done += count(entries.len());
         self.submit(GroupWrite {
             group,
@@ -113,7 +139,11 @@ impl Filling<'_> {
         self.progress.at(Phase::Write, self.done, self.total)
     }
 
-    fn submit(&mut self, write: GroupWrite) -> Result<(), CliError> {
+    /// Writes one group's step.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(in crate::offline) fn submit(&mut self, write: GroupWrite) -> Result<(), CliError> {
         let group = write.group;
         let words = |error: &dyn std::fmt::Display| {
             CliError::failed(format!("group {group} cannot be written: {error}"))
@@ -148,7 +178,7 @@ impl Filling<'_> {
 
 /// The snapshot that the new log begins behind; `None` where it begins at the first entry. Where
 /// entries before the snapshot are kept, it is one that never was, until they are in.
-fn base(open: &OpenGroup) -> Result<Option<SnapshotMeta>, CliError> {
+pub(in crate::offline) fn base(open: &OpenGroup) -> Result<Option<SnapshotMeta>, CliError> {
     let before = open.state.first.prev();
     let Some(snapshot) = &open.state.snapshot else {
         return Ok(None);

@@ -5,14 +5,14 @@
 //! at all (`MIGRATION` stands in its folder) until everything in it was read back and compared.
 //! Whatever ends a migration, running it again starts the copy over and completes it.
 
-mod log;
+pub(super) mod log;
 mod member;
-mod progress;
+pub(super) mod progress;
 mod state;
 mod target;
 #[cfg(test)]
 mod tests;
-mod transfer;
+pub(super) mod transfer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use crate::cli::words::{complain, progress};
 
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(in crate::offline) enum Phase {
     /// The source's files are copied, in bytes.
     Copy,
     /// The new store is filled.
@@ -33,7 +33,7 @@ impl Phase {
 }
 
 /// Told of each step before the next one is made.
-pub(super) trait Progress: Send {
+pub(in crate::offline) trait Progress: Send {
     /// `done` of `total` of this phase are done.
     ///
     /// # Errors
@@ -46,13 +46,13 @@ const BAR_WIDTH: u64 = 30;
 const LINE_PERCENT: u64 = 25;
 
 /// On standard error: a bar on a terminal, else lines.
-pub(super) struct Shown {
+pub(in crate::offline) struct Shown {
     terminal: bool,
     last: Option<(Phase, u64)>,
 }
 
 impl Shown {
-    pub(super) fn new() -> Self {
+    pub(in crate::offline) fn new() -> Self {
         Self {
             terminal: std::io::stderr().is_terminal(),
             last: None,
@@ -60,7 +60,7 @@ impl Shown {
     }
 
     /// Leaves the terminal's line empty.
-    pub(super) fn end(&self) {
+    pub(in crate::offline) fn end(&self) {
         if self.terminal && self.last.is_some() {
             progress("");
         }

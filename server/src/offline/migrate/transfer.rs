@@ -85,7 +85,7 @@ fn fill(
 }
 
 /// Neither folder may be the other one or in it.
-fn check_apart(from: &Path, to: &Path) -> Result<(), CliError> {
+pub(in crate::offline) fn check_apart(from: &Path, to: &Path) -> Result<(), CliError> {
     let (from, to) = (resolve(from)?, resolve(to)?);
     if from.starts_with(&to) || to.starts_with(&from) {
         return Err(CliError::usage(format!(
