@@ -257,11 +257,11 @@ impl Engine {
         if self.watermark.durable().is_err() {
             return Written::Poisoned;
         }
-        let (lsn, segment, end) = {
+        let (lsn, segment, end, needed) = {
             let state = self.state.lock();
             let active = state.segments.last_key_value();
             let (number, end) = active.map_or((0, 0), |(number, active)| (*number, active.end));
-            (state.durable_lsn, number, end)
+            (state.durable_lsn, number, end, state.oldest_needed())
         };
         if lsn <= writer.slot_lsn() {
             return Written::Idle;
@@ -273,7 +273,8 @@ impl Engine {
         }
         let mut state = self.state.lock();
         state.stats.slots += 1;
-        let look = state.rewriting.look;
+        state.reclaim(needed);
+        let look = state.rewriting.look || !state.retired.is_empty();
         drop(state);
         if look {
             self.wish_prepare();

@@ -75,6 +75,8 @@ pub(crate) struct Job {
     pub(crate) groups: BTreeSet<GroupId>,
     /// How much of the log's space it takes, in bytes.
     taken: u64,
+    /// Once it is durable, it vouches for all frames before it, which need no segment before this.
+    needed: u64,
     draft: Option<Draft>,
 }
 
@@ -136,9 +138,11 @@ impl State {
             lsn: self.end.lsn,
             groups,
             taken: 0,
+            needed: 0,
             draft: None,
         };
         if !fill.items.is_empty() {
+            job.needed = self.oldest_needed();
             if self.active_left(&fill).is_some() {
                 job.draft = Some(self.draft(fill)?);
                 job.lsn += 1;
@@ -231,8 +235,9 @@ impl State {
         Some(Arc::clone(&active.file))
     }
 
-    fn plan_rotation(&mut self, fill: Fill) -> Option<Vec<Step>> {
+    fn plan_rotation(&mut self, mut fill: Fill) -> Option<Vec<Step>> {
         let next = self.take_ready(&fill)?;
+        self.leave_copies(&mut fill);
         let number = *self.segments.last_key_value()?.0;
         let (place, frame, chain) = self.footer(number, next.header.id)?;
         let file = self.advance(&place, &frame, chain)?;
@@ -268,6 +273,32 @@ impl State {
             site: SYNC_BATCH,
         });
         Some(steps)
+    }
+
+    /// Takes from `fill` the entries that stand elsewhere too. A rotation is counted in before it is
+    /// durable, and of these nothing is in memory: they would be looked for where nothing stands.
+    fn leave_copies(&mut self, fill: &mut Fill) {
+        let mut left = BTreeSet::new();
+        for (item, effect) in fill.items.iter_mut().zip(&mut fill.effects) {
+            if *effect == Effect::Relocate {
+                // As what the checkpoint says already, it is not carried.
+                (item.kind, *effect) = (ItemKind::State(0), Effect::None);
+                left.insert(item.group);
+            }
+        }
+        if left.is_empty() {
+            return;
+        }
+        if let Some(piece) = self.rewriting.left_behind() {
+            self.stats.rewritten_entries -= piece.entries;
+            self.stats.rewritten_bytes -= piece.bytes;
+        }
+        for id in left {
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.moving = false;
+            }
+            self.refresh(id);
+        }
     }
 
     /// The smallest prepared segment that `fill` surely fits, or the largest.
@@ -468,12 +499,12 @@ impl State {
             job.taken = draft.end - draft.place.offset;
             self.settle(draft, written.unwrap_or_default());
         }
-        self.durable_lsn = job.lsn;
+        (self.durable_lsn, self.landed) = (job.lsn, job.ticket);
         self.forget_details();
         let percent = self.options.rewrite_percent;
         self.rewriting.landed(job.ticket, job.taken, percent);
         self.evict(job.ticket, &job.groups);
-        self.reclaim();
+        self.reclaim(job.needed);
         for id in &job.groups {
             let gone = self
                 .groups

@@ -194,7 +194,10 @@ impl GroupLog {
         for piece in pieces {
             let extents = match piece.extents {
                 Some(extents) => extents,
-                None => self.engine.tables.find(&piece.segment, self.group),
+                None => self
+                    .engine
+                    .tables
+                    .find(&piece.segment, self.group, &piece.range),
             };
             let mut next = piece.range.start;
             for extent in extents.iter().filter_map(|one| one.clip(&piece.range)) {

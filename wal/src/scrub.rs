@@ -25,7 +25,9 @@ impl Scrub {
                     .segments
                     .last_key_value()
                     .map_or(0, |(number, _)| *number);
-                let next = state.segments.range(self.next..active).next();
+                // Of what is not sealed, the end may stand only in memory.
+                let mut next = state.segments.range(self.next..active);
+                let next = next.find(|(_, segment)| segment.sealed);
                 (
                     state.uuid,
                     next.map(|(number, segment)| (*number, segment.clone())),

@@ -54,6 +54,8 @@ pub(crate) struct Group {
     pub(crate) checkpoint_bytes: u64,
     /// Some of its entries are on their way to another place.
     pub(crate) moving: bool,
+    /// The newest batch that took entries from it, other than from the front.
+    pub(crate) cut: Ticket,
 }
 
 impl Group {
@@ -180,6 +182,8 @@ pub(crate) struct State {
     /// Segments that nothing needs any more, for the preparer.
     pub(crate) retired: VecDeque<Segment>,
     pub(crate) ticket: Ticket,
+    /// Everything up to this batch is durable, and it is known where its entries stand.
+    pub(crate) landed: Ticket,
     pub(crate) checkpoint_bytes: u64,
     pub(crate) tail_bytes: u64,
     /// Where the next eviction goes on.
@@ -317,6 +321,14 @@ impl State {
             group.generation = generation;
         }
         group.step = step;
+        let last = group.image.last().index;
+        let replaces = write
+            .append
+            .first()
+            .is_some_and(|first| first.index() <= last);
+        if write.destroy || write.reset_to.is_some() || replaces {
+            group.cut = ticket;
+        }
         let before = group.tail.bytes();
         group.image.apply(write);
         if create.is_some() && !write.destroy && strangers_unknown {
@@ -452,15 +464,26 @@ impl State {
         }
     }
 
-    /// Takes from the log the oldest segments that nothing needs. Only what is durable counts:
-    /// called when nothing is under way.
-    pub(crate) fn reclaim(&mut self) {
+    /// The oldest segment that something lives in.
+    pub(crate) fn oldest_needed(&self) -> u64 {
+        let lives = |number: &&u64| self.live.get(number).is_some_and(|count| *count > 0);
+        self.segments
+            .keys()
+            .find(lives)
+            .copied()
+            .unwrap_or(u64::MAX)
+    }
+
+    /// Takes from the log the oldest segments before `needed`: when something durable vouches for
+    /// the frames that have freed them. The last of these alone, damaged, may be taken for a torn
+    /// write, and then what it moved or compacted stands in the old segments only.
+    pub(crate) fn reclaim(&mut self, needed: u64) {
         while self.segments.len() > KEPT_SEGMENTS {
             let Some(oldest) = self.segments.first_entry() else {
                 return;
             };
             let number = *oldest.key();
-            if self.live.get(&number).is_some_and(|count| *count > 0) {
+            if number >= needed {
                 return;
             }
             self.retired.push_back(oldest.remove());

@@ -66,6 +66,15 @@ impl Rewriting {
         self.credit += other.saturating_mul(u64::from(percent)) / 100;
     }
 
+    /// The last piece is not written after all: it is looked for again. Says what it was.
+    pub(crate) fn left_behind(&mut self) -> Option<Carried> {
+        let piece = self.carried_by.take()?;
+        self.credit += piece.bytes;
+        self.next = GroupId::ZERO;
+        self.look_soon();
+        Some(piece)
+    }
+
     /// The log has come to where an old segment may be worth rewriting.
     pub(crate) fn look_soon(&mut self) {
         (self.look, self.due) = (true, true);
@@ -74,9 +83,10 @@ impl Rewriting {
 
 /// A piece on its way.
 #[derive(Clone, Copy, Debug)]
-struct Carried {
+pub(crate) struct Carried {
     ticket: Ticket,
-    bytes: u64,
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Live entries of one group in an old segment, without a gap.
@@ -134,7 +144,7 @@ impl Engine {
             range,
         } = piece;
         let (mut entries, mut next) = (Vec::new(), range.start);
-        for extent in self.tables.find(sealed, group) {
+        for extent in self.tables.find(sealed, group, &range) {
             let Some(extent) = extent.clip(&(next..range.end)) else {
                 continue;
             };
@@ -207,6 +217,11 @@ impl State {
         if self.rewriting.unreadable == Some(oldest) {
             return Picked::Nothing;
         }
+        if self.segments.get(&oldest).is_none_or(|one| !one.sealed) {
+            // Its footer is on its way.
+            self.rewriting.due = true;
+            return Picked::Nothing;
+        }
         if self.rewriting.segment != oldest {
             let look = std::mem::take(&mut self.rewriting.look) || full;
             if !look || !(self.is_sparse(oldest) || full && self.is_half_empty(oldest)) {
@@ -236,33 +251,37 @@ impl State {
         let most = most.min(self.rewriting.credit);
         let mut pieces = Vec::new();
         let mut bytes = 0u64;
+        let mut unsettled = false;
         for (id, group) in self
             .groups
             .range(self.rewriting.next..)
             .take(GROUPS_AT_ONCE)
         {
-            let mut parts = group.extents.parts.iter();
-            let part = parts.find(|part| part.segment == segment);
+            let (mut part, end) = living(group, segment);
+            if group.cut > self.landed {
+                // It is not known yet where its entries stand.
+                unsettled |= part.take().is_some();
+            }
             let alone = bytes == 0 && self.rewriting.credit > 0;
-            let mut whole = true;
-            if let Some(part) =
-                part.and_then(|part| part.clip(&fitting(part, most.saturating_sub(bytes), alone)))
-            {
-                whole = part.end == live_end(group, segment);
-                bytes += part.bytes;
+            let fits =
+                part.and_then(|part| part.clip(&fitting(&part, most.saturating_sub(bytes), alone)));
+            let whole = part.is_none() || fits.is_some_and(|fits| fits.end == end);
+            if let Some(fits) = fits {
+                bytes += fits.bytes;
                 pieces.push(Piece {
                     group: *id,
                     generation: group.generation,
-                    range: part.range(),
+                    range: fits.range(),
                 });
-            } else if part.is_some() {
-                whole = false;
             }
             self.rewriting.next = *id;
             if !whole {
                 return (pieces, false);
             }
             self.rewriting.next = GroupId(id.0.saturating_add(1));
+        }
+        if unsettled {
+            self.rewriting.look_soon();
         }
         let more = self.groups.range(self.rewriting.next..).next().is_some();
         (pieces, more && self.rewriting.next != GroupId::ZERO)
@@ -271,6 +290,7 @@ impl State {
     /// Puts what was read into the next write, as far as it is still the log.
     fn rewrite(&mut self, moved: Vec<Moved>, full: bool) -> Prepared {
         let (mark, cost) = (self.fill.mark(), self.fill.cost);
+        let segment = self.rewriting.segment;
         let mut entries = 0;
         for Moved {
             group: id,
@@ -279,20 +299,27 @@ impl State {
         } in &moved
         {
             let group = self.groups.get(id);
-            let Some(group) = group.filter(|group| group.generation == *generation) else {
+            let settled = |group: &&Group| group.cut <= self.landed;
+            let group = group.filter(|group| group.generation == *generation);
+            let Some(group) = group.filter(settled) else {
                 continue;
             };
             let first = group.image.first();
             let is_live = |entry: &&Entry| {
-                entry.index() >= first && group.image.term(entry.index()) == Ok(entry.term())
+                let index = entry.index();
+                let mut parts = group.extents.parts.cover(&(index..index.next()));
+                index >= first
+                    && group.image.term(index) == Ok(entry.term())
+                    && parts.any(|part| part.segment == segment)
             };
             let read: Vec<_> = read.iter().filter(is_live).cloned().collect();
             entries += read.len() as u64;
             self.fill.add_relocated(*id, *generation, &read);
         }
         if entries == 0 {
-            self.rewriting.look = true;
-            return Prepared::Progress;
+            // What was looked at has changed: it is looked at again when that is durable.
+            self.rewriting.look_soon();
+            return Prepared::Idle;
         }
         if !self.has_room(full) {
             self.want_large(self.fill.cost - cost);
@@ -314,6 +341,7 @@ impl State {
         self.move_watermark();
         self.rewriting.carried_by = Some(Carried {
             ticket: self.ticket,
+            entries,
             bytes,
         });
         Prepared::Progress
@@ -330,11 +358,16 @@ fn fitting(part: &Part, most: u64, alone: bool) -> Range<LogIndex> {
     part.first..part.first.plus(fits.min(count))
 }
 
-/// Behind the last entry of the group that lives in `segment`.
-fn live_end(group: &Group, segment: u64) -> LogIndex {
-    let mut parts = group.extents.parts.iter().rev();
-    let last = parts.find(|part| part.segment == segment);
-    last.map_or(LogIndex::ZERO, |part| part.end)
+/// What of the group's log stands in `segment` first, and behind the last that does. What waits to
+/// be compacted does not count.
+fn living(group: &Group, segment: u64) -> (Option<Part>, LogIndex) {
+    let log = group.image.first()..LogIndex::MAX;
+    let parts = group.extents.parts.iter();
+    let mut parts = parts.filter(|part| part.segment == segment);
+    let first = parts.find_map(|part| part.clip(&log));
+    let last = parts.next_back().map(|part| part.end);
+    let end = last.or(first.map(|part| part.end));
+    (first, end.unwrap_or(LogIndex::ZERO))
 }
 
 #[cfg(test)]
@@ -421,7 +454,8 @@ mod tests {
     fn suffix_that_was_replaced_stays_replaced() {
         let (held, moved) = after(write(IDLE, entries(2, 5..7, 20)));
         let expected = [entries(1, 1..5, 100), entries(2, 5..7, 20)].concat();
-        assert_eq!((held, moved), (expected, 4));
+        // What is left of it is moved when it is known where that stands.
+        assert_eq!((held, moved), (expected, 0));
     }
 
     #[test]

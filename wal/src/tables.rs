@@ -246,6 +246,18 @@ impl Held {
     }
 }
 
+/// Whether `found` serves `range` without a gap.
+fn is_covered(range: &Range<LogIndex>, found: &[Extent]) -> bool {
+    let mut next = range.start;
+    for extent in found.iter().filter_map(|extent| extent.clip(range)) {
+        if extent.first != next {
+            break;
+        }
+        next = extent.end();
+    }
+    next >= range.end
+}
+
 /// The footers that are in memory.
 #[derive(Debug)]
 pub(crate) struct Tables {
@@ -261,8 +273,13 @@ impl Tables {
         }
     }
 
-    /// The sections of `group` in `sealed`, each with all that reading it takes.
-    pub(crate) fn find(&self, sealed: &Sealed, group: GroupId) -> Vec<Extent> {
+    /// The sections of `group` in `sealed` that serve `range`, each with all that reading it takes.
+    pub(crate) fn find(
+        &self,
+        sealed: &Sealed,
+        group: GroupId,
+        range: &Range<LogIndex>,
+    ) -> Vec<Extent> {
         let number = sealed.header.id.number;
         let known = self.held.lock().get(number);
         let table = known.unwrap_or_else(|| {
@@ -271,10 +288,12 @@ impl Tables {
             let table = footer.and_then(|footer| Table::read(sealed, footer, whole_max));
             self.hold(number, table.unwrap_or_else(|| Table::survey(sealed)))
         });
-        if let Some(found) = table.find(sealed, group) {
+        let found = table.find(sealed, group);
+        if let Some(found) = found.filter(|found| table.surveyed || is_covered(range, found)) {
             return found;
         }
-        // The footer has rotted since: the frames say the same.
+        // The footer has rotted since, or its writer knew of a write that is lost: the frames say
+        // all.
         let table = self.hold(number, Table::survey(sealed));
         table.find(sealed, group).unwrap_or_default()
     }

@@ -188,6 +188,10 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
     if let (Some(proven), Some(segment)) = (found.proven, segments.get_mut(&newest)) {
         segment.end = proven.end;
     }
+    for segment in segments.values_mut() {
+        // What stands behind is of no log: its writer may have known of more than is kept.
+        segment.footer = segment.footer.filter(|footer| *footer < segment.end);
+    }
     State {
         uuid,
         options: options.clone(),
@@ -209,6 +213,7 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
         refused: false,
         retired: VecDeque::new(),
         ticket: Ticket::default(),
+        landed: Ticket::default(),
         checkpoint_bytes: 0,
         tail_bytes: 0,
         evict_from: raftwerk_raft::GroupId::ZERO,

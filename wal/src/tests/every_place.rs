@@ -157,6 +157,7 @@ impl Victim {
         for group in [GroupId(2), GroupId(1)] {
             log.compact(group);
         }
+        while log.wal.step_writer() != Written::Idle {}
         // The old files are used again, one after the other.
         let number = fill(&mut log, SEGMENTS);
         while log.wal.step_writer() != Written::Idle {}

@@ -11,6 +11,7 @@ mod fuzz;
 mod inspect;
 mod large;
 mod lives;
+mod moving;
 mod reads;
 mod rules;
 pub(crate) mod sites;

@@ -102,10 +102,11 @@ fn live_pages(wal: &Wal) -> u64 {
         for part in group.extents.parts.iter() {
             let extents = match group.extents.details(part) {
                 Some(extents) => extents.collect(),
-                None => wal
-                    .engine()
-                    .tables
-                    .find(&state.sealed(part.segment).unwrap(), *id),
+                None => wal.engine().tables.find(
+                    &state.sealed(part.segment).unwrap(),
+                    *id,
+                    &part.range(),
+                ),
             };
             for extent in extents.iter().filter_map(|one| one.clip(&part.range())) {
                 let end = extent.offset + u64::from(extent.bytes);
