@@ -275,8 +275,9 @@ impl State {
         Some(steps)
     }
 
-    /// Takes from `fill` the entries that stand elsewhere too. A rotation is counted in before it is
-    /// durable, and of these nothing is in memory: they would be looked for where nothing stands.
+    /// Takes from `fill` the entries that stand elsewhere too. A rotation is counted in before it
+    /// is durable, and of these nothing is in memory: they would be looked for where nothing
+    /// stands.
     fn leave_copies(&mut self, fill: &mut Fill) {
         let mut left = BTreeSet::new();
         for (item, effect) in fill.items.iter_mut().zip(&mut fill.effects) {

@@ -129,8 +129,8 @@ fn is_sync(call: &Call, site: raftwerk_storage::vfs::SyncSite) -> bool {
     call.kind == CallKind::Sync && call.site == Some(site)
 }
 
-/// What group [`IDLE`] holds is `expected`, though its entries are looked at for moving when `write`
-/// waits, and again when it is under way.
+/// What group [`IDLE`] holds is `expected`, though its entries are looked at for moving when
+/// `write` waits, and again when it is under way.
 fn moved_around(write: &GroupWrite, expected: &[Entry]) {
     let mut log = Sparse::new(100);
     log.leave(write.clone());
