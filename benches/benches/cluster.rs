@@ -2,12 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use raftwerk_benches::{Curve, Mode, Report, bench_main, scratch};
+use raftwerk_benches::{Curve, Report, bench_main, scratch};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -20,56 +19,35 @@ const BACKENDS: &[(&str, &str, &str)] = &[
     ("mem", "mem", "mem"),
 ];
 const MEMBERS: u16 = 3;
-/// Wrong usage: this program has no such backend.
-const EXIT_USAGE: i32 = 2;
 const READY_MAX: Duration = Duration::from_secs(60);
 const ENDED_MAX: Duration = Duration::from_secs(20);
 
+/// Set for this very program when it is to be `raftwerk`: so it is built with the benches, the same
+/// way, and no run waits for a compiler.
+const AS_RAFTWERK: &str = "RAFTWERK_BENCH_AS_RAFTWERK";
+
 fn main() -> ExitCode {
+    if std::env::var_os(AS_RAFTWERK).is_some() {
+        return raftwerk_server::cli::main();
+    }
     bench_main("cluster", run)
 }
 
+fn raftwerk() -> Result<Command, String> {
+    let mut command = Command::new(std::env::current_exe().map_err(words)?);
+    command.env(AS_RAFTWERK, "1");
+    Ok(command)
+}
+
 fn run(report: &mut Report) -> Result<(), String> {
-    let Some(program) = program(report)? else {
-        report.note("left out: the raftwerk program is not built, and a test pass builds nothing");
-        return Ok(());
-    };
     report.note(
         "The members and the clients share this machine's cores. Backends run one after the other, \
          not in turns.",
     );
     for (name, log, store) in BACKENDS {
-        match Cluster::start(&program, log, store)? {
-            Some(cluster) => cluster.measure(report, name)?,
-            None => report.note(format!("this build of raftwerk has no {log} for a log")),
-        }
+        Cluster::start(log, store)?.measure(report, name)?;
     }
     Ok(())
-}
-
-/// The program beside this one; built where that is allowed.
-fn program(report: &Report) -> Result<Option<PathBuf>, String> {
-    let me = std::env::current_exe().map_err(words)?;
-    let profile = me.parent().and_then(Path::parent).ok_or("no folder")?;
-    let program = profile.join("raftwerk");
-    if report.plan().mode == Mode::Test {
-        return Ok(program.is_file().then_some(program));
-    }
-    let name = profile.file_name().and_then(|name| name.to_str());
-    let name = match name {
-        Some("debug") | None => "dev",
-        Some(name) => name,
-    };
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.args(["build", "--profile", name, "-p", "raftwerk-server"]);
-    if cfg!(feature = "rocksdb") {
-        build.args(["--features", "raftwerk-server/rocksdb"]);
-    }
-    let status = build.status().map_err(words)?;
-    if !status.success() {
-        return Err(format!("cannot build raftwerk: {status}"));
-    }
-    Ok(Some(program))
 }
 
 fn words(error: impl std::fmt::Display) -> String {
@@ -77,20 +55,18 @@ fn words(error: impl std::fmt::Display) -> String {
 }
 
 /// A running `raftwerk up`.
-struct Cluster<'a> {
-    program: &'a Path,
+struct Cluster {
     up: Child,
     endpoints: String,
     // After the process: its files go when it has ended.
     _folder: tempfile::TempDir,
 }
 
-impl<'a> Cluster<'a> {
-    /// `None` when the program has no such backend.
-    fn start(program: &'a Path, log: &str, store: &str) -> Result<Option<Self>, String> {
+impl Cluster {
+    fn start(log: &str, store: &str) -> Result<Self, String> {
         let folder = scratch()?;
         let port = free_ports()?;
-        let up = Command::new(program)
+        let up = raftwerk()?
             .args(["up", "--log", log, "--store", store, "--data"])
             .arg(folder.path().join("cluster"))
             .args(["--client-port", &port.to_string()])
@@ -103,7 +79,6 @@ impl<'a> Cluster<'a> {
             .map(|port| format!("127.0.0.1:{port}"))
             .collect();
         let cluster = Self {
-            program,
             up,
             endpoints: endpoints.join(","),
             _folder: folder,
@@ -111,29 +86,25 @@ impl<'a> Cluster<'a> {
         cluster.ready()
     }
 
-    fn ready(mut self) -> Result<Option<Self>, String> {
+    fn ready(mut self) -> Result<Self, String> {
         let start = Instant::now();
         while start.elapsed() < READY_MAX {
             if let Some(status) = self.up.try_wait().map_err(words)? {
-                return if status.code() == Some(EXIT_USAGE) {
-                    Ok(None)
-                } else {
-                    Err(format!("raftwerk up ended: {status}"))
-                };
+                return Err(format!("raftwerk up ended: {status}"));
             }
-            let put = self.client().args(["put", "ready", "1"]).output();
+            let put = self.client()?.args(["put", "ready", "1"]).output();
             if put.map_err(words)?.status.success() {
-                return Ok(Some(self));
+                return Ok(self);
             }
             sleep(Duration::from_millis(100));
         }
         Err("raftwerk up is not ready after a minute".to_owned())
     }
 
-    fn client(&self) -> Command {
-        let mut command = Command::new(self.program);
+    fn client(&self) -> Result<Command, String> {
+        let mut command = raftwerk()?;
         command.env("RAFTWERK_ENDPOINTS", &self.endpoints);
-        command
+        Ok(command)
     }
 
     fn measure(&self, report: &mut Report, name: &str) -> Result<(), String> {
@@ -142,7 +113,7 @@ impl<'a> Cluster<'a> {
         let loads: &[u32] = report.plan().pick(&[8], &[1, 64], &[1, 64, 256]);
         for clients in loads {
             let output = self
-                .client()
+                .client()?
                 .args(["bench", "put", "--json", "--value-size", "256"])
                 .args(["--clients", &clients.to_string()])
                 .args(["--seconds", &seconds.to_string()])
@@ -187,7 +158,7 @@ fn keep(report: &mut Report, load: &str, name: &str, found: &Value) {
     });
 }
 
-impl Drop for Cluster<'_> {
+impl Drop for Cluster {
     fn drop(&mut self) {
         if let Some(pid) = i32::try_from(self.up.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);

@@ -162,8 +162,8 @@ fn a_member_keeps_its_keys_from_start_to_start() {
 }
 
 impl Member {
-    /// What a member says that does not start.
-    fn serve_refused(data: &Path, [client, peer]: [u16; 2], more: &[&str]) -> String {
+    /// What a member says that does not start, and how it ends.
+    fn serve_in_vain(data: &Path, [client, peer]: [u16; 2], more: &[&str]) -> Output {
         let output = raftwerk()
             .args(["serve", "--listen-client", &format!("127.0.0.1:{client}")])
             .args(["--listen-peer", &format!("127.0.0.1:{peer}"), "--data"])
@@ -172,7 +172,11 @@ impl Member {
             .output()
             .unwrap();
         assert!(!output.status.success(), "{}", said(&output));
-        said(&output)
+        output
+    }
+
+    fn serve_refused(data: &Path, ports: [u16; 2], more: &[&str]) -> String {
+        said(&Self::serve_in_vain(data, ports, more))
     }
 }
 
@@ -482,6 +486,65 @@ fn a_stopped_member_goes_on_with_log_and_state_in_rocksdb() {
         succeed(&["log", command, path(&data), "--json"]);
     }
     assert!(contents(&data) == before);
+}
+
+/// Flips a bit at each of `places` of every file with that ending below `data`, and expects of the
+/// member that it does not start, says why, and ends in the way that nobody starts it again after.
+fn refused_once_rotten(
+    data: &Path,
+    flags: &[&str],
+    ending: &str,
+    places: impl Fn(usize) -> Vec<usize>,
+) -> String {
+    let files = contents(data).into_iter();
+    let rotten = files.filter(|(path, _)| path.extension().is_some_and(|found| found == ending));
+    let mut flipped = 0;
+    for (path, mut bytes) in rotten {
+        for place in places(bytes.len()) {
+            bytes[place] ^= 4;
+            flipped += 1;
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+    assert!(flipped > 0, "nothing is stored in a file of {ending}");
+    let ended = Member::serve_in_vain(data, ports(), flags);
+    assert_eq!(ended.status.code(), Some(3), "{}", said(&ended));
+    let why = said(&ended);
+    assert!(why.contains("remove this member from the cluster"), "{why}");
+    why
+}
+
+#[test]
+fn a_rotten_state_store_is_refused_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("member");
+    let member = Member::serve(&data, ports(), &[]);
+    member.ask_patiently(&["put", "hello", "world"]);
+    assert_eq!(member.end(), Some(0));
+    // Behind the header, a bit of each sector.
+    let sectors = |len| (4096..len).step_by(512).collect();
+    let why = refused_once_rotten(&data, &[], "redb", sectors);
+    assert!(why.contains("state store: "), "{why}");
+    assert!(why.contains("state.redb"), "{why}");
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_log_in_rocksdb_whose_group_is_in_doubt_is_refused_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("member");
+    let flags = ["--log", "rocksdb"];
+    let ports = ports();
+    let large = "x".repeat(20_000);
+    // The second life brings what the first wrote into tables, in more than one block.
+    for name in ["first", "second"] {
+        let member = Member::serve(&data, ports, &flags);
+        member.ask_patiently(&["put", name, &large]);
+        member.ask_patiently(&["put", name, &large]);
+        assert_eq!(member.end(), Some(0));
+    }
+    let why = refused_once_rotten(&data, &flags, "sst", |_| vec![100]);
+    assert!(why.contains("group 1 lost records"), "{why}");
 }
 
 /// Every file below `dir` with its bytes.
