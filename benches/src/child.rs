@@ -48,6 +48,8 @@ pub fn tell(unit: &str, value: f64) {
 pub struct Memory {
     /// Now, in bytes.
     pub resident: u64,
+    /// Of that, what is in no file, in bytes.
+    pub anonymous: u64,
     /// At most so far, in bytes.
     pub peak: u64,
 }
@@ -66,6 +68,7 @@ impl Memory {
         };
         Self {
             resident: field("VmRSS:"),
+            anonymous: field("RssAnon:"),
             peak: field("VmHWM:"),
         }
     }

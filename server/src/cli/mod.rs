@@ -176,8 +176,8 @@ enum LogCommand {
         json: bool,
     },
     /// Write what can be read of a damaged log into a new folder, and name what is left out; ends
-    /// with 0: nothing, 1: only a torn end that was never acknowledged, 2: more, 3: there is nothing
-    /// to save
+    /// with 0: nothing, 1: only a torn end that was never acknowledged, 2: more, 3: there is
+    /// nothing to save
     Salvage {
         /// The member's folder, or its log's; nothing in it changes
         dir: PathBuf,

@@ -207,20 +207,7 @@ impl Salvaged {
         if commit < state.hard_state.commit {
             self.leave_out(group, LogIndex::ZERO..LogIndex::ZERO, COMMIT);
         }
-        let values = state.meta.iter().cloned();
-        filling.submit(GroupWrite {
-            group,
-            snapshot: state
-                .snapshot
-                .clone()
-                .filter(|meta| base.as_ref() != Some(meta)),
-            hard_state: Some(HardState {
-                commit,
-                ..state.hard_state
-            }),
-            meta: values.map(|(name, value)| (name, Some(value))).collect(),
-            ..GroupWrite::default()
-        })
+        filling.submit(around(group, state, base.as_ref(), commit))
     }
 
     fn leave_out(&mut self, group: GroupId, entries: Range<LogIndex>, what: &'static str) {
@@ -279,5 +266,26 @@ impl Salvaged {
             Some((end, _)) => object.string("end", end).end(),
             None => object.end(),
         }
+    }
+}
+
+/// What a group has beside its entries, as far as `commit`.
+fn around(
+    group: GroupId,
+    state: &GroupState,
+    base: Option<&SnapshotMeta>,
+    commit: LogIndex,
+) -> GroupWrite {
+    let snapshot = state.snapshot.clone();
+    let values = state.meta.iter().cloned();
+    GroupWrite {
+        group,
+        snapshot: snapshot.filter(|meta| base != Some(meta)),
+        hard_state: Some(HardState {
+            commit,
+            ..state.hard_state
+        }),
+        meta: values.map(|(name, value)| (name, Some(value))).collect(),
+        ..GroupWrite::default()
     }
 }

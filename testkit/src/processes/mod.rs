@@ -138,7 +138,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts one with `job` on the store in `path`, below `strace` with these arguments if there are any.
+    /// Starts one with `job` on the store in `path`, below `strace` with these arguments if there
+    /// are any.
     #[must_use]
     pub fn start(job: &str, path: &Path, strace: &[String]) -> Self {
         let program = env::current_exe().unwrap();
