@@ -97,7 +97,7 @@ impl Subject for Theirs {
 
     fn write(&self, dir: &Path) -> u64 {
         let engine = self.open(dir).unwrap();
-        let mut last = 0;
+        let mut last = 0u64;
         while segments(dir) < FILES {
             last += 1;
             let mut entry = BytesValue::new();
@@ -158,9 +158,8 @@ impl Subject for Ours {
             };
             let ticket = loop {
                 match wal.submit(batch) {
-                    Ok(ticket) => break ticket,
                     Err(SubmitError::Full(back)) => batch = back,
-                    Err(error) => panic!("{error}"),
+                    taken => break taken.unwrap(),
                 }
                 while wal.step_preparer() == Prepared::Progress {}
             };

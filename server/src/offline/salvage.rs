@@ -10,7 +10,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use raftwerk_raft::{GroupId, GroupWrite, HardState, LogIndex, OpenGroup, Storage};
+use raftwerk_raft::{
+    GroupId, GroupState, GroupWrite, HardState, LogIndex, OpenGroup, SnapshotMeta, Storage,
+};
 use raftwerk_storage::folder::{Folder, FolderMode};
 
 use super::copy::{Scratch, sync_folder};
