@@ -570,7 +570,7 @@ fn place_in_log(dir: &Path, bytes: &[u8]) -> (std::path::PathBuf, usize) {
         let mut windows = content.windows(bytes.len());
         Some((path, windows.position(|window| window == bytes)?))
     });
-    places.next().expect("it stands in the log")
+    places.next().unwrap()
 }
 
 #[test]
