@@ -8,7 +8,8 @@ use raftwerk_storage::vfs::VfsFile;
 
 use crate::rules::{Rule, holds};
 use crate::segment::format::{
-    FRAME_HEADER_BYTES, FrameHeader, FrameKind, Item, read_directory, section_crc, section_seed,
+    FRAME_HEADER_BYTES, FrameHeader, FrameKind, Item, begins_as_header, read_directory,
+    section_crc, section_seed,
 };
 use crate::segment::header::SegmentHeader;
 
@@ -244,8 +245,10 @@ impl<'a> Scan<'a> {
     pub(crate) fn look(&mut self, offset: u64) -> Look {
         let bytes = self.window.get(offset, FRAME_HEADER_BYTES as u64);
         let blank = bytes.iter().all(|byte| *byte == 0);
-        // A header ends with bytes that are not zero: without them, the sector is torn.
-        let torn = blank || bytes.last().is_none_or(|byte| *byte == 0);
+        // A header ends with bytes that are not zero: without them, the sector is torn, if what was
+        // written of it begins as a header does.
+        let cut = bytes.last().is_none_or(|byte| *byte == 0);
+        let torn = blank || (cut && begins_as_header(bytes));
         let nothing = Look::Nothing {
             blank,
             torn: torn || !self.header.zeroed,

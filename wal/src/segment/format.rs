@@ -87,6 +87,15 @@ pub(crate) struct FrameHeader {
     pub(crate) body_bytes: u32,
 }
 
+/// Whether `bytes` may be what was written of a frame's header, with zeros behind it.
+pub(crate) fn begins_as_header(bytes: &[u8]) -> bool {
+    let magic = FRAME_MAGIC.to_le_bytes();
+    let pairs = bytes.iter().zip(magic);
+    let same = pairs.take_while(|(byte, wanted)| *byte == wanted).count();
+    let rest = bytes.get(same..).unwrap_or_default();
+    same == magic.len() || rest.iter().all(|byte| *byte == 0)
+}
+
 impl FrameHeader {
     /// The header's bytes and its checksum, which the next frame is chained to.
     pub(crate) fn encode(&self, uuid: StoreUuid) -> (Vec<u8>, u32) {

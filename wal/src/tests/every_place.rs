@@ -250,7 +250,7 @@ impl Victim {
     }
 
     fn ambiguous(&self, vfs: &FaultVfs, damage: &Damage) -> Result<Outcome, String> {
-        if !self.is_in_window(damage) {
+        if !self.is_in_window(damage) && !self.takes_the_witness(damage) {
             return Err("refused as ambiguous, outside of the window".to_owned());
         }
         let kept = Options {
@@ -266,6 +266,13 @@ impl Victim {
             }
         }
         judge(&wal, &self.models[self.vouched]).map(|_| Outcome::Ambiguous)
+    }
+
+    /// It changes the newest segment and, by the same swap, the slot that vouches for it.
+    fn takes_the_witness(&self, damage: &Damage) -> bool {
+        let places = damage.places(SECTOR_BYTES);
+        let slot = Path::new(DIR).join(SLOT_FILE);
+        self.newest(damage) && places.iter().any(|(path, _)| *path == slot)
     }
 
     fn attack(
@@ -357,21 +364,34 @@ fn damage_to_what_was_never_synced_is_cut_and_what_it_vouches_for_is_named() {
     assert_eq!(counts.get(&Outcome::CutInWindow), None, "{counts:?}");
 }
 
-/// The long form: `cargo test --profile ci -p raftwerk-wal --features long-tests`.
+/// The long forms: `cargo test --profile ci -p raftwerk-wal --features long-tests`.
 #[cfg(feature = "long-tests")]
-#[test]
-fn every_bit_every_sector_and_every_swap_of_a_whole_log_is_answered() {
-    let victim = Victim::make(End::Vouched);
-    is_never_silent(&victim.attack("every bit", victim.bits(1)));
-    is_never_silent(&victim.attack("every sector and every swap", victim.sectors(true)));
-    is_never_silent(&victim.attack("every stale sector", victim.stale()));
-    for end in [End::InWindow, End::Unsynced] {
-        let victim = Victim::make(end);
-        let bits = victim.bits(1).filter(|damage| victim.newest(damage));
-        let counts = victim.attack(&format!("every bit of the newest segment, {end:?}"), bits);
-        assert_eq!(counts.get(&Outcome::Refused), None, "{counts:?}");
-        let swaps = victim.sectors(true).filter(|damage| victim.newest(damage));
-        let counts = victim.attack(&format!("its sectors and swaps, {end:?}"), swaps);
-        assert_eq!(counts.get(&Outcome::Refused), None, "{counts:?}");
+mod long {
+    use super::*;
+
+    #[test]
+    fn every_bit_of_a_whole_log_is_answered() {
+        let victim = Victim::make(End::Vouched);
+        is_never_silent(&victim.attack("every bit", victim.bits(1)));
+    }
+
+    #[test]
+    fn every_sector_and_every_swap_of_a_whole_log_is_answered() {
+        let victim = Victim::make(End::Vouched);
+        is_never_silent(&victim.attack("every sector and every swap", victim.sectors(true)));
+        is_never_silent(&victim.attack("every stale sector", victim.stale()));
+    }
+
+    #[test]
+    fn every_place_behind_what_is_vouched_for_is_answered() {
+        for end in [End::InWindow, End::Unsynced] {
+            let victim = Victim::make(end);
+            let bits = victim.bits(1).filter(|damage| victim.newest(damage));
+            let counts = victim.attack(&format!("every bit of the newest segment, {end:?}"), bits);
+            assert_eq!(counts.get(&Outcome::Refused), None, "{counts:?}");
+            let swaps = victim.sectors(true).filter(|damage| victim.newest(damage));
+            let counts = victim.attack(&format!("its sectors and swaps, {end:?}"), swaps);
+            assert_eq!(counts.get(&Outcome::Refused), None, "{counts:?}");
+        }
     }
 }

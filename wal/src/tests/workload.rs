@@ -82,14 +82,15 @@ pub(crate) fn prepare(wal: &Wal) {
     while wal.step_preparer() == Prepared::Progress {}
 }
 
-/// Submits, making room where there is none. None when the log is poisoned.
+/// Submits, making room where there is none. None when the log is poisoned, and for the rare random
+/// batch that is too large: the history ends there.
 pub(super) fn submit(wal: &Wal, batch: WriteBatch, last: Ticket) -> Option<Ticket> {
     let mut batch = batch;
     for _ in 0..4 {
         match wal.submit(batch) {
             Ok(ticket) => return Some(ticket),
             Err(SubmitError::Full(back)) => batch = back,
-            Err(SubmitError::Poisoned(_)) => return None,
+            Err(SubmitError::Poisoned(_) | SubmitError::TooLarge { .. }) => return None,
             Err(other) => panic!("a valid batch was refused: {other}"),
         }
         if last > Ticket(0) {
