@@ -14,10 +14,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use history::{applied, batch, check_store, open_log, open_store, ops};
+use history::{applied, check_store, open_log, open_store, ops};
 use raftwerk_raft::{GroupId, StateStore, Storage, WriteBatch};
 use raftwerk_storage_rocksdb::RocksLogOptions;
 use raftwerk_testkit::log_suite::model::LogModel;
+use raftwerk_testkit::processes::numbered::batch;
 use raftwerk_testkit::verdict::{
     Answer, REBIRTHS, doubt_lasts_until_the_group_is_made_anew, judge, vote,
 };

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::bounded;
+
 const IMAGE_BYTES: u64 = 256 << 20;
 /// EXT4_IOC_SHUTDOWN without a last flush of the journal.
 const CUT: &str = "import fcntl, os, struct, sys\n\
@@ -30,7 +32,8 @@ impl Switch {
     /// It cannot be cut.
     pub fn cut(mut self) {
         self.0.stdin.take().unwrap().write_all(b"now\n").unwrap();
-        assert!(self.0.wait().unwrap().success(), "the power can be cut");
+        let cut = bounded("the power cut", move || self.0.wait().unwrap());
+        assert!(cut.success(), "the power can be cut");
     }
 }
 
@@ -96,10 +99,9 @@ impl Drop for Disk {
 }
 
 fn call(program: &str, arguments: &[&str], paths: &[&Path]) -> Result<(), String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .args(paths)
-        .output()
+    let mut command = Command::new(program);
+    command.args(arguments).args(paths);
+    let output = bounded(program, move || command.output())
         .map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {
         return Ok(());

@@ -18,7 +18,9 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use raftwerk_raft::{Storage, SubmitError, Ticket, WriteBatch};
@@ -29,10 +31,30 @@ use numbered::{batch, check_log, log_after};
 const JOB: &str = "RAFTWERK_CHILD";
 /// Batches that a life has at most.
 const BATCHES_MAX: u64 = 100;
-/// How long a log may be full.
-const FULL_MAX: Duration = Duration::from_secs(60);
+/// Nothing that is waited for takes longer, on any machine.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Between two looks at it.
 const FULL_LOOK: Duration = Duration::from_millis(1);
+
+/// Does `work` in a thread of its own: a call into a file system whose power is cut may never
+/// return.
+///
+/// # Panics
+/// It does not come to its end, or panics itself.
+pub fn bounded<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, end) = sync_channel(1);
+    let worker = thread::spawn(move || {
+        let _ = done.send(work());
+    });
+    match end.recv_timeout(WAIT_MAX) {
+        Ok(outcome) => outcome,
+        Err(RecvTimeoutError::Timeout) => panic!("{what} takes longer than {WAIT_MAX:?}"),
+        Err(RecvTimeoutError::Disconnected) => match worker.join() {
+            Err(panicked) => std::panic::resume_unwind(panicked),
+            Ok(()) => panic!("{what} ended without an outcome"),
+        },
+    }
+}
 
 /// If this process is a child: its job, and where.
 #[must_use]
@@ -100,13 +122,13 @@ fn submit(log: &dyn Storage, batch: WriteBatch, last: Option<Ticket>) -> Result<
     loop {
         match log.submit(batch) {
             Ok(ticket) => return Ok(ticket),
-            Err(SubmitError::Full(back)) if began.elapsed() < FULL_MAX => batch = back,
+            Err(SubmitError::Full(back)) if began.elapsed() < WAIT_MAX => batch = back,
             Err(error) => return Err(error.to_string()),
         }
         if let Some(last) = last {
             log.wait(last).map_err(|error| error.to_string())?;
         }
-        std::thread::sleep(FULL_LOOK);
+        thread::sleep(FULL_LOOK);
     }
 }
 
@@ -132,7 +154,7 @@ pub struct Life {
 /// A child at work.
 pub struct Writer {
     process: Child,
-    lines: BufReader<ChildStdout>,
+    lines: Receiver<String>,
     /// What it did so far.
     pub life: Life,
 }
@@ -159,7 +181,18 @@ impl Writer {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap());
+        let mut said = BufReader::new(process.stdout.take().unwrap());
+        let (tell, lines) = sync_channel(64);
+        thread::spawn(move || {
+            loop {
+                let mut line = String::new();
+                let read = said.read_line(&mut line);
+                // The last line may be cut.
+                if read.is_err() || !line.ends_with('\n') || tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
         Self {
             process,
             lines,
@@ -168,13 +201,18 @@ impl Writer {
     }
 
     /// Listens until `enough`, or until the child ends: false.
+    ///
+    /// # Panics
+    /// The child is silent for long, or says what no child says.
     pub fn listen(&mut self, enough: impl Fn(&Life) -> bool) -> bool {
         while !enough(&self.life) {
-            let mut line = String::new();
-            if self.lines.read_line(&mut line).unwrap() == 0 || !line.ends_with('\n') {
-                return false;
+            match self.lines.recv_timeout(WAIT_MAX) {
+                Ok(line) => self.hear(line.trim_end()),
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("the child is silent for {WAIT_MAX:?}: {:?}", self.life)
+                }
             }
-            self.hear(line.trim_end());
         }
         true
     }
@@ -211,7 +249,8 @@ impl Writer {
     #[must_use]
     pub fn end(mut self) -> Life {
         self.listen(|_| false);
-        self.process.wait().unwrap();
+        let mut process = self.process;
+        bounded("the child's end", move || process.wait().unwrap());
         self.life
     }
 }
@@ -239,7 +278,7 @@ pub fn can_inject(what: &str) -> bool {
     strace.is_ok()
 }
 
-/// What a log holds in its next life must be what the one before was told to be durable, whole
+/// What a store holds in its next life must be what the one before was told to be durable, whole
 /// batches only, and nothing that was never written. Says after which batch it stands.
 ///
 /// # Panics
