@@ -6,12 +6,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use raftwerk_benches::child::{Memory, run_child, task, tell};
+use raftwerk_benches::child::{Memory, bench_main_with_children, run_child, tell};
 use raftwerk_benches::log::{Feed, LogKind, Role, Shape, logs};
 use raftwerk_benches::state::{Keys, Order, StateKind, fill, states};
-use raftwerk_benches::{
-    Cost, Payloads, Plan, Quartiles, Report, allocated_bytes, bench_main, scratch,
-};
+use raftwerk_benches::{Cost, Payloads, Plan, Quartiles, Report, allocated_bytes, scratch};
 
 const MIB: u64 = 1 << 20;
 const VALUE_BYTES: usize = 128;
@@ -23,18 +21,7 @@ const PUTS: u64 = 64;
 const BATCHES_A_PERSIST: u64 = 16;
 
 fn main() -> ExitCode {
-    let Some(task) = task() else {
-        return bench_main("footprint", run);
-    };
-    let words: Vec<&str> = task.iter().map(String::as_str).collect();
-    // It ends without closing anything, as a process that is killed does.
-    match child(&words) {
-        Ok(()) => std::process::exit(0),
-        Err(error) => {
-            eprintln!("{}: {error}", words.join(" "));
-            std::process::exit(1)
-        }
-    }
+    bench_main_with_children("footprint", run, child)
 }
 
 /// How much is given.

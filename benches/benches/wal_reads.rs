@@ -7,11 +7,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use raftwerk_benches::child::{Memory, run_child, task, tell};
+use raftwerk_benches::child::{Memory, bench_main_with_children, run_child, tell};
 use raftwerk_benches::log::{Append, LogKind, LogTarget, logs};
 use raftwerk_benches::{
-    Bench, Payloads, Plan, Quartiles, Random, Report, Slice, Subject, allocated_bytes, bench_main,
-    repeat, scratch,
+    Bench, Payloads, Plan, Quartiles, Random, Report, Slice, Subject, allocated_bytes, repeat,
+    scratch,
 };
 
 const MIB: f64 = 1_048_576.0;
@@ -25,18 +25,7 @@ const WINDOW: u64 = 64;
 const TAIL_GROUPS: u64 = 64;
 
 fn main() -> ExitCode {
-    let Some(task) = task() else {
-        return bench_main("wal_reads", run);
-    };
-    let words: Vec<&str> = task.iter().map(String::as_str).collect();
-    // It ends without closing anything, as a process that is killed does.
-    match child(&words) {
-        Ok(()) => std::process::exit(0),
-        Err(error) => {
-            eprintln!("{}: {error}", words.join(" "));
-            std::process::exit(1)
-        }
-    }
+    bench_main_with_children("wal_reads", run, child)
 }
 
 /// How much there is.

@@ -2,16 +2,33 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::report::{Report, bench_main};
 
 /// Tells the child what to do, as words separated by tabs.
 const TASK: &str = "RAFTWERK_BENCH_TASK";
 
-/// The words that this process was started with, if it is a child.
+/// The whole of `main` of a bench target that starts itself again: what [`bench_main`] does, or
+/// what `child` does with the words that this process was started with.
 #[must_use]
-pub fn task() -> Option<Vec<String>> {
-    let task = std::env::var(TASK).ok()?;
-    Some(task.split('\t').map(str::to_owned).collect())
+pub fn bench_main_with_children(
+    target: &str,
+    run: impl FnOnce(&mut Report) -> Result<(), String>,
+    child: impl FnOnce(&[&str]) -> Result<(), String>,
+) -> ExitCode {
+    let Ok(task) = std::env::var(TASK) else {
+        return bench_main(target, run);
+    };
+    let words: Vec<&str> = task.split('\t').collect();
+    // It ends without closing anything, as a process that is killed does.
+    match child(&words) {
+        Ok(()) => std::process::exit(0),
+        Err(error) => {
+            eprintln!("{}: {error}", words.join(" "));
+            std::process::exit(1)
+        }
+    }
 }
 
 /// Starts this program again with `words` and returns the figures that it told.

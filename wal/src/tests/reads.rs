@@ -111,6 +111,22 @@ pub(super) fn write_three(wal: &Wal) {
     assert!(wal.engine_segments() > 8);
 }
 
+/// Payloads of the second of [`write_three`]'s groups, in a mapping.
+pub(super) fn hold(wal: &Wal) -> Vec<Entry> {
+    let log = wal.zero_copy_log(GroupId(2));
+    let held = log.read(LogIndex(1)..LogIndex(40), u64::MAX).unwrap();
+    assert!(wal.stats().reads.mapped > 0);
+    held
+}
+
+/// They still are what was appended.
+pub(super) fn are_held(held: &[Entry]) {
+    assert_eq!(held.len(), 39);
+    for entry in held {
+        assert_eq!(entry.data, payload(2, entry.index().0, 150));
+    }
+}
+
 #[test]
 fn sealed_segments_are_read_through_mappings_where_there_are_any() {
     let dir = tempfile::tempdir().unwrap();
@@ -158,12 +174,7 @@ fn slice_held_over_a_hundred_rotations_still_reads_its_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let wal = on_disk(dir.path(), options());
     write_three(&wal);
-    let held = wal
-        .zero_copy_log(GroupId(2))
-        .read(LogIndex(1)..LogIndex(40), u64::MAX)
-        .unwrap();
-    assert_eq!(held.len(), 39);
-    assert!(wal.stats().reads.mapped > 0);
+    let held = hold(&wal);
     let newest = |wal: &Wal| wal.engine_end().0;
     let start = newest(&wal);
     let mut index = 300;
@@ -181,9 +192,7 @@ fn slice_held_over_a_hundred_rotations_still_reads_its_bytes() {
         stats.removed > 0,
         "what is held is not used again: {stats:?}"
     );
-    for entry in &held {
-        assert_eq!(entry.data, payload(2, entry.index().0, 150));
-    }
+    are_held(&held);
     // Nor does it need the log.
     drop(wal);
     assert_eq!(held[0].data, payload(2, 1, 150));
