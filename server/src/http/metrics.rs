@@ -35,6 +35,33 @@ impl Metrics {
         let _ = writeln!(self.text, "{}{name} {value}", self.prefix);
     }
 
+    /// What only grows while the process lives.
+    pub(crate) fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, help, "counter");
+        let _ = writeln!(self.text, "{}{name} {value}", self.prefix);
+    }
+
+    /// Durations: what each bucket ends at (`None`: nowhere) and how many are in it alone, and all
+    /// of them together.
+    pub(crate) fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        buckets: impl Iterator<Item = (Option<Duration>, u64)>,
+        sum: Duration,
+    ) {
+        self.head(name, help, "histogram");
+        let mut count = 0;
+        for (end, here) in buckets {
+            count += here;
+            let end = end.map_or("+Inf".to_owned(), |end| end.as_secs_f64().to_string());
+            self.labelled(&format!("{name}_bucket"), "le", &end, count);
+        }
+        let (prefix, sum) = (self.prefix, sum.as_secs_f64());
+        let _ = writeln!(self.text, "{prefix}{name}_sum {sum:.6}");
+        let _ = writeln!(self.text, "{prefix}{name}_count {count}");
+    }
+
     pub(crate) fn seconds(&mut self, name: &str, help: &str, value: Duration) {
         self.head(name, help, "gauge");
         let _ = writeln!(
@@ -62,6 +89,25 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buckets_of_a_histogram_hold_all_that_is_below() {
+        let micros = Duration::from_micros;
+        let buckets = [(Some(micros(2)), 1), (Some(micros(4)), 0), (None, 2)];
+        let mut page = Metrics::new("x_");
+        page.histogram(
+            "sync_seconds",
+            "How long.",
+            buckets.into_iter(),
+            micros(1500),
+        );
+        let expected = "# HELP x_sync_seconds How long.\n# TYPE x_sync_seconds histogram\n\
+                        x_sync_seconds_bucket{le=\"0.000002\"} 1\n\
+                        x_sync_seconds_bucket{le=\"0.000004\"} 1\n\
+                        x_sync_seconds_bucket{le=\"+Inf\"} 3\n\
+                        x_sync_seconds_sum 0.001500\nx_sync_seconds_count 3\n";
+        assert_eq!(page.end(), expected);
+    }
 
     #[test]
     fn the_text_is_prometheus_own() {

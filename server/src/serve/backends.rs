@@ -31,19 +31,34 @@ pub(crate) fn disk() -> Arc<dyn Vfs> {
     Arc::new(RealVfs)
 }
 
+/// A member's log.
+pub(crate) struct OpenLog {
+    pub(crate) storage: Arc<dyn Storage>,
+    /// The same, where it is one that counts what it does.
+    pub(crate) wal: Option<Arc<Wal>>,
+    pub(crate) incarnation: Incarnation,
+}
+
+impl OpenLog {
+    fn new(storage: Arc<dyn Storage>, incarnation: Incarnation) -> Self {
+        Self {
+            storage,
+            wal: None,
+            incarnation,
+        }
+    }
+}
+
 /// Opens the log, and names the store that it is.
 ///
 /// # Errors
 /// What is wrong with it, and what to do.
-pub(crate) fn open_log(
-    settings: &Settings,
-    folder: &Path,
-) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
+pub(crate) fn open_log(settings: &Settings, folder: &Path) -> Result<OpenLog, CliError> {
     match settings.log {
         LogBackend::Mem => {
             let log = MemLog::new(MemLogOptions::default())
                 .map_err(|error| CliError::failed(format!("log in memory: {error}")))?;
-            Ok((Arc::new(log), random()))
+            Ok(OpenLog::new(Arc::new(log), random()))
         }
         LogBackend::Wal => open_wal(settings, &folder.join(LOG_DIR)),
         LogBackend::Redb => open_redb(&folder.join(LOG_DIR)),
@@ -52,13 +67,13 @@ pub(crate) fn open_log(
 }
 
 #[cfg(feature = "rocksdb")]
-fn open_rocksdb(dir: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
+fn open_rocksdb(dir: &Path) -> Result<OpenLog, CliError> {
     use raftwerk_storage_rocksdb::{RocksLog, RocksLogOptions};
 
     let log = RocksLog::open(&RocksLogOptions::new(dir)).map_err(refuse_log)?;
     check_whole(&log, dir).map_err(refuse_log)?;
     let incarnation = incarnation(log.folder().uuid());
-    Ok((Arc::new(log), incarnation))
+    Ok(OpenLog::new(Arc::new(log), incarnation))
 }
 
 /// With one group, what is lost is this member's: its promises cannot be kept.
@@ -77,11 +92,11 @@ fn check_whole(log: &dyn Storage, dir: &Path) -> Result<(), StorageError> {
 }
 
 #[cfg(not(feature = "rocksdb"))]
-fn open_rocksdb(_: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
+fn open_rocksdb(_: &Path) -> Result<OpenLog, CliError> {
     Err(crate::config::not_built_in())
 }
 
-fn open_wal(settings: &Settings, dir: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
+fn open_wal(settings: &Settings, dir: &Path) -> Result<OpenLog, CliError> {
     let options = raftwerk_wal::Options {
         segment_bytes: settings.segment_bytes,
         ambiguous_tail: match settings.ambiguous_tail {
@@ -92,18 +107,22 @@ fn open_wal(settings: &Settings, dir: &Path) -> Result<(Arc<dyn Storage>, Incarn
         on_damage: raftwerk_wal::OnDamage::Refuse,
         ..raftwerk_wal::Options::default()
     };
-    let wal = Wal::open(disk(), dir, options).map_err(refuse_log)?;
+    let wal = Arc::new(Wal::open(disk(), dir, options).map_err(refuse_log)?);
     let identity = Folder::peek(disk().as_ref(), dir).map_err(refuse_log)?;
-    Ok((Arc::new(wal), incarnation(identity.uuid)))
+    let storage = Arc::clone(&wal) as Arc<dyn Storage>;
+    Ok(OpenLog {
+        wal: Some(wal),
+        ..OpenLog::new(storage, incarnation(identity.uuid))
+    })
 }
 
-fn open_redb(dir: &Path) -> Result<(Arc<dyn Storage>, Incarnation), CliError> {
+fn open_redb(dir: &Path) -> Result<OpenLog, CliError> {
     let mut options = RedbLogOptions::new(dir);
     // As above.
     options.on_damage = raftwerk_storage_redb::OnDamage::Refuse;
     let log = RedbLog::open(disk(), &options).map_err(refuse_log)?;
     let incarnation = incarnation(log.folder().uuid());
-    Ok((Arc::new(log), incarnation))
+    Ok(OpenLog::new(Arc::new(log), incarnation))
 }
 
 /// Says why the state does not open, and what to do.

@@ -9,9 +9,10 @@ use raftwerk::{
 };
 use raftwerk_raft::{Config, GroupId, NodeId, Role, StateMachine, Storage};
 use raftwerk_transport::{ClusterId, GrpcTransport, OnRefused, Options};
+use raftwerk_wal::Wal;
 use tokio::sync::mpsc;
 
-use super::backends::{SNAPSHOT_DIR, STATE_DIR, disk, open_log, open_store};
+use super::backends::{OpenLog, SNAPSHOT_DIR, STATE_DIR, disk, open_log, open_store};
 use super::folder::{MemberFolder, Stored};
 use super::refusals::Refusals;
 use super::{End, StopOnDrop, admin, join};
@@ -63,6 +64,8 @@ pub(crate) struct Member {
     pub(crate) host: Host,
     pub(crate) group: Group,
     pub(crate) storage: Arc<dyn Storage>,
+    /// The log, if it is one that counts what it does.
+    pub(crate) wal: Option<Arc<Wal>>,
     pub(crate) transport: Arc<GrpcTransport>,
     pub(crate) replica: Arc<GroupReplica>,
     pub(crate) reader: Reader,
@@ -100,7 +103,11 @@ impl Member {
         if stored.is_none() {
             refuse_leftovers(settings)?;
         }
-        let (storage, incarnation) = open_log(settings, folder.path())?;
+        let OpenLog {
+            storage,
+            wal,
+            incarnation,
+        } = open_log(settings, folder.path())?;
         let store = open_store(settings, folder.path())?;
         if stored.is_none() {
             settings
@@ -143,6 +150,7 @@ impl Member {
             replica: Arc::new(GroupReplica::new(group.clone(), identity, gate)),
             group,
             storage,
+            wal,
             transport,
             reader,
             folder,

@@ -1,7 +1,10 @@
 //! How the member is: for `status`, `/health` and `/metrics`.
 
+use std::time::Duration;
+
 use raftwerk::{GroupStatus, Health};
-use raftwerk_raft::Role;
+use raftwerk_raft::{Pressure, Role};
+use raftwerk_wal::Stats;
 
 use super::backends::{LOG_DIR, folder_bytes};
 use super::member::Member;
@@ -105,6 +108,10 @@ fn metrics(member: &Member) -> String {
     let mut out = Metrics::new("raftwerk_");
     raft_metrics(&mut out, &group);
     store_metrics(&mut out, member);
+    pressure_metrics(&mut out, &member.storage.pressure());
+    if let Some(wal) = &member.wal {
+        wal_metrics(&mut out, &wal.stats());
+    }
     out.head("peers_total", "What the transport counted.", "counter");
     for (name, value) in member.transport.stats().iter() {
         out.labelled("peers_total", "what", name, value);
@@ -174,20 +181,81 @@ fn raft_metrics(out: &mut Metrics, group: &GroupStatus) {
     }
 }
 
+fn pressure_metrics(out: &mut Metrics, pressure: &Pressure) {
+    let pinning = u64::try_from(pressure.pinning_groups.len()).unwrap_or(u64::MAX);
+    let age = Duration::from_millis(pressure.sync_age_ms);
+    out.gauge(
+        "log_queued_bytes",
+        "Bytes taken by the log, not yet durable.",
+        pressure.queued_bytes,
+    );
+    out.gauge(
+        "log_stalled",
+        "The log's running sync takes longer than it may.",
+        u64::from(pressure.stalled),
+    );
+    out.seconds("log_sync_age_seconds", "How long it takes already.", age);
+    out.gauge(
+        "log_pinning_groups",
+        "Groups that keep the log's oldest segment.",
+        pinning,
+    );
+    if let Some(free) = pressure.disk_free_bytes {
+        out.gauge("log_disk_free_bytes", "What the log's disk has left.", free);
+    }
+}
+
+fn wal_metrics(out: &mut Metrics, stats: &Stats) {
+    let counters = [
+        ("batches", "Batches that the log took.", stats.batches),
+        ("writes", "Writes to the log.", stats.writes),
+        ("written_bytes", "Bytes of those.", stats.written_bytes),
+        ("syncs", "Syncs of the log.", stats.syncs),
+        (
+            "recycled",
+            "Old segments that were used again.",
+            stats.recycled,
+        ),
+        ("removed", "Old segments that were removed.", stats.removed),
+        (
+            "rewritten_bytes",
+            "Bytes that were moved out of old segments.",
+            stats.rewritten_bytes,
+        ),
+    ];
+    for (name, help, value) in counters {
+        out.counter(&format!("log_{name}_total"), help, value);
+    }
+    out.gauge("log_segments", "Segments of the log.", stats.segments);
+    out.head(
+        "log_reads_total",
+        "Reads of entries, by where they were found.",
+        "counter",
+    );
+    let reads = stats.reads;
+    for (source, count) in [
+        ("memory", reads.memory),
+        ("mapped", reads.mapped),
+        ("file", reads.file),
+    ] {
+        out.labelled("log_reads_total", "source", source, count);
+    }
+    out.histogram(
+        "log_sync_seconds",
+        "How long a write to the log takes with its sync.",
+        stats.sync_time.buckets(),
+        stats.sync_time.sum(),
+    );
+}
+
 fn store_metrics(out: &mut Metrics, member: &Member) {
     let well = u64::from(complaints(member).is_empty());
     let log_bytes = folder_bytes(&member.folder.path().join(LOG_DIR));
-    let queued = member.storage.pressure().queued_bytes;
     let stats = member.reader.stats().unwrap_or_default();
     let revision = u64::try_from(member.reader.revision()).unwrap_or(0);
     let late = member.host.longest_tick_delay();
     out.gauge("up", "The member is well.", well);
     out.gauge("log_bytes", "Bytes of the log's files.", log_bytes);
-    out.gauge(
-        "log_queued_bytes",
-        "Bytes taken by the log, not yet durable.",
-        queued,
-    );
     out.gauge(
         "store_bytes",
         "Bytes that the state store takes.",
