@@ -24,6 +24,7 @@ async fn health_follows_the_quorum_and_metrics_are_text() {
         assert!(member.metric("raftwerk_log_sync_seconds_count") > 0.0);
         assert!(member.metric("raftwerk_log_syncs_total") > 0.0);
         assert!(member.metric("raftwerk_log_stalled") == 0.0);
+        assert!(member.metric("raftwerk_log_scrub_findings") == 0.0);
     }
     assert_eq!(cluster.members[at].http("/nothing").unwrap().0, 404);
     for index in (0..3).filter(|index| *index != at) {

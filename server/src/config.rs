@@ -18,6 +18,7 @@ use crate::serve::folder::Stored;
 
 /// Members that one cluster may begin with.
 const MEMBERS_MAX: usize = 7;
+const KIB: u64 = 1024;
 const MIB: u64 = 1024 * 1024;
 
 /// Where the log is kept.
@@ -156,6 +157,10 @@ pub(crate) struct ServeArgs {
     /// Writes are refused while the disk has less than this left, in MiB [default: 64]
     #[arg(long)]
     pub(crate) disk_reserve_mib: Option<u64>,
+    /// How much of the log is read again in the background, and checked, in KiB a second; 0: none
+    /// [default: 1024]
+    #[arg(long)]
+    pub(crate) scrub_kib: Option<u64>,
     /// End when standard input ends: for a supervisor that may be killed
     #[arg(long, hide = true)]
     #[serde(skip)]
@@ -208,6 +213,8 @@ pub(crate) struct Settings {
     pub(crate) snapshot_keep: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) disk_reserve_bytes: u64,
+    /// Of the log, each second; zero: none.
+    pub(crate) scrub_bytes: u64,
     pub(crate) end_with_stdin: bool,
 }
 
@@ -317,6 +324,7 @@ impl ServeArgs {
             snapshot_keep: self.snapshot_keep.or(file.snapshot_keep),
             segment_mib: self.segment_mib.or(file.segment_mib),
             disk_reserve_mib: self.disk_reserve_mib.or(file.disk_reserve_mib),
+            scrub_kib: self.scrub_kib.or(file.scrub_kib),
             end_with_stdin: self.end_with_stdin,
         }
     }
@@ -382,6 +390,7 @@ impl ServeArgs {
             segment_bytes: MIB * or_bounded("--segment-mib", self.segment_mib, 64, 16..=1024)?,
             disk_reserve_bytes: MIB
                 * or_bounded("--disk-reserve-mib", self.disk_reserve_mib, 64, 0..=1 << 20)?,
+            scrub_bytes: KIB * or_bounded("--scrub-kib", self.scrub_kib, 1024, 0..=1 << 20)?,
             end_with_stdin: self.end_with_stdin,
         })
     }

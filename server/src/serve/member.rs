@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::backends::{OpenLog, SNAPSHOT_DIR, STATE_DIR, disk, open_log, open_store};
 use super::folder::{MemberFolder, Stored};
 use super::refusals::Refusals;
+use super::scrub::Scrubbed;
 use super::{End, StopOnDrop, admin, join};
 use crate::api::{DiskGate, GroupReplica, Identity, Services, services};
 use crate::cli::CliError;
@@ -74,6 +75,7 @@ pub(crate) struct Member {
     pub(crate) store: StoreBackend,
     pub(crate) ending: mpsc::Sender<End>,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) scrubbed: Arc<Scrubbed>,
     pub(crate) started: Instant,
 }
 
@@ -158,6 +160,7 @@ impl Member {
             store: settings.store,
             ending,
             refusals,
+            scrubbed: Arc::default(),
             started: Instant::now(),
         }))
     }

@@ -8,6 +8,7 @@ mod member;
 mod publish;
 mod refusals;
 mod report;
+mod scrub;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -77,6 +78,10 @@ async fn serve(settings: Settings) -> Result<ExitCode, CliError> {
         }));
     }
     let publishing = tokio::spawn(publish::publish(Arc::clone(&member)));
+    let scrubbing = (settings.scrub_bytes > 0).then(|| {
+        let (storage, scrubbed) = (Arc::clone(&member.storage), Arc::clone(&member.scrubbed));
+        tokio::spawn(scrub::scrub(storage, scrubbed, settings.scrub_bytes))
+    });
     say!(
         "member {} ({:x}) of cluster {}: clients http://{}, peers http://{}, folder {}",
         member.record.name,
@@ -93,6 +98,9 @@ async fn serve(settings: Settings) -> Result<ExitCode, CliError> {
         end = ended.recv() => end,
     };
     publishing.abort();
+    if let Some(scrubbing) = scrubbing {
+        scrubbing.abort();
+    }
     member.hand_over().await;
     stop_clients.send_replace(true);
     // Whoever is still connected after that is cut off.

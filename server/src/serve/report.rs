@@ -8,6 +8,7 @@ use raftwerk_wal::Stats;
 
 use super::backends::{LOG_DIR, folder_bytes};
 use super::member::Member;
+use super::scrub::Scrubbed;
 use crate::api::Replica;
 use crate::client::json::Object;
 use crate::http::{Metrics, Page};
@@ -22,6 +23,9 @@ fn complaints(member: &Member) -> Vec<String> {
     }
     if member.storage.durable().is_err() {
         complaints.push("its log failed to write: check the disk, then restart it".to_owned());
+    }
+    for damage in member.scrubbed.damage() {
+        complaints.push(format!("its log has rotted, restart it: {damage}"));
     }
     complaints
 }
@@ -109,6 +113,7 @@ fn metrics(member: &Member) -> String {
     raft_metrics(&mut out, &group);
     store_metrics(&mut out, member);
     pressure_metrics(&mut out, &member.storage.pressure());
+    scrub_metrics(&mut out, &member.scrubbed);
     if let Some(wal) = &member.wal {
         wal_metrics(&mut out, &wal.stats());
     }
@@ -203,6 +208,21 @@ fn pressure_metrics(out: &mut Metrics, pressure: &Pressure) {
     if let Some(free) = pressure.disk_free_bytes {
         out.gauge("log_disk_free_bytes", "What the log's disk has left.", free);
     }
+}
+
+fn scrub_metrics(out: &mut Metrics, scrubbed: &Scrubbed) {
+    let found = u64::try_from(scrubbed.damage().len()).unwrap_or(u64::MAX);
+    out.counter(
+        "log_scrubbed_bytes_total",
+        "Bytes of the log that were read again and checked.",
+        scrubbed.bytes(),
+    );
+    out.counter(
+        "log_scrubs_total",
+        "How often all of the log was.",
+        scrubbed.passes(),
+    );
+    out.gauge("log_scrub_findings", "What had rotted.", found);
 }
 
 fn wal_metrics(out: &mut Metrics, stats: &Stats) {
