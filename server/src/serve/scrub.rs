@@ -106,8 +106,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let vfs = crate::serve::backends::disk();
         let options = raftwerk_wal::Options {
-            segment_bytes: 16 * 1024,
-            batch_bytes_max: 8 * 1024,
+            segment_bytes: 256 * 1024,
+            batch_bytes_max: 16 * 1024,
             ..raftwerk_wal::Options::default()
         };
         let log = raftwerk_wal::Wal::open(vfs, dir.path().join("log"), options).unwrap();
