@@ -138,13 +138,7 @@ impl Member {
             member_id: origin.id.0,
         };
         let gate = DiskGate::new(disk(), folder.path(), settings.disk_reserve_bytes);
-        let record = raftwerk::Member {
-            id: origin.id,
-            incarnation,
-            peer_urls: settings.peer_urls(origin.id),
-            client_urls: vec![format!("http://{}", settings.listen_client)],
-            name: settings.name.clone(),
-        };
+        let record = record(settings, origin.id, incarnation);
         Ok(Arc::new(Self {
             cluster: origin.cluster,
             record,
@@ -198,6 +192,17 @@ impl Member {
         let host = self.host.clone();
         // A panic in there has ended it as well.
         let _ = tokio::task::spawn_blocking(move || host.stop()).await;
+    }
+}
+
+/// What a member tells the others about itself.
+fn record(settings: &Settings, id: NodeId, incarnation: Incarnation) -> raftwerk::Member {
+    raftwerk::Member {
+        id,
+        incarnation,
+        peer_urls: settings.peer_urls(id),
+        client_urls: vec![format!("http://{}", settings.listen_client)],
+        name: settings.name.clone(),
     }
 }
 
