@@ -12,6 +12,7 @@ use raftwerk_storage::image::GroupImage;
 
 use crate::index::Parts;
 use crate::record::{own, put_snapshot, read_snapshot};
+use crate::segment::format::check_count;
 
 /// The end of what a segment continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +74,12 @@ impl LogRecord {
                 lsn: reader.varint()?,
             };
             let next_generation = reader.varint()?;
+            check_count(next_generation)?;
             let strangers_unknown = reader.flag()?;
             let tombstones = reader.list(3, |reader| {
                 let group = GroupId(reader.varint()?);
                 let generation = reader.varint()?;
+                check_count(generation)?;
                 Ok((
                     group,
                     Tombstone {

@@ -87,6 +87,20 @@ pub(crate) struct FrameHeader {
     pub(crate) body_bytes: u32,
 }
 
+/// What is counted one by one never comes so far: counting on from there cannot overflow.
+const COUNT_MAX: u64 = u64::MAX >> 1;
+
+/// # Errors
+/// It is beyond what any log counts to.
+pub(crate) fn check_count(count: u64) -> Result<(), DecodeError> {
+    if count <= COUNT_MAX {
+        return Ok(());
+    }
+    Err(DecodeError::Invalid {
+        reason: "a count that no log reaches",
+    })
+}
+
 /// Whether `bytes` may be what was written of a frame's header, with zeros behind it.
 pub(crate) fn begins_as_header(bytes: &[u8]) -> bool {
     let magic = FRAME_MAGIC.to_le_bytes();
@@ -171,6 +185,9 @@ impl FrameHeader {
             return Err(DecodeError::Invalid {
                 reason: "checksum of a frame's header",
             });
+        }
+        for count in [header.id.number, header.lsn, header.durable] {
+            check_count(count)?;
         }
         Ok((header, stored))
     }
@@ -522,6 +539,10 @@ pub(crate) fn read_directory(
     let mut bytes = 0u64;
     for _ in 0..header.items {
         let item = Item::read(&mut reader)?;
+        check_count(item.step)?;
+        if let ItemKind::Relocated { generation, .. } = item.kind {
+            check_count(generation)?;
+        }
         bytes += u64::from(item.bytes);
         items.push(item);
     }
