@@ -359,6 +359,8 @@ impl<'a> Scan<'a> {
     /// The next whole frame from `offset` on that is not older than `lsn`.
     pub(crate) fn find(&mut self, offset: u64, end: u64, lsn: Option<u64>) -> Option<(u64, u64)> {
         let mut offset = offset;
+        // A header or a successor may name an end far behind the file's.
+        let end = end.min(self.window.len);
         while offset < end && holds(Rule::FullScan) {
             if let Look::Frame(frame) = self.look(offset)
                 && frame.is_whole()

@@ -28,7 +28,7 @@ const LIMIT_KIB: u64 = 1 << 20;
 #[cfg(not(feature = "long-tests"))]
 const MUTANTS: u64 = 300;
 #[cfg(feature = "long-tests")]
-const MUTANTS: u64 = 50_000;
+const MUTANTS: u64 = 20_000;
 
 fn log() -> Image {
     let vfs = FaultVfs::new();
