@@ -114,15 +114,21 @@ fn lost_tail_votes_only_by_the_option_that_is_named_unsafe() {
     refuses_votes(&mut setup.start());
 }
 
-#[test]
-fn acknowledged_entries_that_were_not_yet_committed_are_missed_by_the_leader() {
-    // The leader asks, for the refusal may be an old one.
+/// Member 2 has acknowledged two entries behind the leader's first.
+fn leader_of_one_that_holds_all() -> Solo {
     let mut leader = setup().start();
     leader.lead();
     leader.propose("a");
     leader.propose("b");
     leader.ack(2, 3);
     leader.take();
+    leader
+}
+
+#[test]
+fn acknowledged_entries_that_were_not_yet_committed_are_missed_by_the_leader() {
+    // The leader asks, for the refusal may be an old one.
+    let mut leader = leader_of_one_that_holds_all();
     leader.nack(2, 3, 1, 1);
     let acked = Body::Acked { index: LogIndex(3) };
     assert_eq!(leader.sent_to(2, MessageKind::Acked), [&acked]);
@@ -329,12 +335,7 @@ fn mark_that_cannot_be_read_counts_as_a_lost_tail() {
 
 #[test]
 fn entry_before_a_loss_may_be_of_a_term_that_nobody_knows() {
-    let mut leader = setup().start();
-    leader.lead();
-    leader.propose("a");
-    leader.propose("b");
-    leader.ack(2, 3);
-    leader.take();
+    let mut leader = leader_of_one_that_holds_all();
     leader.step(2, 1, lost(0, 2));
     let Some(Body::Append { prev, .. }) = leader.sent_to(2, MessageKind::Append).first().copied()
     else {

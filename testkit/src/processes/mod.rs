@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raftwerk_raft::{Storage, SubmitError, Ticket, WriteBatch};
 
@@ -33,8 +33,6 @@ const JOB: &str = "RAFTWERK_CHILD";
 const BATCHES_MAX: u64 = 100;
 /// Nothing that is waited for takes longer, on any machine.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// Between two looks at it.
-const FULL_LOOK: Duration = Duration::from_millis(1);
 
 /// Does `work` in a thread of its own: a call into a file system whose power is cut may never
 /// return.
@@ -117,18 +115,25 @@ pub fn write_log(log: &dyn Storage) -> Result<(), String> {
 
 /// Waits for room where there is none.
 fn submit(log: &dyn Storage, batch: WriteBatch, last: Option<Ticket>) -> Result<Ticket, String> {
-    let mut batch = batch;
-    let began = Instant::now();
+    let mut batch = match log.submit(batch) {
+        Err(SubmitError::Full(back)) => back,
+        other => return other.map_err(|error| error.to_string()),
+    };
+    // Whoever was refused is told when it is worth another try.
+    let (tell, told) = sync_channel(1);
+    let _told = log.on_durable(Box::new(move |_| {
+        let _ = tell.try_send(());
+    }));
+    if let Some(last) = last {
+        log.wait(last).map_err(|error| error.to_string())?;
+    }
     loop {
-        match log.submit(batch) {
-            Ok(ticket) => return Ok(ticket),
-            Err(SubmitError::Full(back)) if began.elapsed() < WAIT_MAX => batch = back,
-            Err(error) => return Err(error.to_string()),
-        }
-        if let Some(last) = last {
-            log.wait(last).map_err(|error| error.to_string())?;
-        }
-        thread::sleep(FULL_LOOK);
+        batch = match log.submit(batch) {
+            Err(SubmitError::Full(back)) => back,
+            other => return other.map_err(|error| error.to_string()),
+        };
+        told.recv_timeout(WAIT_MAX)
+            .map_err(|_| "the log stays full".to_owned())?;
     }
 }
 

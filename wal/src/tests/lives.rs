@@ -6,7 +6,7 @@ use std::sync::Arc;
 use raftwerk_raft::LogIndex;
 use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs};
 
-use super::reads::{append, are_held, compact, hold, log, on_disk, put, read_all, write_three};
+use super::reads::{append, are_held, hold, log, on_disk, read_all, rotate, write_three};
 use super::workload::{DIR, keep_prefix, options, prepare};
 use crate::segment::header::file_name;
 use crate::{Wal, Written};
@@ -19,16 +19,7 @@ fn slice_held_over_another_life_of_the_log_still_reads_its_bytes() {
     let held = hold(&wal);
     drop(wal);
     let wal = on_disk(dir.path(), options());
-    let start = wal.engine_end().0;
-    let mut index = 301;
-    while wal.engine_end().0 < start + 20 {
-        put(&wal, 1..4, index..index + 9, 150);
-        index += 9;
-        for group in 1..4 {
-            compact(&wal, group, index - 1);
-        }
-        prepare(&wal);
-    }
+    rotate(&wal, 20);
     let stats = wal.stats();
     assert!(stats.removed > 5 && stats.recycled > 5, "{stats:?}");
     are_held(&held);

@@ -15,7 +15,7 @@ use super::workload::{self, DIR, options, prepare};
 use crate::segment::header::file_name;
 use crate::{Options, Wal};
 
-pub(super) fn payload(group: u64, index: u64, bytes: usize) -> Bytes {
+fn payload(group: u64, index: u64, bytes: usize) -> Bytes {
     let seed = group.wrapping_mul(31).wrapping_add(index) as u8;
     Bytes::from(vec![seed; bytes])
 }
@@ -27,7 +27,7 @@ pub(super) fn append(wal: &Wal, groups: Range<u64>, indexes: Range<u64>, bytes: 
     prepare(wal);
 }
 
-pub(super) fn put(wal: &Wal, groups: Range<u64>, indexes: Range<u64>, bytes: usize) {
+fn put(wal: &Wal, groups: Range<u64>, indexes: Range<u64>, bytes: usize) {
     let write = |group: u64| {
         let entry = |index: u64| {
             let id = LogId::new(Term(1 + index / 100), LogIndex(index));
@@ -54,7 +54,7 @@ fn submit(wal: &Wal, batch: WriteBatch) {
 }
 
 /// Everything goes: so that the segments behind are used again.
-pub(super) fn compact(wal: &Wal, group: u64, last: u64) {
+fn compact(wal: &Wal, group: u64, last: u64) {
     let id = LogId::new(Term(1 + last / 100), LogIndex(last));
     let snapshot = raftwerk_raft::SnapshotMeta {
         last: id,
@@ -119,6 +119,20 @@ pub(super) fn hold(wal: &Wal) -> Vec<Entry> {
     held
 }
 
+/// Goes on behind [`write_three`] for so many segments, and compacts all that is behind.
+pub(super) fn rotate(wal: &Wal, segments: u64) {
+    let start = wal.engine_end().0;
+    let mut index = 301;
+    while wal.engine_end().0 < start + segments {
+        put(wal, 1..4, index..index + 9, 150);
+        index += 9;
+        for group in 1..4 {
+            compact(wal, group, index - 1);
+        }
+        prepare(wal);
+    }
+}
+
 /// They still are what was appended.
 pub(super) fn are_held(held: &[Entry]) {
     assert_eq!(held.len(), 39);
@@ -175,17 +189,7 @@ fn slice_held_over_a_hundred_rotations_still_reads_its_bytes() {
     let wal = on_disk(dir.path(), options());
     write_three(&wal);
     let held = hold(&wal);
-    let newest = |wal: &Wal| wal.engine_end().0;
-    let start = newest(&wal);
-    let mut index = 300;
-    while newest(&wal) < start + 100 {
-        put(&wal, 1..4, index..index + 9, 150);
-        index += 9;
-        for group in 1..4 {
-            compact(&wal, group, index - 1);
-        }
-        prepare(&wal);
-    }
+    rotate(&wal, 100);
     let stats = wal.stats();
     assert!(stats.recycled > 50, "{stats:?}");
     assert!(
