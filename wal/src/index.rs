@@ -108,12 +108,27 @@ pub(crate) fn agreeing(
     first..end
 }
 
-/// How many live entries each segment still serves.
-pub(crate) type Live = BTreeMap<u64, u64>;
+/// What lives in a segment: the sum of all groups' parts there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) entries: u64,
+    /// About how many bytes they take.
+    pub(crate) bytes: u64,
+}
 
-fn release(live: &mut Live, segment: u64, entries: u64) {
-    if let Some(count) = live.get_mut(&segment) {
-        *count = count.saturating_sub(entries);
+/// What lives in each segment.
+pub(crate) type Live = BTreeMap<u64, Load>;
+
+fn hold(live: &mut Live, part: &Part) {
+    let load = live.entry(part.segment).or_default();
+    load.entries += part.len();
+    load.bytes += part.bytes;
+}
+
+fn release(live: &mut Live, part: &Part) {
+    if let Some(load) = live.get_mut(&part.segment) {
+        load.entries = load.entries.saturating_sub(part.len());
+        load.bytes = load.bytes.saturating_sub(part.bytes);
     }
 }
 
@@ -147,10 +162,15 @@ impl Part {
         self.first..self.end
     }
 
+    /// How many entries.
+    fn len(&self) -> u64 {
+        self.end.since(self.first)
+    }
+
     /// The part inside `range`, as if all entries were of the same size.
     pub(crate) fn clip(&self, range: &Range<LogIndex>) -> Option<Self> {
         let (first, end) = (self.first.max(range.start), self.end.min(range.end));
-        let (some, all) = (end.since(first), self.end.since(self.first).max(1));
+        let (some, all) = (end.since(first), self.len().max(1));
         let bytes = u128::from(self.bytes) * u128::from(some);
         (first < end).then_some(Self {
             first,
@@ -180,7 +200,8 @@ impl Parts {
         self.list.len()
     }
 
-    fn push(&mut self, part: Part) {
+    fn push(&mut self, part: Part, live: &mut Live) {
+        hold(live, &part);
         match self.list.back_mut() {
             Some(last) if last.segment == part.segment && last.end == part.first => {
                 last.end = part.end;
@@ -200,8 +221,10 @@ impl Parts {
     pub(crate) fn truncate(&mut self, from: LogIndex, live: &mut Live) {
         while let Some(last) = self.list.back().copied().filter(|last| last.end > from) {
             self.list.pop_back();
-            release(live, last.segment, last.end.since(from.max(last.first)));
-            self.list.extend(last.clip(&(LogIndex::ZERO..from)));
+            release(live, &last);
+            if let Some(rest) = last.clip(&(LogIndex::ZERO..from)) {
+                self.push(rest, live);
+            }
         }
     }
 
@@ -212,8 +235,9 @@ impl Parts {
                 return;
             }
             self.list.pop_front();
-            release(live, front.segment, first.min(front.end).since(front.first));
+            release(live, &front);
             if let Some(rest) = front.clip(&(first..LogIndex::MAX)) {
+                hold(live, &rest);
                 self.list.push_front(rest);
             }
         }
@@ -222,34 +246,28 @@ impl Parts {
     /// Drops all.
     pub(crate) fn clear(&mut self, live: &mut Live) {
         for part in self.list.drain(..) {
-            release(live, part.segment, part.end.since(part.first));
+            release(live, &part);
         }
     }
 
     /// The entries of `part` are found there from now on; the rest of the log stays.
     pub(crate) fn place(&mut self, part: Part, live: &mut Live) {
-        *live.entry(part.segment).or_default() += part.end.since(part.first);
         if self.list.back().is_none_or(|last| last.end <= part.first) {
-            self.push(part);
+            self.push(part, live);
             return;
         }
         let mut place = Some(part);
         for other in std::mem::take(&mut self.list) {
             let before = other.clip(&(LogIndex::ZERO..part.first));
             let after = other.clip(&(part.end..LogIndex::MAX));
-            let hidden = other.clip(&part.range());
-            release(
-                live,
-                other.segment,
-                hidden.map_or(0, |part| part.end.since(part.first)),
-            );
+            release(live, &other);
             let place = after.and_then(|_| place.take());
             for part in before.into_iter().chain(place).chain(after) {
-                self.push(part);
+                self.push(part, live);
             }
         }
         if let Some(part) = place {
-            self.push(part);
+            self.push(part, live);
         }
     }
 
@@ -286,7 +304,7 @@ impl Parts {
         self.list.retain(|part| {
             let kept = present.contains(&part.segment);
             if !kept {
-                release(live, part.segment, part.end.since(part.first));
+                release(live, part);
             }
             kept
         });
@@ -305,11 +323,11 @@ impl Parts {
             return;
         }
         for part in std::mem::take(&mut self.list) {
+            release(live, &part);
             if part.segment != segment {
-                self.push(part);
+                self.push(part, live);
                 continue;
             }
-            release(live, segment, part.end.since(part.first));
             for (range, of_term) in found.ranges() {
                 let Some(kept) = Part::new(segment, &range, 0).clip(&part.range()) else {
                     continue;
@@ -319,8 +337,7 @@ impl Parts {
                 let bytes = extents.map(|extent| extent.live_bytes()).sum();
                 let kept = Part::new(segment, &kept, bytes);
                 if kept.first < kept.end {
-                    *live.entry(segment).or_default() += kept.end.since(kept.first);
-                    self.push(kept);
+                    self.push(kept, live);
                 }
             }
         }
@@ -432,6 +449,20 @@ mod tests {
             .collect()
     }
 
+    /// How many entries live in each segment; these are the ones of the only group.
+    fn entries(extents: &Extents, live: &Live) -> Vec<(u64, u64)> {
+        let mut sums = Live::new();
+        for part in extents.parts.iter() {
+            hold(&mut sums, part);
+        }
+        for (segment, load) in live {
+            let sum = sums.get(segment).copied().unwrap_or_default();
+            assert_eq!(*load, sum, "segment {segment}");
+        }
+        let pair = |(segment, load): (&u64, &Load)| (*segment, load.entries);
+        live.iter().map(pair).collect()
+    }
+
     #[test]
     fn conflicting_append_frees_the_segments_behind_it() {
         let (mut extents, mut live) = (Extents::default(), Live::new());
@@ -439,10 +470,10 @@ mod tests {
         extents.append(&extent(6, 5, 2), &mut live);
         extents.append(&extent(4, 2, 3), &mut live);
         assert_eq!(ranges(&extents), [(1, 1, 4), (3, 4, 6)]);
-        assert_eq!(live, Live::from([(1, 3), (2, 0), (3, 2)]));
+        assert_eq!(entries(&extents, &live), [(1, 3), (2, 0), (3, 2)]);
         extents.compact(LogIndex(5), &mut live);
         assert_eq!(ranges(&extents), [(3, 5, 6)]);
-        assert_eq!(live, Live::from([(1, 0), (2, 0), (3, 1)]));
+        assert_eq!(entries(&extents, &live), [(1, 0), (2, 0), (3, 1)]);
     }
 
     #[test]
@@ -451,10 +482,10 @@ mod tests {
         extents.append(&extent(1, 20, 1), &mut live);
         extents.relocate(&extent(5, 6, 2), &mut live);
         assert_eq!(ranges(&extents), [(1, 1, 5), (2, 5, 11), (1, 11, 21)]);
-        assert_eq!(live, Live::from([(1, 14), (2, 6)]));
+        assert_eq!(entries(&extents, &live), [(1, 14), (2, 6)]);
         extents.relocate(&extent(1, 20, 3), &mut live);
         assert_eq!(ranges(&extents), [(3, 1, 21)]);
-        assert_eq!(live, Live::from([(1, 0), (2, 0), (3, 20)]));
+        assert_eq!(entries(&extents, &live), [(1, 0), (2, 0), (3, 20)]);
         let missing = extents.parts.missing(&(LogIndex(0)..LogIndex(23)));
         assert_eq!(missing.len(), 2);
     }
@@ -466,7 +497,7 @@ mod tests {
             extents.append(&extent(index, 1, 1 + index / 501), &mut live);
         }
         assert_eq!(ranges(&extents), [(1, 1, 501), (2, 501, 1001)]);
-        assert_eq!(live, Live::from([(1, 500), (2, 500)]));
+        assert_eq!(entries(&extents, &live), [(1, 500), (2, 500)]);
         assert_eq!(extents.within(2).count(), 500);
         extents.forget_details(2);
         assert_eq!(extents.within(1).count(), 0, "its footer says where");

@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::index::Extent;
 use crate::record::{Copies, read_entries};
 use crate::segment::format::section_crc;
+use crate::state::Group;
 use crate::stats::count;
 use crate::tables::Sealed;
 
@@ -34,9 +35,20 @@ pub(crate) struct GroupLog {
 /// What a look at the index gave.
 enum Found {
     Memory(Vec<Entry>),
-    /// What was read before is no longer there.
-    Replaced,
     Disk(Vec<Piece>, Terms),
+}
+
+/// Where a read stands: behind this entry of this life of the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Behind {
+    id: LogId,
+    generation: u64,
+}
+
+/// What a look found, and of which life of the group it is.
+struct Look<T> {
+    found: T,
+    generation: u64,
 }
 
 /// Entries that stand in one segment.
@@ -94,32 +106,35 @@ impl GroupLog {
         }
     }
 
-    /// `behind` is what was read before, and must still stand there.
+    /// `behind` is what was read before, and must still stand there: `None` when it does not, or in
+    /// another life of the group.
     fn find(
         &self,
         range: &Range<LogIndex>,
         max_bytes: u64,
-        behind: Option<LogId>,
-    ) -> Result<Found, LogError> {
+        behind: Option<Behind>,
+    ) -> Result<Option<Look<Found>>, LogError> {
         let state = self.engine.state.lock();
-        let blank = GroupImage::default();
-        let image = state
-            .groups
-            .get(&self.group)
-            .map_or(&blank, |group| &group.image);
-        if behind.is_some_and(|id| image.term(id.index) != Ok(id.term)) {
-            return Ok(Found::Replaced);
+        let blank = Group::default();
+        let group = state.groups.get(&self.group).unwrap_or(&blank);
+        let is_there = |behind: Behind| {
+            let term = group.image.term(behind.id.index);
+            behind.generation == group.generation && term == Ok(behind.id.term)
+        };
+        if !behind.is_none_or(is_there) {
+            return Ok(None);
         }
-        let Some(group) = state.groups.get(&self.group) else {
-            return blank
-                .readable(range.clone())
-                .map(|_| Found::Memory(Vec::new()));
+        let look = |found| {
+            Some(Look {
+                found,
+                generation: group.generation,
+            })
         };
         let range = group.image.readable(range.clone())?;
         let mut out = Vec::new();
         match group.tail.entries(range.clone(), max_bytes, &mut out) {
             Err(LogError::Cold) => {}
-            other => return other.map(|()| Found::Memory(out)),
+            other => return other.map(|()| look(Found::Memory(out))),
         }
         // What is in memory may have replaced what the disk still has at the same indexes.
         let end = group
@@ -148,7 +163,7 @@ impl GroupLog {
             true => Err(LogError::Faulty {
                 range: range.start..range.start.next(),
             }),
-            false => Ok(Found::Disk(pieces, Terms::of(&group.image, &range))),
+            false => Ok(look(Found::Disk(pieces, Terms::of(&group.image, &range)))),
         }
     }
 
@@ -158,26 +173,29 @@ impl GroupLog {
         &self,
         range: &Range<LogIndex>,
         max: u64,
-        behind: Option<LogId>,
-    ) -> Result<Option<Vec<Entry>>, LogError> {
+        behind: Option<Behind>,
+    ) -> Result<Option<Look<Vec<Entry>>>, LogError> {
         let mut last_try = false;
         loop {
-            let (pieces, terms) = match self.find(range, max, behind)? {
-                Found::Replaced => return Ok(None),
+            let Some(Look { found, generation }) = self.find(range, max, behind)? else {
+                return Ok(None);
+            };
+            let look = |found| Ok(Some(Look { found, generation }));
+            let (pieces, terms) = match found {
                 Found::Memory(entries) => {
                     count(&self.engine.counters.memory);
-                    return Ok(Some(entries));
+                    return look(entries);
                 }
                 Found::Disk(pieces, terms) => (pieces, terms),
             };
             let mut out = Vec::new();
             match self.read_pieces(pieces, &terms, max, &mut out) {
                 // What comes before the damage is the answer; the next read begins with it.
-                Err(_) if !out.is_empty() => return Ok(Some(out)),
+                Err(_) if !out.is_empty() => return look(out),
                 // Between the look and the read the segment may have been compacted and reused.
                 Err(error) if last_try => return Err(error),
                 Err(_) => last_try = true,
-                Ok(()) => return Ok(Some(out)),
+                Ok(()) => return look(out),
             }
         }
     }
@@ -257,7 +275,8 @@ impl GroupLog {
         Ok(bytes)
     }
 
-    /// Look by look. `None` when the log was cut, in between, into what was read already.
+    /// Look by look. `None` when the log was cut, in between, into what was read already, or the
+    /// group was destroyed and made again.
     fn read_at_one_moment(
         &self,
         range: &Range<LogIndex>,
@@ -266,16 +285,22 @@ impl GroupLog {
         let mut out: Vec<Entry> = Vec::new();
         let mut next = range.start;
         let mut bytes = 0u64;
+        let mut behind = None;
         while next < range.end || out.is_empty() {
             let left = max_bytes.saturating_sub(bytes);
-            let behind = out.last().map(|entry| entry.id);
-            let entries = match self.read_some(&(next..range.end), left, behind) {
-                Ok(Some(entries)) => entries,
+            let look = match self.read_some(&(next..range.end), left, behind) {
+                Ok(Some(look)) => look,
                 Ok(None) => return Ok(None),
                 Err(_) if !out.is_empty() => break,
                 Err(error) => return Err(error),
             };
+            let Look {
+                found: entries,
+                generation,
+            } = look;
             let Some(last) = entries.last() else { break };
+            let id = last.id;
+            behind = Some(Behind { id, generation });
             next = last.index().next();
             bytes += entries
                 .iter()
@@ -350,9 +375,62 @@ impl LogReader for GroupLog {
         let mut out = match found {
             Some(out) => out,
             // It is cut again and again: what a single look finds is of one moment in any case.
-            None => self.read_some(&range, max_bytes, None)?.unwrap_or_default(),
+            None => {
+                let look = self.read_some(&range, max_bytes, None)?;
+                look.map(|look| look.found).unwrap_or_default()
+            }
         };
         out.truncate(payload_fits(&out, max_bytes));
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raftwerk_raft::{GroupWrite, Ticket};
+    use raftwerk_testkit::fault_vfs::FaultVfs;
+
+    use super::*;
+    use crate::Wal;
+    use crate::tests::space::{entries, settle, write};
+    use crate::tests::workload::{open, prepare};
+
+    fn group_log(wal: &Arc<Wal>) -> GroupLog {
+        GroupLog::new(Arc::clone(wal.engine()), GroupId(1))
+    }
+
+    /// Two looks of one read, and what happens to the group in between. True when the second goes
+    /// on behind the first.
+    fn goes_on(meanwhile: GroupWrite) -> bool {
+        let wal = open(&FaultVfs::new()).unwrap();
+        prepare(&wal);
+        let mut last = Ticket(0);
+        settle(&wal, vec![write(1, entries(1, 1..11, 100))], &mut last);
+        let log = group_log(&wal);
+        let look = |range, behind| log.read_some(&range, u64::MAX, behind).unwrap();
+        let first = look(LogIndex(1)..LogIndex(6), None).unwrap();
+        assert_eq!(first.found, entries(1, 1..6, 100));
+        let behind = Behind {
+            id: first.found[4].id,
+            generation: first.generation,
+        };
+        settle(&wal, vec![meanwhile], &mut last);
+        let second = look(LogIndex(6)..LogIndex(11), Some(behind));
+        second.is_some()
+    }
+
+    #[test]
+    fn read_goes_on_behind_what_still_stands() {
+        assert!(goes_on(write(1, entries(1, 11..12, 100))));
+        assert!(!goes_on(write(1, entries(2, 3..12, 100))));
+    }
+
+    #[test]
+    fn read_does_not_go_on_in_another_life_of_the_group_at_the_same_indexes_and_terms() {
+        let again = GroupWrite {
+            destroy: true,
+            ..write(1, entries(1, 1..11, 30))
+        };
+        assert!(!goes_on(again));
     }
 }

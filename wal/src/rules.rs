@@ -1,9 +1,23 @@
 //! The rules that recovery rests on, by name, so that tests can break one at a time and see it
 //! noticed. Outside tests every rule holds.
 
-/// A rule of recovery; `README.md` says what each is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rule {
+/// The rules, and for tests the list of all of them.
+macro_rules! rules {
+    ($($(#[$doc:meta])+ $rule:ident,)+) => {
+        /// A rule of recovery; `README.md` says what each is for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Rule {
+            $($(#[$doc])+ $rule,)+
+        }
+
+        #[cfg(test)]
+        impl Rule {
+            pub(crate) const ALL: &[Self] = &[$(Self::$rule),+];
+        }
+    };
+}
+
+rules! {
     /// What is proven durable and cannot be read is corruption, not a torn tail.
     Watermark,
     /// The scan goes on behind a bad place, for witnesses.
@@ -16,18 +30,6 @@ pub(crate) enum Rule {
     RewriteAtOpen,
     /// A segment's footer is durable before its successor gets a frame.
     SealOrder,
-}
-
-#[cfg(test)]
-impl Rule {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Watermark,
-        Self::FullScan,
-        Self::Chain,
-        Self::DirectoryChecksum,
-        Self::RewriteAtOpen,
-        Self::SealOrder,
-    ];
 }
 
 /// Whether `rule` is kept: always, but in a test that breaks it.

@@ -466,7 +466,7 @@ impl State {
 
     /// The oldest segment that something lives in.
     pub(crate) fn oldest_needed(&self) -> u64 {
-        let lives = |number: &&u64| self.live.get(number).is_some_and(|count| *count > 0);
+        let lives = |number: &&u64| self.live.get(number).is_some_and(|load| load.entries > 0);
         self.segments
             .keys()
             .find(lives)

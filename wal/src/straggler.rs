@@ -168,9 +168,7 @@ impl Engine {
 impl State {
     /// How much of the log lives, in bytes.
     pub(crate) fn live_bytes(&self) -> u64 {
-        let groups = self.groups.values();
-        let parts = groups.flat_map(|group| group.extents.parts.iter());
-        parts.map(|part| part.bytes).sum()
+        self.live.values().map(|load| load.bytes).sum()
     }
 
     /// Whether the log, once it has gone on to its next segment, takes more than twice what lives
@@ -192,10 +190,7 @@ impl State {
 
     /// At most half of `segment` lives.
     fn is_half_empty(&self, segment: u64) -> bool {
-        let groups = self.groups.values();
-        let parts = groups.flat_map(|group| group.extents.parts.iter());
-        let live = parts.filter(|part| part.segment == segment);
-        let live: u64 = live.map(|part| part.bytes).sum();
+        let live = self.live.get(&segment).map_or(0, |load| load.bytes);
         let capacity = self.segments.get(&segment);
         live <= capacity.map_or(0, |segment| segment.header.capacity) / 2
     }
@@ -209,7 +204,7 @@ impl State {
         let active = self.segments.last_key_value();
         let active = active.map_or(0, |(number, _)| *number);
         let mut live = self.live.range(..active);
-        let oldest = live.find(|(_, entries)| **entries > 0);
+        let oldest = live.find(|(_, load)| load.entries > 0);
         let Some(oldest) = oldest.map(|(number, _)| *number) else {
             self.rewriting.look = false;
             return Picked::Nothing;

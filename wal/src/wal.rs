@@ -168,7 +168,7 @@ impl Wal {
     }
 
     /// What runs the log.
-    pub(crate) fn engine(&self) -> &Engine {
+    pub(crate) const fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 

@@ -147,7 +147,13 @@ impl Survey {
                         self.groups.entry(group).or_default().clear();
                     }
                     if !section.intact {
-                        self.lose(section.offset, Lost::State { group });
+                        let footer = frame.header.kind == FrameKind::Seal;
+                        let what = if footer {
+                            Lost::Footer
+                        } else {
+                            Lost::State { group }
+                        };
+                        self.lose(section.offset, what);
                     }
                     continue;
                 }

@@ -2,29 +2,18 @@
 //! and is never silently shorter.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use raftwerk_raft::{LogError, LogIndex, Storage};
+use raftwerk_raft::{LogIndex, Storage};
 use raftwerk_testkit::crash::Progress;
 use raftwerk_testkit::damage::{DamageOptions, damage_points};
 use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Image};
 use raftwerk_testkit::log_suite::model::LogModel;
+use raftwerk_testkit::verdict::{Answer, judge};
 
 use super::sites::{GROUP, append, entry};
 use super::workload::{DIR, Known, Small, keep_prefix, models, open, open_with, prepare, run_on};
 use crate::segment::header::file_name;
-use crate::{TailEnd, Wal, Written};
-
-/// How a damaged log answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Answer {
-    /// Nothing is missing.
-    Intact,
-    /// What is missing is named.
-    Named,
-    /// It does not open, and says why.
-    Refused,
-}
+use crate::{TailEnd, Written};
 
 /// A log of several segments whose slot vouches for all of it, and what it holds.
 fn log(seed: u64, count: usize) -> (Image, LogModel) {
@@ -49,40 +38,6 @@ fn log(seed: u64, count: usize) -> (Image, LogModel) {
     (second.crash(&CrashPlan::LOSE_UNSYNCED).image(), last)
 }
 
-/// Whatever the log gives must be right, and what it does not give must be named.
-pub(super) fn judge(wal: &Arc<Wal>, model: &LogModel) -> Result<Answer, String> {
-    let mut answer = Answer::Intact;
-    for (id, expected) in &model.groups {
-        let open = wal.open_group(*id).map_err(|error| error.to_string())?;
-        let health = &open.state.health;
-        let same = open.state.hard_state == expected.hard_state
-            && open.state.snapshot == expected.snapshot
-            && open.log.last() == expected.last();
-        if !same && !health.vote_unknown {
-            return Err(format!("group {id} differs silently: {:?}", open.state));
-        }
-        if !health.is_intact() {
-            answer = Answer::Named;
-        }
-        for entry in &expected.entries {
-            let range = entry.index()..entry.index().next();
-            match open.log.read(range, u64::MAX) {
-                Ok(found) if found.as_slice() == std::slice::from_ref(entry) => {}
-                Err(LogError::Faulty { .. }) => answer = Answer::Named,
-                _ if health.vote_unknown => answer = Answer::Named,
-                other => return Err(format!("group {id}, {}: {other:?}", entry.id)),
-            }
-        }
-    }
-    for id in wal.groups().map_err(|error| error.to_string())? {
-        let open = wal.open_group(id).map_err(|error| error.to_string())?;
-        if !model.groups.contains_key(&id) && !open.state.health.vote_unknown {
-            return Err(format!("group {id} appeared"));
-        }
-    }
-    Ok(answer)
-}
-
 fn attack(seed: u64, count: usize, options: &DamageOptions) {
     let (image, model) = log(seed, count);
     let counts = damage_points(&image, options, |vfs, damage| {
@@ -90,7 +45,7 @@ fn attack(seed: u64, count: usize, options: &DamageOptions) {
         if format!("{damage:?}").contains("IDENTITY") {
             return Ok(Answer::Refused);
         }
-        open(vfs).map_or(Ok(Answer::Refused), |wal| judge(&wal, &model))
+        open(vfs).map_or(Ok(Answer::Refused), |wal| judge(wal.as_ref(), &model))
     });
     let counts = counts.unwrap_or_else(|failure| panic!("{failure}"));
     for answer in [Answer::Intact, Answer::Named] {

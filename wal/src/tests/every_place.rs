@@ -10,8 +10,8 @@ use raftwerk_raft::{
 use raftwerk_testkit::damage::{Damage, DamageOptions, damage_each, damages};
 use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Image};
 use raftwerk_testkit::log_suite::model::LogModel;
+use raftwerk_testkit::verdict::{Answer, judge};
 
-use super::damage::{Answer, judge};
 use super::sites::entry;
 use super::workload::{DIR, keep_prefix, open_with, options, prepare, submit};
 use crate::options::AmbiguousTail;
@@ -232,7 +232,7 @@ impl Victim {
             }
             Err(_) => return Ok(Outcome::Refused),
         };
-        let holds = |number: usize| judge(&wal, &self.models[number]);
+        let holds = |number: usize| judge(wal.as_ref(), &self.models[number]);
         let last = self.models.len() - 1;
         let mut reasons = Vec::new();
         for number in (self.vouched.min(self.acknowledged)..=last).rev() {
@@ -265,7 +265,7 @@ impl Victim {
                 return Err(format!("group {id}'s vote is believed"));
             }
         }
-        judge(&wal, &self.models[self.vouched]).map(|_| Outcome::Ambiguous)
+        judge(wal.as_ref(), &self.models[self.vouched]).map(|_| Outcome::Ambiguous)
     }
 
     /// It changes the newest segment and, by the same swap, the slot that vouches for it.

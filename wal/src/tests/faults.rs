@@ -10,9 +10,9 @@ use raftwerk_testkit::faults::FaultReport;
 use raftwerk_testkit::history::fail_every_call;
 
 use super::sites::{GROUP, append, entry};
-use super::space::{entries, settle, write, write_and_compact};
+use super::space::{entries, rest, settle, write, write_and_compact};
 use super::workload::{Small, check, open, open_with, options, prepare, run_on};
-use crate::{Options, Prepared, SYNC_BATCH};
+use crate::{Options, Prepared, SYNC_BATCH, Wal};
 
 fn fail_every_call_of(count: usize, in_recovery: bool) -> FaultReport {
     let outcome = fail_every_call(
@@ -113,6 +113,69 @@ fn poisoned_log_still_reads_and_takes_nothing() {
     assert_eq!(read.len(), 2);
     let refusal = wal.submit(WriteBatch::default());
     assert!(matches!(refusal, Err(SubmitError::Poisoned(_))));
+}
+
+/// Appends entries of `bytes` to group 2, from `next` on, until there is no room for one.
+fn fill_up(wal: &Wal, next: &mut u64, bytes: usize) {
+    for _ in 0..1000 {
+        let batch = WriteBatch {
+            groups: vec![write(2, entries(1, *next..*next + 1, bytes))],
+            ..WriteBatch::default()
+        };
+        match wal.submit(batch) {
+            Ok(ticket) => wal.wait(ticket).unwrap(),
+            Err(SubmitError::Full(_)) => return,
+            Err(other) => panic!("{other}"),
+        }
+        *next += 1;
+    }
+    panic!("the disk is full");
+}
+
+fn oldest(wal: &Wal) -> u64 {
+    *wal.engine_state().segments.first_key_value().unwrap().0
+}
+
+/// What moves frees a segment, as what compacts does: so it may take the reserve where the active
+/// segment has no room for it, and gives it back at once.
+#[test]
+fn entries_that_move_take_the_reserve_of_a_full_disk() {
+    let vfs = FaultVfs::new();
+    let options = Options {
+        rewrite_percent: 0,
+        ..options()
+    };
+    let wal = open_with(&vfs, options).unwrap();
+    prepare(&wal);
+    let mut last = Ticket(0);
+    settle(&wal, vec![write(50, entries(1, 1..6, 300))], &mut last);
+    settle(&wal, vec![write(1, entries(1, 1..11, 900))], &mut last);
+    settle(&wal, vec![write_and_compact(1, Vec::new(), 10)], &mut last);
+    vfs.set_capacity(Some(0));
+    let mut next = 1;
+    for bytes in [900, 100, 1] {
+        fill_up(&wal, &mut next, bytes);
+    }
+    assert_eq!(rest(&wal), 0, "nothing may be moved");
+    let (before, first) = (wal.stats(), oldest(&wal));
+    assert_eq!(before.ready_segments, 1, "the reserve: {before:?}");
+    wal.engine_state().options.rewrite_percent = 100;
+    wal.engine_state().rewriting.look_soon();
+    let mut fewest = before.ready_segments;
+    for _ in 0..20 {
+        wal.step_preparer();
+        wal.step_writer();
+        fewest = fewest.min(wal.stats().ready_segments);
+    }
+    let after = wal.stats();
+    assert_eq!(fewest, 0, "the reserve is taken: {after:?}");
+    assert!(after.rewritten_entries >= 5, "{after:?}");
+    assert!(oldest(&wal) > first, "it is the log's no longer");
+    assert_eq!(after.recycled, before.recycled + 1, "{after:?}");
+    assert_eq!(after.ready_segments, 1, "the reserve is back: {after:?}");
+    let log = wal.open_group(GroupId(50)).unwrap().log;
+    let read = log.read(LogIndex(1)..LogIndex(6), u64::MAX).unwrap();
+    assert_eq!(read, entries(1, 1..6, 300));
 }
 
 /// An idle group keeps the oldest segment, and the disk has no room for another one: its entries

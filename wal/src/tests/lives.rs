@@ -8,8 +8,9 @@ use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs};
 
 use super::reads::{append, are_held, hold, log, on_disk, read_all, rotate, write_three};
 use super::workload::{DIR, keep_prefix, options, prepare};
+use crate::segment::format::FRAME_HEADER_BYTES;
 use crate::segment::header::file_name;
-use crate::{Wal, Written};
+use crate::{Lost, Wal, Written};
 
 #[test]
 fn slice_held_over_another_life_of_the_log_still_reads_its_bytes() {
@@ -44,6 +45,39 @@ fn disk_that_cannot_be_read_for_a_moment_costs_nothing_later() {
     vfs.poke(&path, at, sector).unwrap();
     for group in 1..4 {
         assert_eq!(read_all(&*log(&wal, group), group, 150, 10), 300);
+    }
+}
+
+/// A footer repeats what the frames say: rot of one alone loses nothing, in any segment.
+#[test]
+fn footer_that_has_rotted_costs_no_entry_and_no_vote_at_the_next_open() {
+    let vfs = FaultVfs::new();
+    let wal = Wal::open(Arc::new(vfs.clone()), DIR, options()).unwrap();
+    write_three(&wal);
+    while wal.step_writer() != Written::Idle {}
+    let footers = wal.engine_footers();
+    assert!(footers.len() > 6);
+    drop(wal);
+    let image = vfs.crash(&CrashPlan::LOSE_UNSYNCED).image();
+    for (segment, footer) in footers {
+        let path = Path::new(DIR).join(file_name(segment));
+        // In what says that it is one, and in what it says.
+        for (place, is_footer) in [(20, false), (FRAME_HEADER_BYTES as u64 + 2, true)] {
+            let vfs = image.after(&CrashPlan::Kill);
+            vfs.flip_bit(&path, footer + place, 3).unwrap();
+            let wal = Wal::open(Arc::new(vfs), DIR, options()).unwrap();
+            let report = wal.report();
+            assert!(report.damaged_groups.is_empty(), "{report:?}");
+            assert!(!report.strangers_unknown, "{report:?}");
+            let [damage] = report.damage.as_slice() else {
+                panic!("one place is damaged: {report:?}");
+            };
+            assert_eq!((damage.segment, damage.offset >= footer), (segment, true));
+            assert_eq!(damage.what == Lost::Footer, is_footer, "{report:?}");
+            for group in 1..4 {
+                assert_eq!(read_all(&*log(&wal, group), group, 150, 10), 300);
+            }
+        }
     }
 }
 
