@@ -106,7 +106,9 @@ impl StateStore for MemStore {
         let tree = &mut inner.visible.tree;
         for op in ops {
             match op {
-                StateOp::Put { key, value } => tree.insert(key.clone(), value.clone()),
+                StateOp::Put { key, value } => {
+                    tree.insert(key.clone(), value.clone());
+                }
                 StateOp::Delete { key } => tree.remove(key),
                 StateOp::DeleteRange { start, end } => tree.remove_range(start, end),
             }

@@ -118,6 +118,8 @@ struct State {
     /// Batches since the last persist, and whether there was one alone before that.
     batches: u64,
     persisted_each: bool,
+    /// Of the last batch.
+    last_key: Option<Bytes>,
 }
 
 impl fmt::Debug for RedbStore {
@@ -160,6 +162,7 @@ impl RedbStore {
             durable: head.applied,
             batches: 0,
             persisted_each: false,
+            last_key: None,
         };
         Ok(Self {
             db: Some(db),
@@ -197,16 +200,13 @@ impl RedbStore {
                 StateOp::Delete { key } => (key, None),
                 StateOp::DeleteRange { .. } => continue,
             };
-            // An earlier operation of the same batch is in there by now.
-            let old = match layers.active.find(key) {
-                Some(change) => change.as_ref().map(Bytes::len),
-                None => old,
-            };
+            let before = layers.active.insert(own(key), change.map(own));
+            // There since before this batch, or by an earlier operation of it.
+            let old = before.map_or(old, |change| change.as_ref().map(Bytes::len));
             written.replace(
                 old.map(|old| (key.len(), old)),
                 change.map(|value| (key.len(), value.len())),
             );
-            layers.active.insert(own(key), change.map(own));
         }
         written.applied = applied;
         Ok(())
@@ -307,8 +307,9 @@ impl RedbStore {
 
     /// Whether a batch goes into the B-tree past the table: one that removes ranges, and a large
     /// one that would only be copied by going through it. That is so when it is as large as all
-    /// that has gathered (which has to go first) and its keys ascend, so that neighbours stand
-    /// together as they are, or when each batch is made durable by itself, so that none gathers.
+    /// that has gathered (which has to go first) and its keys ascend from where the batch before it
+    /// ended, so that neighbours stand together as they are, or when each batch is made durable by
+    /// itself, so that none gathers.
     fn goes_straight(&self, ops: &[StateOp]) -> bool {
         let ranges = |op: &StateOp| matches!(op, StateOp::DeleteRange { .. });
         if ops.iter().any(ranges) {
@@ -318,12 +319,13 @@ impl RedbStore {
             return false;
         }
         let bytes: usize = ops.iter().map(size).sum();
-        let (gathered, persisted_each) = {
+        let (gathered, persisted_each, goes_on) = {
             let state = self.state.lock();
             let each = state.persisted_each && state.batches == 0;
-            (state.layers.bytes(), each)
+            let goes_on = ops.first().and_then(key) > state.last_key.as_ref();
+            (state.layers.bytes(), each, goes_on)
         };
-        gathered <= bytes as u64 && (persisted_each || ops.is_sorted_by_key(key))
+        gathered <= bytes as u64 && (persisted_each || goes_on && ops.is_sorted_by_key(key))
     }
 
     /// Puts a batch straight into the B-tree.
@@ -513,7 +515,12 @@ impl StateStore for RedbStore {
             self.take(ops, applied)?;
             self.flush(ops)?;
         }
-        self.state.lock().batches += 1;
+        let last_key = ops.last().and_then(key).map(own);
+        let mut state = self.state.lock();
+        state.batches += 1;
+        if last_key.is_some() {
+            state.last_key = last_key;
+        }
         Ok(())
     }
 

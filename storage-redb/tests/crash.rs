@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::{Bound, ControlFlow};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ impl SnapshotReader for Incoming {
 
 /// Every batch of these tests gathers.
 const GATHERING: usize = 64;
-/// Every one of [`batch`] goes into the B-tree by itself.
+/// Those of [`batch`] that go on where the one before ended go into the B-tree by themselves.
 const STRAIGHT: usize = 1;
 
 fn open(vfs: &FaultVfs) -> Result<RedbStore, String> {
@@ -47,20 +48,17 @@ fn id(index: u64) -> LogId {
     LogId::new(Term(1), LogIndex(index))
 }
 
-/// The batch of entry `index`: one key of its own, one that a later batch overwrites, and every
-/// sixth removes a range.
+/// The batch of entry `index`: one key of its own, which comes after those before it; every fourth
+/// also has one that a later batch overwrites, and every sixth removes a range.
 fn batch(index: u64) -> Vec<StateOp> {
-    let put = |key: String, value: Vec<u8>| StateOp::Put {
+    let put = |key: String| StateOp::Put {
         key: key.into(),
-        value: value.into(),
+        value: index.to_le_bytes().repeat(80).into(),
     };
-    let mut ops = vec![
-        put(format!("own/{index:04}"), index.to_le_bytes().to_vec()),
-        put(
-            format!("shared/{}", index % 5),
-            vec![index.to_le_bytes()[0]; 700],
-        ),
-    ];
+    let mut ops = vec![put(format!("own/{index:04}"))];
+    if index.is_multiple_of(4) {
+        ops.push(put(format!("shared/{}", index / 4 % 2)));
+    }
     if index.is_multiple_of(6) {
         ops.push(StateOp::DeleteRange {
             start: Bytes::from_static(b"own/0001"),
@@ -241,6 +239,38 @@ fn live_bytes_are_those_of_the_keys_and_values() {
         assert_eq!(store.stats().unwrap().live_bytes, expected as u64);
     }
     assert!(store.stats().unwrap().allocated_bytes > 0);
+}
+
+#[test]
+fn batches_that_ascend_go_straight_into_the_tree_and_scattered_ones_gather() {
+    let vfs = FaultVfs::new();
+    let mut options = RedbOptions::new("/state");
+    options.straight_ops_min = 64;
+    let store = RedbStore::open(Arc::new(vfs.clone()), &options).unwrap();
+    let gathered = || {
+        let file = vfs.read_file(Path::new("/state/state.redb")).unwrap().len();
+        store.stats().unwrap().allocated_bytes - file as u64
+    };
+    // In order all of them, and each batch in order by itself.
+    let ascending = |index: u64| (0..64).map(move |at| index * 64 + at);
+    let scattered = |index: u64| (0..64).map(move |at| at * 64 + index);
+    let write = |keys: &mut dyn Iterator<Item = u64>, index: u64| {
+        let ops: Vec<_> = keys
+            .map(|key| StateOp::Put {
+                key: format!("{key:06}").into(),
+                value: vec![7; 94].into(),
+            })
+            .collect();
+        store.write(&ops, id(index)).unwrap();
+    };
+    for index in 0..20 {
+        write(&mut ascending(index), index + 1);
+        assert_eq!(gathered(), 0, "batch {index}");
+    }
+    for index in 0..20 {
+        write(&mut scattered(index), index + 21);
+        assert_eq!(gathered(), (index + 1) * 64 * 100, "batch {index}");
+    }
 }
 
 #[test]
