@@ -17,8 +17,8 @@ pub(super) struct Keys {
     heads: Vec<u64>,
 }
 
-/// The eight bytes of `key` from `start` on as a big-endian number; zeros stand for what is missing.
-/// A smaller head is of a smaller key, and equal heads say nothing.
+/// The eight bytes of `key` from `start` on as a big-endian number; zeros stand for what is
+/// missing. A smaller head is of a smaller key, and equal heads say nothing.
 fn head(key: &[u8], start: usize) -> u64 {
     let rest = key.get(start..).unwrap_or_default();
     match rest.first_chunk::<8>() {

@@ -1,5 +1,5 @@
-//! An ordered map whose clones are free and independent: a B-tree with shared nodes. A change copies
-//! the nodes on its path that a clone still shares, and no more.
+//! An ordered map whose clones are free and independent: a B-tree with shared nodes. A change
+//! copies the nodes on its path that a clone still shares, and no more.
 
 mod keys;
 mod range;
