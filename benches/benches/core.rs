@@ -6,21 +6,34 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use raftwerk_benches::core::{Cores, OwnCore, idle_core};
-use raftwerk_benches::{Bench, Quartiles, Report, Subject, bench_main};
+use raftwerk_benches::{Bench, Quartiles, Report, Subject, Wanted, bench_main};
 
-/// Entries of a batch, and bytes of each.
-const LOADS: [(usize, usize); 4] = [(1, 128), (64, 128), (64, 1024), (1, 1024)];
+/// Entries of a batch, bytes of each, and how many times as fast as the peer is wanted.
+const LOADS: [(usize, usize, Option<f64>); 4] = [
+    (1, 128, Some(3.0)),
+    (64, 128, Some(4.0)),
+    (64, 1024, Some(8.0)),
+    (1, 1024, None),
+];
+/// What a tick of an idle follower may take.
+const TICK_NS_MAX: f64 = 20.0;
 
 fn main() -> ExitCode {
     bench_main("core", run)
 }
 
 fn run(report: &mut Report) -> Result<(), String> {
-    for (entries, bytes) in LOADS {
-        report.measure(Bench {
+    for (entries, bytes, times) in LOADS {
+        let bench = Bench {
             load: format!("{entries} x {bytes} B"),
             subjects: subjects(entries, bytes)?,
-        })?;
+        };
+        let wanted = times.map(|times| Wanted {
+            subject: "raftwerk",
+            than: &["raft-rs"],
+            times,
+        });
+        report.measure_wanted(bench, wanted.as_slice())?;
     }
     ticks(report)
 }
@@ -52,7 +65,8 @@ fn ticks(report: &mut Report) -> Result<(), String> {
         times.push(start.elapsed().as_secs_f64() * 1e9 / f64::from(ticks));
     }
     if let Some(found) = Quartiles::of(&times) {
-        report.say("tick of an idle follower", "raftwerk", "ns", found.median);
+        let load = "tick of an idle follower";
+        report.say_wanted(load, "raftwerk", "ns", found.median, TICK_NS_MAX);
     }
     Ok(())
 }

@@ -11,19 +11,21 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Entries of a batch, and bytes of each.
-const LOADS: [(usize, usize); 2] = [(1, 128), (64, 128)];
+/// Entries of a batch, bytes of each, and how many allocations an entry are wanted at most.
+const LOADS: [(usize, usize, Option<f64>); 2] = [(1, 128, None), (64, 128, Some(0.2))];
+/// What an idle core may take beside its log.
+const IDLE_BYTES_MAX: f64 = 2048.0;
 
 fn main() -> ExitCode {
     bench_main("core_memory", run)
 }
 
 fn run(report: &mut Report) -> Result<(), String> {
-    for (entries, bytes) in LOADS {
+    for (entries, bytes, most) in LOADS {
         #[cfg(feature = "peers")]
-        allocations::<raftwerk_benches::core::RaftRs>(report, "raft-rs", entries, bytes)?;
-        allocations::<OwnCore<false>>(report, "raftwerk", entries, bytes)?;
-        allocations::<OwnCore<true>>(report, "synchronous", entries, bytes)?;
+        allocations::<raftwerk_benches::core::RaftRs>(report, "raft-rs", entries, bytes, None)?;
+        allocations::<OwnCore<false>>(report, "raftwerk", entries, bytes, most)?;
+        allocations::<OwnCore<true>>(report, "synchronous", entries, bytes, None)?;
     }
     idle(report)
 }
@@ -34,6 +36,7 @@ fn allocations<C: Core>(
     name: &'static str,
     entries: usize,
     bytes: usize,
+    most: Option<f64>,
 ) -> Result<(), String> {
     let steps = report.plan().pick(10, 1_000, 10_000);
     let mut cores = Cores::<C>::new(name, entries, bytes)?;
@@ -50,7 +53,11 @@ fn allocations<C: Core>(
     let load = format!("{entries} x {bytes} B");
     let per = |amount: usize| amount as f64 / committed as f64;
     let calls = found.allocations + found.reallocations;
-    report.say(&load, name, "allocations/entry", per(calls));
+    let unit = "allocations/entry";
+    match most {
+        Some(most) => report.say_wanted(&load, name, unit, per(calls), most),
+        None => report.say(&load, name, unit, per(calls)),
+    }
     report.say(&load, name, "bytes/entry", per(found.bytes_allocated));
     Ok(())
 }
@@ -67,6 +74,7 @@ fn idle(report: &mut Report) -> Result<(), String> {
     let own = size_of_val(&node);
     report.say("an idle core", "raftwerk", "bytes itself", own as f64);
     report.say("an idle core", "raftwerk", "bytes on the heap", heap as f64);
-    report.say("an idle core", "raftwerk", "bytes", (own + heap) as f64);
+    let (load, all) = ("an idle core", (own + heap) as f64);
+    report.say_wanted(load, "raftwerk", "bytes", all, IDLE_BYTES_MAX);
     Ok(())
 }

@@ -119,6 +119,14 @@ impl Report {
         self.row(load, subject, unit, value);
     }
 
+    /// Keeps a figure, prints it, and says whether it is no more than what is wanted.
+    pub fn say_wanted(&mut self, load: &str, subject: &str, unit: &str, value: f64, most: f64) {
+        self.say(load, subject, unit, value);
+        let verdict = if value <= most { "met" } else { "MISSED" };
+        println!("{subject}, {load}: wanted at most {most} {unit}: {verdict}");
+        self.row(load, subject, &format!("{unit}, wanted at most"), most);
+    }
+
     /// Keeps latencies, if there are any.
     pub fn curve(&mut self, mut curve: Curve) {
         if !curve.points.is_empty() {

@@ -4,7 +4,8 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
+use crate::log::payload_bytes;
 use crate::types::{LogId, Term};
 
 /// Some entries, shared: a clone is the same memory. What a leader appends stands once, in its
@@ -16,6 +17,10 @@ pub struct Entries {
     shared: Option<Arc<[Entry]>>,
     start: usize,
     end: usize,
+    /// The payload of those from `start` to `end`: asked for all the time.
+    payload: u64,
+    /// A configuration change is among what is shared.
+    changes: bool,
 }
 
 impl Entries {
@@ -26,7 +31,35 @@ impl Entries {
             shared: None,
             start: 0,
             end: 0,
+            payload: 0,
+            changes: false,
         }
+    }
+
+    /// How many bytes of payload they are together.
+    #[must_use]
+    #[inline]
+    pub const fn payload_bytes(&self) -> u64 {
+        self.payload
+    }
+
+    /// Whether there may be a configuration change among them.
+    #[inline]
+    pub(crate) const fn may_change_conf(&self) -> bool {
+        self.changes
+    }
+
+    /// Shares a part of the same memory.
+    fn of(shared: Arc<[Entry]>, start: usize, end: usize, changes: bool) -> Self {
+        let mut part = Self {
+            shared: Some(shared),
+            start,
+            end,
+            payload: 0,
+            changes,
+        };
+        part.payload = payload_of(&part);
+        part
     }
 
     /// Those at `places`, as far as there are any.
@@ -35,21 +68,29 @@ impl Entries {
     pub fn part(&self, places: Range<usize>) -> Self {
         let end = self.start.saturating_add(places.end).min(self.end);
         let start = self.start.saturating_add(places.start);
-        if start >= end {
-            return Self::new();
+        if start == self.start && end == self.end {
+            return self.clone();
         }
-        Self {
-            shared: self.shared.clone(),
-            start,
-            end,
+        match &self.shared {
+            Some(shared) if start < end => Self::of(Arc::clone(shared), start, end, self.changes),
+            _ => Self::new(),
         }
+    }
+
+    /// Leaves the first `count` out.
+    #[inline]
+    pub(crate) fn skip(self, count: usize) -> Self {
+        if count == 0 {
+            return self;
+        }
+        self.part(count..usize::MAX)
     }
 
     /// Keeps the first `count`.
     pub fn truncate(&mut self, count: usize) {
-        self.end = self.end.min(self.start.saturating_add(count));
-        if self.start >= self.end {
-            *self = Self::new();
+        let end = self.start.saturating_add(count);
+        if end < self.end {
+            *self = self.part(0..count);
         }
     }
 
@@ -101,12 +142,18 @@ impl FromIterator<Entry> for Entries {
 impl From<Arc<[Entry]>> for Entries {
     fn from(shared: Arc<[Entry]>) -> Self {
         let end = shared.len();
-        Self {
-            shared: (end > 0).then_some(shared),
-            start: 0,
-            end,
+        // Nothing is kept of none.
+        if end == 0 {
+            return Self::new();
         }
+        let changes = shared.iter().any(|entry| entry.kind != EntryKind::Normal);
+        Self::of(shared, 0, end, changes)
     }
+}
+
+fn payload_of(entries: &[Entry]) -> u64 {
+    let bytes = entries.iter().map(payload_bytes);
+    bytes.fold(0, u64::saturating_add)
 }
 
 impl From<Vec<Entry>> for Entries {
@@ -142,25 +189,32 @@ impl IntoIterator for Entries {
 
     /// Clones of them: others may hold them too.
     fn into_iter(self) -> IntoIter {
-        IntoIter(self)
+        IntoIter {
+            entries: self,
+            next: 0,
+        }
     }
 }
 
 /// The entries of an [`Entries`], one by one.
 #[derive(Clone, Debug)]
-pub struct IntoIter(Entries);
+pub struct IntoIter {
+    entries: Entries,
+    next: usize,
+}
 
 impl Iterator for IntoIter {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
-        let entry = self.0.first()?.clone();
-        self.0.start = self.0.start.saturating_add(1);
+        let entry = self.entries.get(self.next)?.clone();
+        self.next = self.next.saturating_add(1);
         Some(entry)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.0.len(), Some(self.0.len()))
+        let left = self.entries.len().saturating_sub(self.next);
+        (left, Some(left))
     }
 }
 

@@ -301,10 +301,11 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         if !self.runs() || self.advance.is_some() {
             return false;
         }
-        raft.soft_state() != self.soft_state
-            || raft.hard_state() != self.hard_state
-            || !raft.messages.is_empty()
+        // What is usual comes first.
+        !raft.messages.is_empty()
             || !raft.messages_after_persist.is_empty()
+            || raft.hard_state() != self.hard_state
+            || raft.soft_state() != self.soft_state
             || raft.log.unstable.next_snapshot().is_some()
             || raft.log.unstable.has_next_entries()
             || !raft.read_states.is_empty()
@@ -333,15 +334,15 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             ready.persist = None;
             return;
         }
-        let committed = self.raft.take_committed();
+        self.raft.tell_committed();
+        let apply = if self.raft.has_committed() {
+            self.raft.take_committed(&mut ready.committed)
+        } else {
+            None
+        };
         if !self.runs() {
             ready.persist = None;
             return;
-        }
-        let mut apply = None;
-        if let Some((entries, ack)) = committed {
-            ready.committed = entries;
-            apply = Some(ack);
         }
         let soft_state = self.raft.soft_state();
         ready.soft_state = (soft_state != self.soft_state).then_some(soft_state);
@@ -382,8 +383,13 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         let raft = &mut self.raft;
         let hard_state = raft.hard_state();
         let before = mem::replace(&mut self.hard_state, hard_state);
-        let snapshot = raft.log.unstable.next_snapshot().cloned();
-        let entries = raft.log.unstable.accept();
+        // Nearly never there, and large: nothing of it is moved about then.
+        if let Some(snapshot) = raft.log.unstable.next_snapshot() {
+            persist.snapshot = Some(snapshot.clone());
+        }
+        let snapshot = persist.snapshot.as_ref().map(|meta| meta.last.index);
+        let entries = &mut persist.entries;
+        raft.log.unstable.accept(entries);
         mem::swap(&mut persist.meta, &mut raft.losses.marks);
         mem::swap(&mut persist.messages, &mut raft.messages_after_persist);
         let must_sync = !entries.is_empty()
@@ -401,11 +407,9 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             } else {
                 LogId::ZERO
             },
-            snapshot: snapshot.as_ref().map(|snapshot| snapshot.last.index),
+            snapshot,
         });
         persist.hard_state = (hard_state != before).then_some(hard_state);
-        persist.snapshot = snapshot;
-        persist.entries = entries;
         persist.must_sync = must_sync;
         ack
     }

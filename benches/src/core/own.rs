@@ -53,16 +53,15 @@ impl Kept {
         self.runs.push_back(entries);
     }
 
-    fn compact(&mut self, applied: LogIndex) {
-        if self.last().index.since(self.before.index) <= LOG_ENTRIES as u64 {
-            return;
-        }
+    /// Forgets what is applied, and says up to where.
+    fn compact(&mut self, applied: LogIndex) -> LogIndex {
         while let Some(last) = self.runs.front().and_then(|run| run.last())
             && last.index() <= applied
         {
             self.before = last.id;
             self.runs.pop_front();
         }
+        self.before.index
     }
 }
 
@@ -126,6 +125,7 @@ pub struct OwnCore<const SYNC: bool> {
     node: RawNode<Log>,
     log: Log,
     applied: LogIndex,
+    compacted: LogIndex,
     /// Filled again and again.
     ready: Ready,
 }
@@ -179,7 +179,9 @@ impl<const SYNC: bool> OwnCore<SYNC> {
         }
         if let Some(last) = entries.last() {
             self.applied = last.index();
-            self.log.0.lock().compact(self.applied);
+        }
+        if self.applied.since(self.compacted) > LOG_ENTRIES as u64 {
+            self.compacted = self.log.0.lock().compact(self.applied);
         }
     }
 }
@@ -198,6 +200,7 @@ impl<const SYNC: bool> Core for OwnCore<SYNC> {
             node: idle_core(id, SYNC, log.clone())?,
             log,
             applied: LogIndex::ZERO,
+            compacted: LogIndex::ZERO,
             ready: Ready::default(),
         })
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use raftwerk_raft::{GroupId, Poisoned, Storage, SubmitError, Ticket};
+use raftwerk_raft::{GroupId, Poisoned, Ready, Storage, SubmitError, Ticket};
 
 use super::driver::Driver;
 use super::submit::{Batch, split};
@@ -41,6 +41,8 @@ pub(crate) struct Turn {
     /// A group has leases, and what the clock says.
     has_leases: bool,
     time: Option<Duration>,
+    /// Filled by one group after the other.
+    ready: Ready,
     out: Vec<Effect>,
 }
 
@@ -61,6 +63,7 @@ impl Turn {
             stopping: false,
             has_leases: false,
             time: None,
+            ready: Ready::default(),
             out: Vec::new(),
         }
     }
@@ -226,7 +229,7 @@ impl Turn {
                 continue;
             };
             driver.tell_time(self.time);
-            if let Some((write, step)) = driver.collect(&mut self.out) {
+            if let Some((write, step)) = driver.collect(&mut self.ready, &mut self.out) {
                 batch.push(write, step);
             }
             if driver.is_ready() {

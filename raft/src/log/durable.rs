@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::entry_bytes;
 use super::runs::Runs;
 use crate::entries::Entries;
 use crate::entry::Entry;
@@ -33,9 +32,9 @@ impl Durable {
         }
     }
 
+    #[inline]
     fn is_too_much(&self) -> bool {
-        let bytes = self.entries.iter().map(entry_bytes);
-        self.entries.len() > ENTRIES_MAX || bytes.fold(0, u64::saturating_add) > BYTES_MAX
+        self.entries.len() > ENTRIES_MAX || self.entries.bytes() > BYTES_MAX
     }
 
     /// What stands from `first` on is cut off, and `last` is the new end.

@@ -31,19 +31,11 @@ pub(crate) const fn payload_bytes(entry: &Entry) -> u64 {
     entry.data.len() as u64
 }
 
-/// The payload of all.
+/// What all of them count.
 #[inline]
-pub(crate) fn payloads_bytes(entries: &[Entry]) -> u64 {
-    entries.iter().fold(0, |sum: u64, entry| {
-        sum.saturating_add(payload_bytes(entry))
-    })
-}
-
-/// What all of them count, given what their payload is.
-#[inline]
-pub(crate) fn entries_bytes(count: usize, payload: u64) -> u64 {
-    let overhead = ENTRY_OVERHEAD_BYTES.saturating_mul(count as u64);
-    payload.saturating_add(overhead)
+pub(crate) fn entries_bytes(entries: &Entries) -> u64 {
+    let overhead = ENTRY_OVERHEAD_BYTES.saturating_mul(entries.len() as u64);
+    entries.payload_bytes().saturating_add(overhead)
 }
 
 /// How many of `entries` fit into `max` bytes, at least one of them, and what those count.
@@ -189,7 +181,16 @@ impl<L: LogReader> RaftLog<L> {
 
     /// Entries of `[lo, hi)` up to `max` bytes, but at least one. Fewer where the store has only
     /// a part of them in memory.
+    #[inline]
     pub(crate) fn slice(&self, lo: LogIndex, hi: LogIndex, max: u64) -> Result<Entries, LogError> {
+        if lo >= self.unstable.offset && lo < hi && hi == self.unstable.end() {
+            // The end of what is not durable, as nearly always.
+            return Ok(self.unstable.entries.share(lo, hi, max));
+        }
+        self.slice_anywhere(lo, hi, max)
+    }
+
+    fn slice_anywhere(&self, lo: LogIndex, hi: LogIndex, max: u64) -> Result<Entries, LogError> {
         if lo < self.unstable.offset && lo < self.first_index() {
             let first = self.first_index();
             return Err(LogError::Compacted { first });
@@ -348,6 +349,7 @@ impl<L: LogReader> RaftLog<L> {
     }
 
     /// What is next to be applied, if anything is.
+    #[inline]
     pub(crate) fn next_committed_range(&self, unstable: bool) -> Option<Range<LogIndex>> {
         if self.applying_paused || self.unstable.snapshot.is_some() {
             return None;

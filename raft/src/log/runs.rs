@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 
-use super::{entry_bytes, fitting};
+use super::{entries_bytes, entry_bytes, fitting};
 use crate::entries::Entries;
 use crate::entry::Entry;
 use crate::types::{LogId, LogIndex};
@@ -78,10 +78,12 @@ impl Runs {
     /// Appends what follows the last.
     #[inline]
     pub(crate) fn push(&mut self, run: Entries) {
-        if !run.is_empty() {
-            self.pieces.push_back(run);
-            self.changed();
-        }
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return;
+        };
+        let first = self.first().unwrap_or(first.index());
+        self.ends = Some((first, last.id));
+        self.pieces.push_back(run);
     }
 
     #[inline]
@@ -96,7 +98,7 @@ impl Runs {
         if self.pieces.len() != 1 {
             return None;
         }
-        let fits = |run: &Entries| fitting(run, max).0 == run.len();
+        let fits = |run: &Entries| run.len() == 1 || entries_bytes(run) <= max;
         self.pieces.front().filter(|run| fits(run))?;
         let run = self.pieces.pop_front()?;
         self.ends = None;
@@ -188,7 +190,7 @@ impl Runs {
             return found.map(|(_, entry)| entry.clone()).collect();
         }
         let mut found = run.part(start..end);
-        if max < u64::MAX {
+        if entries_bytes(&found) > max {
             found.truncate(fitting(&found, max).0);
         }
         found
@@ -206,6 +208,16 @@ impl Runs {
             self.push(joined.clone());
         }
         joined
+    }
+
+    /// What all of them count against limits of bytes.
+    #[inline]
+    pub(crate) fn bytes(&self) -> u64 {
+        if let (1, Some(run)) = (self.pieces.len(), self.pieces.front()) {
+            return entries_bytes(run);
+        }
+        let pieces = self.pieces.iter().map(entries_bytes);
+        pieces.fold(0, u64::saturating_add)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {

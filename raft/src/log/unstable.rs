@@ -70,18 +70,15 @@ impl Unstable {
             .filter(|_| !self.snapshot_in_progress)
     }
 
-    /// Hands out the entries not yet handed out, and the snapshot.
+    /// Hands out the entries not yet handed out to `out`, which is empty, and the snapshot.
     #[inline]
-    pub(crate) fn accept(&mut self) -> Entries {
-        let entries = if self.has_next_entries() {
+    pub(crate) fn accept(&mut self, out: &mut Entries) {
+        if self.has_next_entries() {
             // What is committed of them later goes out together as well.
-            self.entries.join(self.offset_in_progress)
-        } else {
-            Entries::new()
-        };
-        self.offset_in_progress = self.end();
+            *out = self.entries.join(self.offset_in_progress);
+            self.offset_in_progress = self.end();
+        }
         self.snapshot_in_progress = self.snapshot.is_some();
-        entries
     }
 
     /// Everything up to `id` is durable, if that is still what stands here: moved behind what

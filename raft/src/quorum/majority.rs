@@ -27,26 +27,7 @@ impl MajorityConfig {
     #[must_use]
     #[inline]
     pub fn committed_index(&self, acked: impl Fn(NodeId) -> Option<LogIndex>) -> LogIndex {
-        let voters = self.0.len();
-        if voters == 0 {
-            return LogIndex::MAX;
-        }
-        let mut stack = [LogIndex::ZERO; VOTERS_ON_STACK];
-        let mut heap;
-        let held = match stack.get_mut(..voters) {
-            Some(held) => held,
-            None => {
-                heap = vec![LogIndex::ZERO; voters];
-                heap.as_mut_slice()
-            }
-        };
-        for (slot, voter) in held.iter_mut().zip(&self.0) {
-            *slot = acked(*voter).unwrap_or_default();
-        }
-        held.sort_unstable();
-        // A quorum stands at this place and behind it.
-        let committed = held.get(voters - self.quorum());
-        committed.copied().unwrap_or_default()
+        held_by_quorum(self.0.len(), self.0.iter().map(|voter| acked(*voter)))
     }
 
     /// How the election stands. Without voters it is won, so that the other half of a joint
@@ -72,6 +53,34 @@ impl MajorityConfig {
             VoteResult::Lost
         }
     }
+}
+
+/// The highest index that more than half of `voters` hold, by what each of them has acknowledged;
+/// [`LogIndex::MAX`] without voters.
+#[inline]
+pub(crate) fn held_by_quorum(
+    voters: usize,
+    acked: impl Iterator<Item = Option<LogIndex>>,
+) -> LogIndex {
+    if voters == 0 {
+        return LogIndex::MAX;
+    }
+    let mut stack = [LogIndex::ZERO; VOTERS_ON_STACK];
+    let mut heap;
+    let held = match stack.get_mut(..voters) {
+        Some(held) => held,
+        None => {
+            heap = vec![LogIndex::ZERO; voters];
+            heap.as_mut_slice()
+        }
+    };
+    for (slot, acked) in held.iter_mut().zip(acked) {
+        *slot = acked.unwrap_or_default();
+    }
+    held.sort_unstable();
+    // A quorum stands at this place and behind it: half of them, less one if they are even.
+    let committed = held.get((voters - 1) / 2);
+    committed.copied().unwrap_or_default()
 }
 
 impl FromIterator<NodeId> for MajorityConfig {

@@ -6,6 +6,7 @@ mod majority;
 
 pub use joint::JointConfig;
 pub use majority::MajorityConfig;
+pub(crate) use majority::held_by_quorum;
 
 /// How an election stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

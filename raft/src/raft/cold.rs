@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::Raft;
 use crate::entries::Entries;
 use crate::entry::{Entry, EntryKind};
-use crate::log::{entries_bytes, payloads_bytes};
+use crate::log::entries_bytes;
 use crate::observer::Observer;
 use crate::ready::{ApplyAck, LogRead, LogReadId, LogReadResult};
 use crate::storage::{LogError, LogReader};
@@ -62,6 +62,9 @@ impl ColdReads {
 
     #[inline]
     pub(super) fn take_for_peer(&mut self, peer: NodeId) -> Option<Vec<Entry>> {
+        if self.for_peers.is_empty() {
+            return None;
+        }
         self.for_peers.remove(&peer)
     }
 
@@ -143,6 +146,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     /// There are entries to apply and they can be had.
+    #[inline]
     pub(crate) fn has_committed(&self) -> bool {
         self.log
             .next_committed_range(self.config.synchronous)
@@ -150,44 +154,42 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             && !self.cold.holds_apply()
     }
 
-    /// Takes the entries that are next to be applied.
-    pub(crate) fn take_committed(&mut self) -> Option<(Entries, ApplyAck)> {
+    /// Takes the entries that are next to be applied to `out`, which is empty. There are some, and
+    /// nothing holds them back: [`Raft::has_committed`].
+    pub(crate) fn take_committed(&mut self, out: &mut Entries) -> Option<ApplyAck> {
         let unstable = self.config.synchronous;
         let range = self.log.next_committed_range(unstable)?;
-        if self.cold.holds_apply() {
-            return None;
-        }
         let budget = self.log.applying_budget();
-        let mut entries = Entries::new();
+        let entries = out;
         if let Some(read) = self.cold.to_apply.take() {
-            entries = self.log.verify_read(read, range.start, budget);
+            *entries = self.log.verify_read(read, range.start, budget);
             let count = range.end.since(range.start);
             entries.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         }
         if entries.is_empty() {
-            entries = self.log.take_durable(&range, budget);
+            *entries = self.log.take_durable(&range, budget);
         }
         if entries.is_empty() {
             match self.log.slice(range.start, range.end, budget) {
-                Ok(found) => entries = found,
+                Ok(found) => *entries = found,
                 Err(LogError::Cold) => self.cold.ask(Purpose::Apply, range, budget),
                 Err(error) => self.apply_failed(&error),
             }
         }
-        let changes = entries
-            .iter()
-            .filter(|entry| entry.kind != EntryKind::Normal);
-        self.conf_changes_out.extend(changes.map(Entry::index));
+        if entries.may_change_conf() {
+            let changes = entries
+                .iter()
+                .filter(|entry| entry.kind != EntryKind::Normal);
+            self.conf_changes_out.extend(changes.map(Entry::index));
+        }
         let index = entries.last()?.index();
-        let payload = payloads_bytes(&entries);
-        let bytes = entries_bytes(entries.len(), payload);
+        let (payload, bytes) = (entries.payload_bytes(), entries_bytes(entries));
         self.log.accept_applying(index, bytes, unstable);
-        let ack = ApplyAck {
+        Some(ApplyAck {
             index,
             bytes,
             payload,
-        };
-        Some((entries, ack))
+        })
     }
 
     /// A committed entry cannot be read.

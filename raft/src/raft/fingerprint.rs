@@ -62,6 +62,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             conf_changes_out,
             conf_restored_at,
             uncommitted_bytes,
+            commit_untold,
             reads,
             lease,
             cold,
@@ -78,7 +79,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         log.digest(digest);
         digest.add(&(term, vote, leader, role, losses));
         digest.add(&(transferee, pending_conf_index, conf_changes_out));
-        digest.add(&(conf_restored_at, uncommitted_bytes, reads, lease, cold));
+        digest.add(&(conf_restored_at, uncommitted_bytes, commit_untold));
+        digest.add(&(reads, lease, cold));
         digest.add(&(snapshot, snapshot_wanted, waiting_for_snapshot));
         digest.add(&(messages, messages_after_persist, read_states, fates, halted));
         digest.add(&(&tracker.config, sessions, requests));

@@ -77,6 +77,8 @@ pub(crate) struct Raft<L, O> {
     conf_restored_at: LogIndex,
     /// Payload bytes proposed in this term and not yet applied.
     uncommitted_bytes: u64,
+    /// The commit index moved, and the followers are to be told.
+    commit_untold: bool,
     pub(crate) reads: ReadQueue,
     lease: Lease,
     pub(crate) cold: ColdReads,
@@ -132,6 +134,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             conf_changes_out: VecDeque::new(),
             conf_restored_at: LogIndex::ZERO,
             uncommitted_bytes: 0,
+            commit_untold: false,
             reads: ReadQueue::default(),
             lease: Lease::default(),
             cold: ColdReads::default(),
@@ -216,12 +219,14 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     /// Sends `body` in this member's term.
+    #[inline(always)]
     fn send(&mut self, to: NodeId, body: Body) {
         self.send_in(self.term, to, body);
     }
 
     /// Answers and votes rest on what this member has written: they wait until it is durable.
-    #[inline]
+    /// Always inline: the kind is known at each place, and a message is written where it is kept.
+    #[inline(always)]
     fn send_in(&mut self, term: Term, to: NodeId, body: Body) {
         let waits = match body.kind() {
             MessageKind::AppendResponse
@@ -303,6 +308,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         self.promotions.clear();
         self.pending_conf_index = LogIndex::ZERO;
         self.uncommitted_bytes = 0;
+        self.commit_untold = false;
         self.end_lease();
         self.disk_elapsed = 0;
         self.cold.forget_peers();
@@ -411,7 +417,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn step_role(&mut self, message: Message) -> Result<(), StepError> {
         match self.role {
             Role::Leader => self.step_leader(message),
@@ -421,7 +427,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn step_leader(&mut self, message: Message) {
         let from = message.from;
         let Some(progress) = self.tracker.progress.get_mut(&from) else {
@@ -461,7 +467,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn step_follower(&mut self, message: Message) -> Result<(), StepError> {
         let from = message.from;
         match message.body {
@@ -517,7 +523,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn step_leaders_message(&mut self, message: Message) -> Result<(), StepError> {
         let from = message.from;
         match message.body {
@@ -632,7 +638,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let before = self.log.applied;
         self.log.applied_to(index, bytes);
         self.snapshot_wanted |= self.requests.can_be_met(before, self.log.applied);
-        self.conf_changes_out.retain(|change| *change > index);
+        if !self.conf_changes_out.is_empty() {
+            self.conf_changes_out.retain(|change| *change > index);
+        }
         self.maybe_leave_joint();
     }
 

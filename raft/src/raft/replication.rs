@@ -1,10 +1,11 @@
 //! How entries get to everybody and when they are committed (Raft paper, sections 5.3 and 5.4).
 
+use std::mem;
+
 use super::Raft;
 use crate::entries::Entries;
 use crate::entry::{Entry, EntryKind};
 use crate::error::{ProposeError, StepError};
-use crate::log::payloads_bytes;
 use crate::message::{Body, MessageKind};
 use crate::observer::{Event, Observer};
 use crate::ready::Proposed;
@@ -73,7 +74,11 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     /// Checks each configuration change against what is in force and what is on its way.
+    #[inline]
     fn check_conf_changes(&mut self, entries: &mut Entries) -> Result<(), ProposeError> {
+        if !entries.may_change_conf() {
+            return Ok(());
+        }
         let mut index = self.log.last_index();
         let mut refused = Vec::new();
         for (place, entry) in entries.iter().enumerate() {
@@ -108,7 +113,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
 
     /// Appends entries of this leader's own term; none if that exceeded what may be uncommitted.
     pub(super) fn append_own(&mut self, mut entries: Entries) -> Option<LogId> {
-        let bytes = payloads_bytes(&entries);
+        let bytes = entries.payload_bytes();
         let total = self.uncommitted_bytes.saturating_add(bytes);
         let max = self.config.max_uncommitted_size;
         // One of any size goes through when there is no other, and one without payload always:
@@ -143,6 +148,32 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             if let Some(id) = self.other(place) {
                 self.maybe_send_append(id, true);
             }
+        }
+    }
+
+    /// The commit index moved: everybody is told. Not before the next `Ready`: who has acknowledged
+    /// everything by then is told by less, and once for all that was committed until then.
+    fn broadcast_commit(&mut self) {
+        if self.config.etcd_quirks {
+            self.broadcast_append();
+        } else {
+            self.commit_untold = true;
+        }
+    }
+
+    /// Tells what [`Raft::broadcast_commit`] has put off, and sends what is missing.
+    #[inline]
+    pub(crate) fn tell_committed(&mut self) {
+        if !mem::take(&mut self.commit_untold) {
+            return;
+        }
+        for place in 0..self.tracker.progress.len() {
+            let Some(id) = self.other(place) else {
+                continue;
+            };
+            let sent = self.tracker.progress.get(&id).map(|of| of.sent_commit);
+            // Entries that left in the meantime have told it as well.
+            self.maybe_send_append(id, sent < Some(self.log.committed));
         }
     }
 
@@ -196,7 +227,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         if entries.is_empty() && self.tell_commit_index(to) {
             return true;
         }
-        let (count, bytes) = (entries.len() as u64, payloads_bytes(&entries));
+        let (count, bytes) = (entries.len() as u64, entries.payload_bytes());
         let (prev, commit) = (LogId::new(term, next.prev()), self.log.committed);
         self.send(
             to,
@@ -231,6 +262,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         true
     }
 
+    #[inline]
     fn entries_for(&mut self, to: NodeId, next: LogIndex) -> Result<Entries, LogError> {
         let max = self.config.max_size_per_msg;
         if let Some(entries) = self.cold.take_for_peer(to) {
@@ -275,7 +307,6 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
 
     /// A follower (or this leader's own disk) holds everything up to `index`.
     pub(super) fn handle_append_ack(&mut self, from: NodeId, index: LogIndex) {
-        let first = self.log.first_index();
         let Some(progress) = self.tracker.progress.get_mut(&from) else {
             return;
         };
@@ -286,7 +317,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
         match progress.state {
             ProgressState::Probe => progress.become_replicate(),
-            ProgressState::Snapshot if progress.match_index.next() >= first => {
+            ProgressState::Snapshot if progress.match_index.next() >= self.log.first_index() => {
                 // Any snapshot that reaches this log will do, not only the one that was sent.
                 self.observer
                     .event(&Event::SnapshotAcknowledged { from, progress });
@@ -298,10 +329,11 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
         let other = from != self.config.id;
         let news = progress.can_bump_commit(self.log.committed);
-        if self.maybe_commit() {
+        // What is no more than is committed already makes no quorum for anything.
+        if index > self.log.committed && self.maybe_commit() {
             self.release_waiting_reads();
-            self.broadcast_append();
-        } else if other && news {
+            self.broadcast_commit();
+        } else if other && news && !self.commit_untold {
             self.maybe_send_append(from, true);
         }
         if other {
@@ -395,7 +427,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let mut last = prev.index.plus(entries.len() as u64);
         // Only from the first that differs: a delayed message must not cut off newer entries.
         if let Some(position) = self.log.find_conflict(&entries, &mut self.observer) {
-            let news = entries.part(position..entries.len());
+            let news = entries.skip(position);
             let news_at = prev.index.plus(position as u64).next();
             if news_at <= self.log.committed {
                 let reason = "contradicts committed entries";

@@ -28,6 +28,9 @@ impl SnapshotRequests {
     /// Up to where a snapshot for `to` has to go, if it asked for one.
     #[inline]
     pub(super) fn least(&self, to: NodeId) -> Option<LogIndex> {
+        if self.asked.is_empty() {
+            return None;
+        }
         self.asked.get(&to).copied()
     }
 
@@ -48,7 +51,7 @@ impl SnapshotRequests {
     #[inline]
     pub(super) fn can_be_met(&self, before: LogIndex, applied: LogIndex) -> bool {
         let mut asked = self.asked.values();
-        asked.any(|least| *least > before && *least <= applied)
+        !self.asked.is_empty() && asked.any(|least| *least > before && *least <= applied)
     }
 }
 

@@ -27,6 +27,9 @@ impl Sessions {
     /// What `id` has to answer with to be heard.
     #[inline]
     pub(super) fn current(&self, id: NodeId) -> u64 {
+        if self.removed.is_empty() {
+            return 0;
+        }
         self.removed.get(&id).copied().unwrap_or(0)
     }
 

@@ -72,6 +72,9 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     /// The heir has the whole log: it may start.
     #[inline]
     pub(super) fn maybe_finish_transfer(&mut self, from: NodeId) {
+        if self.transferee.is_none() {
+            return;
+        }
         let last = self.log.last_index();
         let caught_up = self
             .tracker

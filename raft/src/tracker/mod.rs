@@ -12,7 +12,7 @@ pub use nodes::NodeMap;
 pub use progress::{Progress, ProgressState};
 
 use crate::entry::ConfState;
-use crate::quorum::{JointConfig, MajorityConfig, VoteResult};
+use crate::quorum::{JointConfig, MajorityConfig, VoteResult, held_by_quorum};
 use crate::types::{LogIndex, NodeId};
 
 /// The configuration in force.
@@ -114,6 +114,12 @@ impl ProgressTracker {
     #[must_use]
     #[inline]
     pub fn committed(&self) -> LogIndex {
+        let members = self.progress.len();
+        if !self.config.voters.is_joint() && self.config.voters.incoming.0.len() == members {
+            // All members vote, and all at once: nobody has to be looked for.
+            let acked = self.progress.values();
+            return held_by_quorum(members, acked.map(|p| p.counts().then_some(p.match_index)));
+        }
         let counted = |id: NodeId| self.progress.get(&id).filter(|p| p.counts());
         let voters = &self.config.voters;
         voters.committed_index(|id| counted(id).map(|p| p.match_index))

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raftwerk_raft::{
-    ConfState, GroupId, GroupWrite, HardState, LogId, LogIndex, LogReader, NodeId, RawNode, Role,
-    SoftState, Ticket,
+    ConfState, GroupId, GroupWrite, HardState, LogId, LogIndex, LogReader, NodeId, RawNode, Ready,
+    Role, SoftState, Ticket,
 };
 
 use super::Effect;
@@ -226,8 +226,13 @@ impl Driver {
         }
     }
 
-    /// Everything that follows from the inputs so far: effects, and one step to write.
-    pub(crate) fn collect(&mut self, out: &mut Vec<Effect>) -> Option<(GroupWrite, Step)> {
+    /// Everything that follows from the inputs so far: effects, and one step to write. `ready` is
+    /// whatever an earlier call has left.
+    pub(crate) fn collect(
+        &mut self,
+        ready: &mut Ready,
+        out: &mut Vec<Effect>,
+    ) -> Option<(GroupWrite, Step)> {
         if self.halted.is_some() {
             return None;
         }
@@ -241,7 +246,7 @@ impl Driver {
         };
         let mut step = Step::new(self.group);
         if self.node.has_ready() {
-            let ready = self.node.ready();
+            self.node.ready_into(ready);
             self.take(ready, &mut write, &mut step, out);
         }
         if let Some(halted) = self.node.halted() {

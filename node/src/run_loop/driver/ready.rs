@@ -1,5 +1,6 @@
 //! What the core wants: a `Ready` becomes effects and one step to write.
 
+use std::mem;
 use std::sync::Arc;
 
 use raftwerk_raft::codec::decode_conf_change;
@@ -19,7 +20,7 @@ use crate::status::GroupEvent;
 impl Driver {
     pub(super) fn take(
         &mut self,
-        ready: Ready,
+        ready: &mut Ready,
         write: &mut GroupWrite,
         step: &mut Step,
         out: &mut Vec<Effect>,
@@ -27,7 +28,8 @@ impl Driver {
         if let Some(soft_state) = ready.soft_state {
             self.soft_state_changed(soft_state);
         }
-        for message in without_repetition(ready.messages) {
+        drop_repetition(&mut ready.messages);
+        for message in ready.messages.drain(..) {
             self.send(message, out);
         }
         for state in &ready.read_states {
@@ -40,10 +42,10 @@ impl Driver {
             }
         }
         if let (Some(ack), false) = (ready.apply_ack, ready.committed.is_empty()) {
-            self.commit(ready.committed, ack, out);
+            self.commit(mem::take(&mut ready.committed), ack, out);
         }
         self.answer_reads();
-        for read in ready.reads {
+        for read in ready.reads.drain(..) {
             out.push(Effect::Read {
                 group: self.group,
                 log: Arc::clone(&self.log),
@@ -53,21 +55,14 @@ impl Driver {
         if ready.snapshot_wanted {
             self.snapshots.want();
         }
-        if let Some(persist) = ready.persist {
+        if let Some(persist) = &mut ready.persist {
             self.persist(persist, write, step);
         }
     }
 
-    fn persist(&mut self, persist: Persist, write: &mut GroupWrite, step: &mut Step) {
-        let Persist {
-            hard_state,
-            snapshot,
-            entries,
-            meta,
-            must_sync,
-            messages,
-            ack,
-        } = persist;
+    fn persist(&mut self, persist: &mut Persist, write: &mut GroupWrite, step: &mut Step) {
+        let (hard_state, must_sync) = (persist.hard_state, persist.must_sync);
+        let snapshot = persist.snapshot.take();
         if let Some(hard_state) = hard_state {
             if hard_state.term != self.hard_state.term {
                 self.tell_leadership(hard_state);
@@ -86,11 +81,12 @@ impl Driver {
             self.commit = Commit::Moved;
         }
         write.reset_to = snapshot.clone();
-        write.append = entries.to_vec();
-        write.meta.extend(meta);
+        write.append = mem::take(&mut persist.entries).to_vec();
+        write.meta.append(&mut persist.meta);
         step.needs_sync = must_sync;
-        step.messages = messages;
-        step.ack = ack;
+        // They wait with the step, for longer than this.
+        step.messages = mem::take(&mut persist.messages);
+        step.ack = persist.ack;
         step.install = snapshot;
     }
 
@@ -193,7 +189,7 @@ impl Driver {
 
 /// Leaves out the appends that only tell a commit index, where a later one to the same peer tells
 /// it too: each would cost an answer. Messages may be lost in any case.
-fn without_repetition(mut messages: Vec<Message>) -> Vec<Message> {
+fn drop_repetition(messages: &mut Vec<Message>) {
     let mut later: Vec<(NodeId, Term)> = Vec::new();
     let mut at = messages.len();
     while at > 0 {
@@ -211,7 +207,6 @@ fn without_repetition(mut messages: Vec<Message>) -> Vec<Message> {
             messages.remove(at);
         }
     }
-    messages
 }
 
 #[cfg(test)]
@@ -240,7 +235,7 @@ mod tests {
 
     #[test]
     fn commit_index_rides_with_a_later_append_to_the_same_peer() {
-        let messages = vec![
+        let mut messages = vec![
             append(2, 5, 7, 0),
             append(3, 5, 7, 0),
             append(2, 5, 7, 2),
@@ -249,6 +244,7 @@ mod tests {
             append(4, 5, 7, 1),
         ];
         let kept = [1, 2, 3, 4, 5].map(|at: usize| messages[at].clone());
-        assert_eq!(without_repetition(messages), kept);
+        drop_repetition(&mut messages);
+        assert_eq!(messages, kept);
     }
 }
