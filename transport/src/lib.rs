@@ -17,6 +17,7 @@
 
 mod address;
 mod backoff;
+pub mod gather;
 mod identity;
 mod incoming;
 pub mod listen;

@@ -21,6 +21,8 @@ use tokio::time::Sleep;
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::gather::Gather;
+
 /// The length of HTTP/2's connection preface: whoever sends this much speaks the protocol.
 const PREFACE_BYTES: usize = 24;
 /// How long accepting rests after the system refused (out of file descriptors, say).
@@ -84,7 +86,7 @@ impl Incoming {
         stream.set_nodelay(true)?;
         let deadline = tokio::time::sleep(self.limits.preface_timeout);
         Ok(Some(Connection {
-            stream,
+            stream: Gather::new(stream),
             opening: Some(Opening {
                 deadline: Box::pin(deadline),
                 seen_bytes: 0,
@@ -119,7 +121,7 @@ impl Stream for Incoming {
 /// One accepted connection; counts against the bound until it is dropped.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Gather<TcpStream>,
     opening: Option<Opening>,
     _permit: OwnedSemaphorePermit,
 }
@@ -133,8 +135,8 @@ struct Opening {
 impl Connection {
     /// The socket.
     #[must_use]
-    pub fn socket(&self) -> &TcpStream {
-        &self.stream
+    pub const fn socket(&self) -> &TcpStream {
+        self.stream.get_ref()
     }
 
     /// Who is at the other end.
@@ -142,7 +144,7 @@ impl Connection {
     /// # Errors
     /// What the system says when the connection is gone.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.peer_addr()
+        self.socket().peer_addr()
     }
 }
 
@@ -150,7 +152,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
+        self.socket().connect_info()
     }
 }
 

@@ -3,6 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
+use raftwerk_transport::gather::Gather;
+use tokio::net::TcpStream;
+use tonic::codegen::http::Uri;
+use tonic::codegen::http::uri::Authority;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -37,7 +42,7 @@ pub(crate) fn endpoint(text: &str) -> Result<Endpoint, CliError> {
         return Err(invalid());
     }
     let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| invalid())?;
-    Ok(endpoint.tcp_nodelay(true).connect_timeout(CONNECT_MAX))
+    Ok(endpoint.connect_timeout(CONNECT_MAX))
 }
 
 /// A connection to one endpoint.
@@ -45,7 +50,14 @@ pub(crate) fn endpoint(text: &str) -> Result<Endpoint, CliError> {
 /// # Errors
 /// That nobody answers there.
 pub(crate) async fn connect(text: &str) -> Result<Channel, CliError> {
-    endpoint(text)?.connect().await.map_err(|error| {
+    let connector = tower::service_fn(|uri: Uri| async move {
+        let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
+        let stream = TcpStream::connect(authority).await?;
+        stream.set_nodelay(true)?;
+        Ok::<_, std::io::Error>(TokioIo::new(Gather::new(stream)))
+    });
+    let connected = endpoint(text)?.connect_with_connector(connector).await;
+    connected.map_err(|error| {
         let mut cause: &dyn std::error::Error = &error;
         while let Some(source) = cause.source() {
             cause = source;
