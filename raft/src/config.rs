@@ -94,8 +94,8 @@ pub struct Config {
     /// leave a joint configuration; a transfer puts off CheckQuorum; a snapshot of a lower term
     /// gets no answer, nor does any message of one from a member that cannot lead; a snapshot is
     /// sent even where it does not help; a pre-candidate keeps its timeout; the commit index is
-    /// told by an empty append, which is answered, where [`crate::Body::Commit`] would do, and told at
-    /// once each time it moves.
+    /// told by an empty append, which is answered, where [`crate::Body::Commit`] would do, and told
+    /// at once each time it moves.
     pub etcd_quirks: bool,
 }
 
