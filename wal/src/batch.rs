@@ -178,12 +178,12 @@ impl Fill {
         effect: Effect,
     ) {
         *step += 1;
-        self.items.push(Item::new(
-            group,
-            *step,
-            kind,
-            (self.body.len() - start) as u32,
-        ));
+        let mut item = Item::new(group, *step, kind, (self.body.len() - start) as u32);
+        if matches!(kind, ItemKind::Entries(_) | ItemKind::Relocated { .. }) {
+            let section = self.body.body().get(start..);
+            item.sum_early(section.unwrap_or_default());
+        }
+        self.items.push(item);
         self.effects.push(effect);
     }
 }

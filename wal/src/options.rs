@@ -86,6 +86,11 @@ pub struct Options {
     pub ambiguous_tail: AmbiguousTail,
     /// What to do when groups lost something.
     pub on_damage: OnDamage,
+    /// While the log is written in pieces of this size or more, in bytes, segments are prepared by
+    /// setting zeros aside, where the file system can, and not by writing them: half as much goes
+    /// to the disk, and each sync has to note what was written for the first time. 0: always;
+    /// `u64::MAX`: never.
+    pub set_aside_bytes: u64,
     /// Who writes in the background.
     pub background: Background,
     /// How segments are written. [`crate::Wal::io`] says what it came to.
@@ -106,6 +111,7 @@ impl Default for Options {
             stall_after: Duration::from_secs(10),
             ambiguous_tail: AmbiguousTail::default(),
             on_damage: OnDamage::default(),
+            set_aside_bytes: 4 * 1024 * 1024,
             background: Background::default(),
             io: Io::default(),
         }

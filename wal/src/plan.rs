@@ -498,6 +498,7 @@ impl State {
                 Step::Sync { .. } => None,
             });
             job.taken = draft.end - draft.place.offset;
+            self.usual_write = (self.usual_write * 7 + job.taken) / 8;
             self.settle(draft, written.unwrap_or_default());
         }
         (self.durable_lsn, self.landed) = (job.lsn, job.ticket);

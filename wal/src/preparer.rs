@@ -37,6 +37,8 @@ struct Current {
     file: Arc<dyn VfsFile>,
     path: PathBuf,
     zeroed: u64,
+    /// Its zeros need not be written.
+    set_aside: bool,
 }
 
 /// Prepares one segment at a time, a step at a time.
@@ -49,7 +51,12 @@ pub(crate) struct Preparer {
     io: Io,
     /// What prepared segments are filled with.
     zeros: PageBuf,
+    /// Writes are so large that zeros beneath them are not worth writing.
+    set_aside: bool,
     current: Option<Current>,
+    /// An old segment that came when enough were prepared: the next one is made of it, and no file
+    /// need be made and removed.
+    kept: Option<Segment>,
 }
 
 /// What the files that are being prepared are called.
@@ -78,7 +85,9 @@ impl Preparer {
             next_number,
             io,
             zeros: PageBuf::default(),
+            set_aside: false,
             current: None,
+            kept: None,
         }
     }
 
@@ -95,13 +104,22 @@ impl Preparer {
         if let Some(current) = self.current.take() {
             return self.fill(vfs, dir, current, |segment| state.lock().add_ready(segment));
         }
-        let (wanted, retired) = {
+        let (wanted, usual, old) = {
             let mut state = state.lock();
-            (state.segment_wanted(), state.retired.pop_front())
+            self.set_aside = state.usual_write >= state.options.set_aside_bytes;
+            let wanted = state.segment_wanted();
+            let kept = wanted.and_then(|_| self.kept.take());
+            let old = kept.or_else(|| state.retired.pop_front());
+            (wanted, state.wanted_capacity(), old)
         };
-        match (wanted, retired) {
+        let fits = |old: &Segment, capacity| old.header.capacity == capacity && old.is_unread();
+        match (wanted, old) {
             (None, None) => Ok(Prepared::Idle),
-            (Some(capacity), Some(old)) if old.header.capacity == capacity && old.is_unread() => {
+            (None, Some(old)) if self.kept.is_none() && fits(&old, usual) => {
+                self.kept = Some(old);
+                Ok(Prepared::Progress)
+            }
+            (Some(capacity), Some(old)) if fits(&old, capacity) => {
                 self.recycle(vfs, dir, old)?;
                 state.lock().stats.recycled += 1;
                 Ok(Prepared::Progress)
@@ -163,6 +181,7 @@ impl Preparer {
             file,
             path,
             zeroed: 0,
+            set_aside: self.set_aside,
         });
         Ok(Prepared::Progress)
     }
@@ -178,6 +197,7 @@ impl Preparer {
             file: old.file,
             path,
             zeroed: 0,
+            set_aside: self.set_aside,
         });
         Ok(())
     }
@@ -229,6 +249,10 @@ impl Preparer {
             let header = PageBuf::copy_of(&current.header.encode());
             current.file.write_at(0, header.content())?;
             return Ok(true);
+        }
+        if std::mem::take(&mut current.set_aside) && current.file.zero(0, left)? {
+            current.zeroed = current.header.capacity;
+            return Ok(false);
         }
         let count = usize::try_from(left)
             .unwrap_or(ZEROS_BYTES)
@@ -302,4 +326,59 @@ const fn mix(value: u64) -> u64 {
     let folded = (value ^ (value >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
     let folded = (folded ^ (folded >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
     folded ^ (folded >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use raftwerk_raft::Ticket;
+    use raftwerk_testkit::fault_vfs::{CallKind, FaultVfs};
+
+    use crate::Options;
+    use crate::stats::Stats;
+    use crate::tests::space::{entries, settle, write, write_and_compact};
+    use crate::tests::workload::{open_with, options, prepare};
+
+    /// Many segments of entries of `bytes`, of which the newest `keep` live; what was done by half
+    /// of the way and in all, and how often zeros were set aside in the second half.
+    fn churn(bytes: usize, keep: u64) -> (Stats, Stats, u64) {
+        let vfs = FaultVfs::new();
+        let options = Options {
+            set_aside_bytes: 2048,
+            ..options()
+        };
+        let wal = open_with(&vfs, options).unwrap();
+        prepare(&wal);
+        let mut last = Ticket(0);
+        let mut half = (wal.stats(), 0);
+        for index in 1..400 {
+            let append = entries(1, index..index + 1, bytes);
+            let write = match index {
+                _ if index <= keep => write(1, append),
+                _ => write_and_compact(1, append, index - keep),
+            };
+            settle(&wal, vec![write], &mut last);
+            if index == 200 {
+                half = (wal.stats(), vfs.calls_of(CallKind::Zero));
+            }
+        }
+        (half.0, wal.stats(), vfs.calls_of(CallKind::Zero) - half.1)
+    }
+
+    #[test]
+    fn old_segments_are_used_again_and_no_file_is_made_or_removed() {
+        // What lives takes a segment and a half: the old one comes when the next is prepared.
+        for (bytes, keep) in [(300, 24), (3000, 7)] {
+            let (half, whole, _) = churn(bytes, keep);
+            assert_eq!(whole.removed, half.removed, "{bytes}: {whole:?}");
+            assert!(whole.recycled > half.recycled + 5, "{bytes}: {whole:?}");
+        }
+    }
+
+    #[test]
+    fn zeros_are_set_aside_beneath_large_writes_and_written_beneath_small_ones() {
+        assert_eq!(churn(300, 3).2, 0);
+        let (half, whole, zeros) = churn(3000, 3);
+        let recycled = whole.recycled - half.recycled;
+        assert!(zeros.abs_diff(recycled) <= 1, "{zeros} of {recycled}");
+    }
 }

@@ -191,6 +191,8 @@ pub(crate) struct State {
     /// What was done, as far as it is counted under the lock.
     pub(crate) stats: Stats,
     pub(crate) rewriting: Rewriting,
+    /// What a write takes of the log's space, on the whole, of late, in bytes.
+    pub(crate) usual_write: u64,
 }
 
 impl State {

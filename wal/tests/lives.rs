@@ -28,9 +28,10 @@ const CYCLES: u32 = 2;
 const CYCLES: u32 = 100;
 
 /// Calls that a kill may come before, and how many a life makes of them, about.
-const CALLS: [(&str, u32); 5] = [
+const CALLS: [(&str, u32); 6] = [
     ("pwrite64", 60),
     ("fdatasync", 50),
+    ("fallocate", 5),
     ("rename", 9),
     ("fsync", 5),
     ("unlink", 1),
@@ -40,6 +41,12 @@ fn open(path: &Path) -> Result<Wal, String> {
     let options = Options {
         segment_bytes: 256 << 10,
         batch_bytes_max: 64 << 10,
+        // Half of the lives write over zeros, half for the first time.
+        set_aside_bytes: if std::process::id().is_multiple_of(2) {
+            0
+        } else {
+            u64::MAX
+        },
         ..Options::default()
     };
     Wal::open(Arc::new(RealVfs), path, options).map_err(|error| format!("open: {error}"))

@@ -179,6 +179,11 @@ impl VfsFile for CountingFile {
         self.inner.set_len(len)
     }
 
+    fn zero(&self, offset: u64, len: u64) -> io::Result<bool> {
+        self.counts.lock().others += 1;
+        self.inner.zero(offset, len)
+    }
+
     fn sync_data(&self, site: SyncSite) -> io::Result<()> {
         count_sync(&self.counts, site);
         self.inner.sync_data(site)

@@ -176,6 +176,17 @@ pub trait VfsFile: Send + Sync + fmt::Debug {
     /// What the operating system says.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
+    /// Makes `len` bytes from `offset` on read as zeros without writing them, and sets the space
+    /// for them aside; a file grows as needed. False where that cannot be: they have to be written
+    /// then.
+    ///
+    /// # Errors
+    /// What the operating system says; any part may have been done then.
+    fn zero(&self, offset: u64, len: u64) -> io::Result<bool> {
+        let _ = (offset, len);
+        Ok(false)
+    }
+
     /// Makes the file's bytes and length durable (not its name: that is [`Vfs::sync_dir`]).
     ///
     /// # Errors

@@ -179,6 +179,11 @@ impl VfsFile for RealFile {
         self.file.set_len(len)
     }
 
+    fn zero(&self, offset: u64, len: u64) -> io::Result<bool> {
+        let _pass = self.gate.write()?;
+        set_aside_zeros(&self.file, offset, len)
+    }
+
     fn sync_data(&self, _site: SyncSite) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -202,6 +207,27 @@ fn open_direct(path: &Path) -> io::Result<File> {
 #[cfg(not(target_os = "linux"))]
 fn open_direct(_path: &Path) -> io::Result<File> {
     Err(ErrorKind::Unsupported.into())
+}
+
+/// Blocks that are the file's and count as never written.
+#[cfg(target_os = "linux")]
+fn set_aside_zeros(file: &File, offset: u64, len: u64) -> io::Result<bool> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    loop {
+        return match fallocate(file, FallocateFlags::ZERO_RANGE, offset, len) {
+            Ok(()) => Ok(true),
+            Err(Errno::INTR) => continue,
+            // File systems and sandboxes without this call.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::INVAL) => Ok(false),
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_aside_zeros(_file: &File, _offset: u64, _len: u64) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// What the kernel says of direct writes to `path`. Some file systems take the flag and go through

@@ -11,6 +11,8 @@ use raftwerk_storage::vfs::SyncSite;
 pub enum CallKind {
     /// [`raftwerk_storage::vfs::VfsFile::write_at`].
     Write,
+    /// [`raftwerk_storage::vfs::VfsFile::zero`].
+    Zero,
     /// [`raftwerk_storage::vfs::VfsFile::set_len`].
     SetLen,
     /// [`raftwerk_storage::vfs::VfsFile::sync_data`].
@@ -68,10 +70,14 @@ impl Fault {
             Self::Enospc => {
                 matches!(
                     kind,
-                    CallKind::Write | CallKind::SetLen | CallKind::Create | CallKind::CreateDir
+                    CallKind::Write
+                        | CallKind::Zero
+                        | CallKind::SetLen
+                        | CallKind::Create
+                        | CallKind::CreateDir
                 )
             }
-            Self::ShortWrite => kind == CallKind::Write,
+            Self::ShortWrite => matches!(kind, CallKind::Write | CallKind::Zero),
             Self::FsyncFailsOnceThenOk => matches!(kind, CallKind::Sync | CallKind::SyncDir),
         }
     }

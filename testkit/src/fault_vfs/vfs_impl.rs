@@ -256,24 +256,12 @@ impl Drop for FaultFile {
     }
 }
 
-impl VfsFile for FaultFile {
-    fn len(&self) -> io::Result<u64> {
-        self.vfs.look(|life| Ok(life.disk.file(self.id)?.now.len()))
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.vfs
-            .look(|life| life.disk.read(self.id, offset, buffer))
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if self.direct && !DIRECT_IO.allows(offset, bytes) {
-            return Err(io::Error::from(io::ErrorKind::InvalidInput));
-        }
+impl FaultFile {
+    fn put(&self, kind: CallKind, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let call = Call {
             offset,
             len: bytes.len(),
-            ..call(CallKind::Write, &self.path)
+            ..call(kind, &self.path)
         };
         self.vfs.act(call, |life, fault| {
             if let Some(fault) = fault {
@@ -288,6 +276,31 @@ impl VfsFile for FaultFile {
             }
             life.disk.write(self.id, offset, bytes)
         })
+    }
+}
+
+impl VfsFile for FaultFile {
+    fn len(&self) -> io::Result<u64> {
+        self.vfs.look(|life| Ok(life.disk.file(self.id)?.now.len()))
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.vfs
+            .look(|life| life.disk.read(self.id, offset, buffer))
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.direct && !DIRECT_IO.allows(offset, bytes) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        self.put(CallKind::Write, offset, bytes)
+    }
+
+    /// As a write of zeros: any of its sectors may be lost until it is synced.
+    fn zero(&self, offset: u64, len: u64) -> io::Result<bool> {
+        let zeros = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        self.put(CallKind::Zero, offset, &zeros)?;
+        Ok(true)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

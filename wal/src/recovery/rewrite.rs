@@ -219,6 +219,7 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
         evict_from: raftwerk_raft::GroupId::ZERO,
         stats: crate::stats::Stats::default(),
         rewriting: Rewriting::default(),
+        usual_write: 0,
     }
 }
 

@@ -96,6 +96,17 @@ fn acknowledged_survives_every_crash_and_nothing_else_appears() {
 }
 
 #[test]
+fn acknowledged_survives_every_crash_where_zeros_are_set_aside() {
+    let options = CrashOptions {
+        plans: plans(3, 4),
+        ..CrashOptions::default()
+    };
+    let report = enumerate(Small::Aside8, 11, 40, &options);
+    is_everywhere(&report);
+    assert!(report.before.contains_key(&CallKind::Zero), "{report:?}");
+}
+
+#[test]
 fn sectors_torn_in_the_middle_are_torn_writes_too() {
     let options = CrashOptions {
         plans: PlanLimits {
@@ -109,7 +120,7 @@ fn sectors_torn_in_the_middle_are_torn_writes_too() {
     assert!(report.images > 300, "{report:?}");
 }
 
-/// A million disks, in four ways, history after history (equal ones are looked at once):
+/// A million disks, in five ways, history after history (equal ones are looked at once):
 /// `cargo test --profile ci -p raftwerk-wal --features long-tests`.
 /// `RAFTWERK_SEED` is where the histories begin.
 #[cfg(feature = "long-tests")]
@@ -143,6 +154,7 @@ fn acknowledged_survives_a_million_crashes() {
     for round in 0.. {
         for (small, count, options) in [
             (Small::Pages8, 200, whole),
+            (Small::Aside8, 200, wide),
             (Small::Pages32, 600, wide),
             (Small::Pages8, 200, torn),
             (Small::Pages8, 200, deep),

@@ -19,7 +19,7 @@ use crate::{AmbiguousTail, Background, Options, Wal};
 
 pub(super) const DIR: &str = "log";
 
-pub(super) fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         segment_bytes: 16 * 1024,
         batch_bytes_max: 10 * 1024,
@@ -36,6 +36,8 @@ pub(super) fn options() -> Options {
 pub(super) enum Small {
     /// Segments of eight pages.
     Pages8,
+    /// The same, and their zeros are set aside.
+    Aside8,
     /// Segments of 32 pages.
     Pages32,
 }
@@ -48,6 +50,10 @@ impl Small {
                 batch_bytes_max: 4 * 1024,
                 ..options()
             },
+            Self::Aside8 => Options {
+                set_aside_bytes: 0,
+                ..Self::Pages8.options()
+            },
             Self::Pages32 => options(),
         }
     }
@@ -55,7 +61,7 @@ impl Small {
     /// Random batches that fit.
     pub(super) const fn history(self, seed: u64) -> History {
         match self {
-            Self::Pages8 => History::new(seed, 120),
+            Self::Pages8 | Self::Aside8 => History::new(seed, 120),
             Self::Pages32 => History::new(seed, 900),
         }
     }
@@ -65,7 +71,7 @@ pub(crate) fn open(vfs: &FaultVfs) -> Result<Arc<Wal>, String> {
     open_with(vfs, options())
 }
 
-pub(super) fn open_with(vfs: &FaultVfs, options: Options) -> Result<Arc<Wal>, String> {
+pub(crate) fn open_with(vfs: &FaultVfs, options: Options) -> Result<Arc<Wal>, String> {
     let wal = Wal::open(Arc::new(vfs.clone()), DIR, options).map_err(|error| error.to_string())?;
     Ok(Arc::new(wal))
 }
