@@ -16,6 +16,8 @@ const REMOVED_FOR: Duration = Duration::from_secs(2);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 /// How often the same word is written to the log.
 const SAID_EVERY: Duration = Duration::from_secs(60);
+/// Different words in that time: their text is the peers', who may find ever new ones.
+const SAID_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Removal {
@@ -34,7 +36,22 @@ pub(crate) struct Refusals {
 #[derive(Debug, Default)]
 struct State {
     removals: BTreeMap<NodeId, Removal>,
+    /// What was written to the log lately, and when.
     said: BTreeMap<(NodeId, String), Instant>,
+}
+
+impl State {
+    /// True when the word is to be written to the log.
+    fn say(&mut self, peer: NodeId, word: &str, now: Instant) -> bool {
+        self.said
+            .retain(|_, said| now.saturating_duration_since(*said) < SAID_EVERY);
+        let word = (peer, word.to_owned());
+        let new = self.said.len() < SAID_MAX && !self.said.contains_key(&word);
+        if new {
+            self.said.insert(word, now);
+        }
+        new
+    }
 }
 
 impl Refusals {
@@ -72,9 +89,9 @@ impl Refusals {
             }
             _ => {}
         }
-        let said = state.said.entry((peer, refusal.to_string())).or_insert(now);
-        if *said == now || now.saturating_duration_since(*said) >= SAID_EVERY {
-            *said = now;
+        let say = state.say(peer, &refusal.to_string(), now);
+        drop(state);
+        if say {
             complain!(
                 "member {peer:x} and this one do not speak: {refusal}",
                 peer = peer.0
@@ -123,6 +140,21 @@ mod tests {
                 .take(OWN, 2, NodeId(3), &removed(), at(5000))
                 .is_some()
         );
+    }
+
+    #[test]
+    fn a_word_is_said_once_a_minute_and_ever_new_ones_are_bounded() {
+        let mut state = State::default();
+        let start = Instant::now();
+        assert!(state.say(NodeId(1), "no", start));
+        assert!(!state.say(NodeId(1), "no", start));
+        assert!(state.say(NodeId(3), "no", start));
+        for number in 0..10 * SAID_MAX {
+            state.say(NodeId(1), &number.to_string(), start);
+        }
+        assert_eq!(state.said.len(), SAID_MAX);
+        assert!(state.say(NodeId(1), "no", start + SAID_EVERY));
+        assert_eq!(state.said.len(), 1);
     }
 
     #[test]
