@@ -1,11 +1,12 @@
 //! The log: every group with its hard state, snapshot record, entries and named values.
 
 use std::path::Path;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use raftwerk_raft::{
     Entry, GroupId, GroupWrite, LogId, LogReader, OpenGroup, SnapshotMeta, Storage, SubmitError,
-    Ticket, WriteBatch,
+    Subscription, Ticket, WriteBatch,
 };
 
 use super::progress::{Phase, Progress};
@@ -15,8 +16,6 @@ use crate::offline::walk::{count, walk};
 
 /// How long a full log may take to have room again without anything of ours to wait for.
 const FULL_MAX: Duration = Duration::from_secs(60);
-/// Between two looks at it.
-const FULL_LOOK: Duration = Duration::from_millis(5);
 
 /// Fills the log in `store` with what is in `source`, opens it again and compares.
 ///
@@ -152,18 +151,23 @@ impl<'a> Filling<'a> {
             groups: vec![write],
             ..WriteBatch::default()
         };
-        let began = Instant::now();
+        let mut room: Option<Room> = None;
         loop {
             match self.new.submit(batch) {
                 Ok(ticket) => {
                     self.last = ticket;
                     return Ok(());
                 }
-                Err(SubmitError::Full(back)) if began.elapsed() < FULL_MAX => {
+                Err(SubmitError::Full(back)) => {
                     batch = back;
-                    self.new.wait(self.last).map_err(|error| words(&error))?;
-                    // Space is prepared in the background, too.
-                    std::thread::sleep(FULL_LOOK);
+                    match &room {
+                        Some(room) if !room.comes() => return Err(words(&"the log stays full")),
+                        Some(_) => {}
+                        None => {
+                            room = Some(Room::awaited(self.new));
+                            self.new.wait(self.last).map_err(|error| words(&error))?;
+                        }
+                    }
                 }
                 Err(SubmitError::TooLarge { bytes, max, .. }) => {
                     return Err(words(&format!(
@@ -173,6 +177,34 @@ impl<'a> Filling<'a> {
                 Err(error) => return Err(words(&error)),
             }
         }
+    }
+}
+
+/// Room in a log that was full. Space is prepared in the background, too: the watermark's notice
+/// says when another try is worth it.
+struct Room {
+    told: Receiver<()>,
+    until: Instant,
+    _subscription: Subscription,
+}
+
+impl Room {
+    fn awaited(log: &dyn Storage) -> Self {
+        let (tell, told) = sync_channel(1);
+        Self {
+            told,
+            until: Instant::now() + FULL_MAX,
+            _subscription: log.on_durable(Box::new(move |_| {
+                // A notice that waits already says the same.
+                let _ = tell.try_send(());
+            })),
+        }
+    }
+
+    /// False when there was none for too long.
+    fn comes(&self) -> bool {
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.told.recv_timeout(left).is_ok()
     }
 }
 
