@@ -20,8 +20,8 @@ use raftwerk::raft::{
     WriteBatch,
 };
 use raftwerk::{
-    GroupConfig, GroupStatus, Health, InMemory, MemoryState as _, ProposeError, ReadError,
-    SnapshotPolicy,
+    Group, GroupConfig, GroupStatus, Health, Host, InMemory, MemoryState as _, ProposeError,
+    ReadError, SnapshotPolicy,
 };
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
@@ -146,16 +146,21 @@ impl Storage for Choked {
     }
 }
 
-#[test]
-fn batch_that_the_log_was_too_full_for_is_submitted_again_and_nothing_is_lost() {
-    let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
+/// The only member of its group, which has applied one entry, on a log that can be choked.
+fn on_a_choked_log(cluster: &Cluster) -> (Arc<Choked>, Host, Group) {
     let log = Choked::new();
     let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
-    let seen = Seen::default();
-    let machine = Box::new(InMemory::new(Journal(Arc::clone(&seen))));
+    let machine = Box::new(InMemory::new(Journal(Seen::default())));
     let group = host.open_group(G, cluster.config.clone(), machine).unwrap();
     group.campaign();
     assert_eq!(group.propose("first").wait().unwrap().response, "1");
+    (log, host, group)
+}
+
+#[test]
+fn batch_that_the_log_was_too_full_for_is_submitted_again_and_nothing_is_lost() {
+    let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
+    let (log, host, group) = on_a_choked_log(&cluster);
     log.refusals.store(3, Ordering::SeqCst);
     assert_eq!(group.propose("second").wait().unwrap().response, "2");
     assert_eq!(log.refused.load(Ordering::SeqCst), 3);
@@ -165,12 +170,7 @@ fn batch_that_the_log_was_too_full_for_is_submitted_again_and_nothing_is_lost() 
 #[test]
 fn full_log_refuses_writes_as_busy_and_serves_reads_and_then_goes_on() {
     let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
-    let log = Choked::new();
-    let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
-    let machine = Box::new(InMemory::new(Journal(Seen::default())));
-    let group = host.open_group(G, cluster.config.clone(), machine).unwrap();
-    group.campaign();
-    assert_eq!(group.propose("first").wait().unwrap().response, "1");
+    let (log, host, group) = on_a_choked_log(&cluster);
     log.refusals.store(usize::MAX, Ordering::SeqCst);
     let kept = group.propose("kept until there is room");
     while log.refused.load(Ordering::SeqCst) == 0 {
@@ -191,12 +191,7 @@ fn snapshot_makes_room_in_a_full_log_ahead_of_what_waits_for_it() {
         ..SnapshotPolicy::ON_REQUEST
     };
     let cluster = Cluster::without_nodes(config);
-    let log = Choked::new();
-    let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
-    let machine = Box::new(InMemory::new(Journal(Seen::default())));
-    let group = host.open_group(G, cluster.config.clone(), machine).unwrap();
-    group.campaign();
-    assert_eq!(group.propose("first").wait().unwrap().response, "1");
+    let (log, host, group) = on_a_choked_log(&cluster);
     log.until_cut.store(true, Ordering::SeqCst);
     let kept = group.propose("kept until there is room");
     while !group.status().log_full {
@@ -212,12 +207,7 @@ fn snapshot_makes_room_in_a_full_log_ahead_of_what_waits_for_it() {
 #[test]
 fn panic_on_the_run_loop_leaves_nobody_waiting() {
     let cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(1)));
-    let log = Choked::new();
-    let host = cluster.host(1, Arc::clone(&log) as Arc<dyn Storage>);
-    let machine = Box::new(InMemory::new(Journal(Seen::default())));
-    let group = host.open_group(G, cluster.config.clone(), machine).unwrap();
-    group.campaign();
-    assert_eq!(group.propose("first").wait().unwrap().response, "1");
+    let (log, host, group) = on_a_choked_log(&cluster);
     let mut events = group.events();
     log.refusals.store(PANIC, Ordering::SeqCst);
     // A write of the group's own may end the loop before the proposal is taken.

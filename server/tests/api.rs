@@ -11,7 +11,7 @@ mod common;
 #[path = "common/fake.rs"]
 mod fake;
 
-use common::{Fixture, delete, op, put, puts, range};
+use common::{Fixture, delete, is, op, put, puts, range, remove};
 use fake::{connect, serve};
 use raftwerk_server::api::ReplicaError;
 use raftwerk_server::kv::REQUEST_BYTES_MAX;
@@ -26,14 +26,10 @@ use raftwerk_server::proto::etcdserverpb::watch_client::WatchClient;
 use raftwerk_server::proto::etcdserverpb::{
     AlarmRequest, AuthStatusRequest, CompactionRequest, DefragmentRequest, HashKvRequest,
     LeaseGrantRequest, MemberAddRequest, MemberListRequest, MemberPromoteRequest,
-    MemberRemoveRequest, MemberUpdateRequest, MoveLeaderRequest, PutRequest, RangeRequest,
-    SnapshotRequest, StatusRequest, TxnRequest, WatchRequest,
+    MemberUpdateRequest, MoveLeaderRequest, PutRequest, RangeRequest, SnapshotRequest,
+    StatusRequest, TxnRequest, WatchRequest,
 };
-use tonic::{Code, Status};
-
-fn is(status: &Status, code: Code, message: &str) {
-    assert_eq!((status.code(), status.message()), (code, message));
-}
+use tonic::Code;
 
 #[tokio::test]
 async fn answers_carry_who_answered_and_the_revision() {
@@ -296,17 +292,7 @@ async fn members_are_listed_added_changed_and_removed() {
     };
     let updated = cluster.member_update(update).await.unwrap().into_inner();
     assert_eq!(updated.members[1].peer_ur_ls, urls);
-    let left = cluster
-        .member_remove(MemberRemoveRequest { id })
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(left.members.len(), 1);
-    let status = cluster
-        .member_remove(MemberRemoveRequest { id })
-        .await
-        .unwrap_err();
-    is(&status, Code::NotFound, "etcdserver: member not found");
+    remove(&mut cluster, id, 1).await;
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{put, range};
+use common::{is, put, range, remove};
 use raftwerk::{Group, GroupConfig, Host, HostConfig, InProcessNetwork, Member, Start};
 use raftwerk_raft::{GroupId, NodeId};
 use raftwerk_server::api::{DiskGate, GroupReplica, Identity, services};
@@ -22,14 +22,14 @@ use raftwerk_server::proto::etcdserverpb::cluster_client::ClusterClient;
 use raftwerk_server::proto::etcdserverpb::kv_client::KvClient;
 use raftwerk_server::proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use raftwerk_server::proto::etcdserverpb::{
-    HashKvRequest, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
-    MoveLeaderRequest, RangeRequest, StatusRequest,
+    HashKvRequest, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MoveLeaderRequest,
+    RangeRequest, StatusRequest,
 };
 use raftwerk_storage_mem::{MemLog, MemLogOptions, MemStore};
 use raftwerk_testkit::fault_vfs::FaultVfs;
+use tonic::Code;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Code, Status};
 
 const GROUP: GroupId = GroupId(1);
 
@@ -116,10 +116,6 @@ async fn cluster(size: u64) -> (InProcessNetwork, Vec<Node>) {
     }
     nodes[0].group.campaign();
     (network, nodes)
-}
-
-fn is(status: &Status, code: Code, message: &str) {
-    assert_eq!((status.code(), status.message()), (code, message));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,17 +226,7 @@ async fn member_is_added_as_a_learner_promoted_and_removed() {
         }
         is(&status, Code::FailedPrecondition, behind);
     }
-    let left = cluster
-        .member_remove(MemberRemoveRequest { id })
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(left.members.len(), 3);
-    let status = cluster
-        .member_remove(MemberRemoveRequest { id })
-        .await
-        .unwrap_err();
-    is(&status, Code::NotFound, "etcdserver: member not found");
+    remove(&mut cluster, id, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -306,16 +306,7 @@ fn txn_compares_every_target_with_every_result() {
     let mut fixture = Fixture::new();
     fixture.put("a", "m");
     fixture.put("a", "m");
-    let mut holds = |result, operand| {
-        let compare = vec![compare("a", result, operand)];
-        fixture
-            .txn(TxnRequest {
-                compare,
-                ..TxnRequest::default()
-            })
-            .unwrap()
-            .succeeded
-    };
+    let mut holds = |result, operand| fixture.holds(compare("a", result, operand));
     let value = |text: &'static str| TargetUnion::Value(Bytes::from_static(text.as_bytes()));
     assert!(holds(Equal, TargetUnion::Version(2)) && !holds(Equal, TargetUnion::Version(1)));
     assert!(holds(Greater, TargetUnion::CreateRevision(1)));
@@ -329,16 +320,7 @@ fn txn_compares_every_target_with_every_result() {
 #[test]
 fn absent_key_compares_as_zero_and_never_by_value() {
     let mut fixture = Fixture::new();
-    let mut holds = |result, operand| {
-        let compare = vec![compare("a", result, operand)];
-        fixture
-            .txn(TxnRequest {
-                compare,
-                ..TxnRequest::default()
-            })
-            .unwrap()
-            .succeeded
-    };
+    let mut holds = |result, operand| fixture.holds(compare("a", result, operand));
     assert!(holds(CompareResult::Equal, TargetUnion::Version(0)));
     assert!(holds(CompareResult::Less, TargetUnion::CreateRevision(1)));
     assert!(!holds(
@@ -361,18 +343,8 @@ fn compare_of_a_range_holds_for_every_key_in_it() {
     over.range_end = Bytes::from_static(b"c");
     let mut strict = compare("a", CompareResult::Equal, TargetUnion::Version(1));
     strict.range_end = Bytes::from_static(b"c");
-    let mut holds = |compare| {
-        let compare = vec![compare];
-        fixture
-            .txn(TxnRequest {
-                compare,
-                ..TxnRequest::default()
-            })
-            .unwrap()
-            .succeeded
-    };
-    assert!(holds(over));
-    assert!(!holds(strict));
+    assert!(fixture.holds(over));
+    assert!(!fixture.holds(strict));
 }
 
 #[test]

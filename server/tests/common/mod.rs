@@ -6,13 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raftwerk_raft::{Entry, LogId, LogIndex, StateMachine, StateStore, Term};
 use raftwerk_server::kv::{Answer, Command, Machine, Refusal, decode_outcome};
+use raftwerk_server::proto::etcdserverpb::cluster_client::ClusterClient;
 use raftwerk_server::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use raftwerk_server::proto::etcdserverpb::request_op::Request;
 use raftwerk_server::proto::etcdserverpb::{
-    Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest,
-    RequestOp, TxnRequest, TxnResponse,
+    Compare, DeleteRangeRequest, DeleteRangeResponse, MemberRemoveRequest, PutRequest, PutResponse,
+    RangeRequest, RequestOp, TxnRequest, TxnResponse,
 };
 use raftwerk_storage_mem::MemStore;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 /// A machine and the index of its next entry.
 pub struct Fixture {
@@ -60,6 +63,15 @@ impl Fixture {
         self.apply(Command::Txn(request))
     }
 
+    /// Whether a transaction that only compares succeeds.
+    pub fn holds(&mut self, compare: Compare) -> bool {
+        let request = TxnRequest {
+            compare: vec![compare],
+            ..TxnRequest::default()
+        };
+        self.txn(request).unwrap().succeeded
+    }
+
     /// `key=value@create/mod/version` of every key.
     pub fn dump(&self) -> Vec<String> {
         let all = self.machine.reader().range(&range("\0", "\0")).unwrap();
@@ -77,6 +89,19 @@ impl Fixture {
 
 pub fn entry(index: u64, data: Bytes) -> Entry {
     Entry::normal(LogId::new(Term(1), LogIndex(index)), data)
+}
+
+pub fn is(status: &Status, code: Code, message: &str) {
+    assert_eq!((status.code(), status.message()), (code, message));
+}
+
+/// Removes a member, which leaves `left`; removed again, it is not found.
+pub async fn remove(cluster: &mut ClusterClient<Channel>, id: u64, left: usize) {
+    let request = MemberRemoveRequest { id };
+    let answer = cluster.member_remove(request).await.unwrap();
+    assert_eq!(answer.into_inner().members.len(), left);
+    let status = cluster.member_remove(request).await.unwrap_err();
+    is(&status, Code::NotFound, "etcdserver: member not found");
 }
 
 fn bytes(text: &str) -> Bytes {
