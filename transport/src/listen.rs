@@ -7,7 +7,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -137,14 +136,6 @@ impl Connection {
     #[must_use]
     pub const fn socket(&self) -> &TcpStream {
         self.stream.get_ref()
-    }
-
-    /// Who is at the other end.
-    ///
-    /// # Errors
-    /// What the system says when the connection is gone.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket().peer_addr()
     }
 }
 

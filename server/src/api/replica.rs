@@ -58,7 +58,8 @@ pub trait Replica: Send + Sync + 'static {
     /// Proposes a command, at whichever member leads, and returns what applying it answered.
     ///
     /// # Errors
-    /// [`ReplicaError`]; only [`ReplicaError::is_outcome_unknown`] leaves open whether it is done.
+    /// [`ReplicaError`]; whether it is done in spite of that is open after `Timeout`,
+    /// `OutcomeUnknown`, `Stopped` and `Halted`.
     async fn propose(&self, command: Bytes) -> Result<Bytes, ReplicaError>;
 
     /// Returns once everything is applied here that was committed when the call began.
@@ -175,15 +176,4 @@ pub enum ReplicaError {
     /// Leadership cannot go there.
     #[error("etcdserver: bad leader transferee")]
     BadTransferee,
-}
-
-impl ReplicaError {
-    /// It may have been done in spite of the error.
-    #[must_use]
-    pub const fn is_outcome_unknown(&self) -> bool {
-        matches!(
-            self,
-            Self::Timeout | Self::OutcomeUnknown | Self::Stopped | Self::Halted { .. }
-        )
-    }
 }

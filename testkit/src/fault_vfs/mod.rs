@@ -97,13 +97,7 @@ impl FaultVfs {
     /// An empty file system with sectors of 512 bytes.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_sector_bytes(512)
-    }
-
-    /// An empty file system whose unit of atomic writing is `sector_bytes` (at least 1).
-    #[must_use]
-    pub fn with_sector_bytes(sector_bytes: usize) -> Self {
-        Self::begin(Disk::new(sector_bytes.max(1)), Arc::default())
+        Self::begin(Disk::new(512), Arc::default())
     }
 
     fn begin(disk: Disk, sites: Arc<Mutex<Sites>>) -> Self {
@@ -320,18 +314,6 @@ impl Image {
     #[must_use]
     pub fn after(&self, plan: &CrashPlan) -> FaultVfs {
         FaultVfs::begin(self.disk.clone().after(plan), Arc::clone(&self.sites))
-    }
-
-    /// How many sector writes and length changes are unsynced.
-    #[must_use]
-    pub fn unsynced_data(&self) -> usize {
-        self.disk.unsynced().0
-    }
-
-    /// How many created, renamed and removed names are unsynced.
-    #[must_use]
-    pub fn unsynced_names(&self) -> usize {
-        self.disk.unsynced().1
     }
 
     /// The crash plans worth trying at this moment.
