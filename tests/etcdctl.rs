@@ -77,10 +77,10 @@ fn etcdctl_shows_what_it_shows_of_a_real_etcd() {
     for etcdctl in programs() {
         let folder = golden().join(&etcdctl.version);
         if !folder.is_dir() {
-            eprintln!(
+            say(&format!(
                 "SKIPPED: nothing was recorded with etcdctl {}",
                 etcdctl.version
-            );
+            ));
             continue;
         }
         let mut cluster = Cluster::start(3, &[]);

@@ -183,6 +183,8 @@ async fn a_leader_stopped_for_five_seconds_gives_no_stale_read_and_loses_no_writ
             assert_eq!(answer.kvs[0].value, b"after".as_slice(), "stale read");
         }
     }
+    // Those may all have failed: now until it answers.
+    assert_eq!(woken.get("x").await.as_deref(), Some(b"after".as_slice()));
     assert_eq!(client.get("x").await.as_deref(), Some(b"after".as_slice()));
     agreed_hash(&cluster).await;
 }

@@ -550,7 +550,7 @@ pub fn difference(expected: &str, found: &str) -> Option<String> {
 /// Every case file of `folder`, by name.
 ///
 /// # Panics
-/// When the folder cannot be read.
+/// When the folder cannot be read or holds none.
 #[must_use]
 pub fn case_files(folder: &Path) -> Vec<(String, Vec<Case>)> {
     let mut files: Vec<_> = std::fs::read_dir(folder)
@@ -558,6 +558,7 @@ pub fn case_files(folder: &Path) -> Vec<(String, Vec<Case>)> {
         .map(|entry| entry.expect("case file").path())
         .collect();
     files.sort();
+    assert!(!files.is_empty(), "no case files in {}", folder.display());
     let read = |path: &std::path::PathBuf| {
         let name = path
             .file_name()
