@@ -1,8 +1,10 @@
 //! One member's process.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,7 @@ use crate::cli::words::{complain, say};
 /// Where a member's words go.
 const LOG_FILE: &str = "member.log";
 /// How much of them is shown when it fails, in bytes.
-const SHOWN_BYTES: usize = 2048;
+const SHOWN_BYTES: u64 = 2048;
 /// How long a member may take to end when asked.
 const END_MAX: Duration = Duration::from_secs(20);
 const RESTART_FIRST: Duration = Duration::from_millis(500);
@@ -208,9 +210,8 @@ impl Member {
     /// What it said last, on lines of their own.
     fn last_words(&self) -> String {
         let path = self.planned.folder.join(LOG_FILE);
-        let text = std::fs::read(&path).unwrap_or_default();
-        let from = text.len().saturating_sub(SHOWN_BYTES);
-        let tail = String::from_utf8_lossy(text.get(from..).unwrap_or_default()).into_owned();
+        let tail = end_of(&path).unwrap_or_default();
+        let tail = String::from_utf8_lossy(&tail);
         let lines: Vec<&str> = tail.lines().filter(|line| !line.is_empty()).collect();
         let shown = lines.len().saturating_sub(3);
         let last: String = lines
@@ -261,5 +262,34 @@ impl Member {
             let _ = child.kill().await;
             self.state = State::Over;
         }
+    }
+}
+
+/// The last [`SHOWN_BYTES`] of a file, however long it has become.
+fn end_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(SHOWN_BYTES)))?;
+    let mut end = Vec::new();
+    file.take(SHOWN_BYTES).read_to_end(&mut end)?;
+    Ok(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn end_of_a_long_file_is_all_that_is_read_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        for (len, shown) in [(0, 0), (10, 10), (2048, 2048), (5000, 2048)] {
+            let text: Vec<u8> = (0..=u8::MAX).cycle().take(len).collect();
+            std::fs::write(&path, &text).unwrap();
+            let end = end_of(&path).unwrap();
+            assert!(text.ends_with(&end));
+            assert_eq!(end.len(), shown);
+        }
+        assert!(end_of(&folder.path().join("none")).is_err());
     }
 }
