@@ -1,6 +1,7 @@
 //! The public face of the core.
 
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +32,34 @@ struct Advance {
     apply: Option<ApplyAck>,
 }
 
+/// Nothing was there to do when it was last looked, and nothing has come in since. Only a note for
+/// who asks again; who shares the node sees the same.
+#[derive(Debug, Default)]
+struct Quiet(AtomicBool);
+
+impl Clone for Quiet {
+    fn clone(&self) -> Self {
+        Self(AtomicBool::new(self.get()))
+    }
+}
+
+impl Quiet {
+    #[inline]
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn end(&mut self) {
+        *self.0.get_mut() = false;
+    }
+}
+
 /// One member of one Raft group, doing no I/O. The crate's documentation has the loop around it.
 #[derive(Clone, Debug)]
 pub struct RawNode<L: LogReader, O: Observer = NoObserver> {
@@ -40,6 +69,7 @@ pub struct RawNode<L: LogReader, O: Observer = NoObserver> {
     hard_state: HardState,
     /// In synchronous mode, a `Ready` is out.
     advance: Option<Advance>,
+    quiet: Quiet,
 }
 
 impl<L: LogReader> RawNode<L> {
@@ -70,12 +100,13 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             soft_state,
             hard_state,
             advance: None,
+            quiet: Quiet::default(),
         })
     }
 
     /// One unit of time has passed.
     pub fn tick(&mut self) {
-        if self.runs() {
+        if self.takes_input() {
             self.raft.tick();
         }
     }
@@ -180,35 +211,35 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
 
     /// Starts an election now.
     pub fn campaign(&mut self) {
-        if self.runs() {
+        if self.takes_input() {
             self.raft.campaign();
         }
     }
 
     /// Hands leadership to `to`; given up after one election timeout.
     pub fn transfer_leader(&mut self, to: NodeId) {
-        if self.runs() {
+        if self.takes_input() {
             self.raft.transfer(to);
         }
     }
 
     /// Forgets who leads, so that this follower may vote before its timeout.
     pub fn forget_leader(&mut self) {
-        if self.runs() {
+        if self.takes_input() {
             self.raft.forget_leader();
         }
     }
 
     /// A [`Persist`] and all before it are durable (asynchronous mode).
     pub fn persisted(&mut self, ack: PersistAck) {
-        if self.runs() {
+        if self.takes_input() {
             self.raft.persisted(ack);
         }
     }
 
     /// Entries of [`Ready::committed`] are applied (asynchronous mode).
     pub fn applied(&mut self, ack: ApplyAck) {
-        if self.runs() {
+        if self.takes_input() {
             self.raft.applied_to(ack.index, ack.bytes);
             self.raft.release_uncommitted(ack.payload);
         }
@@ -219,8 +250,9 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         let Some(advance) = self.advance.take() else {
             return;
         };
+        self.quiet.end();
         for message in advance.messages {
-            if self.runs() {
+            if self.takes_input() {
                 // Its own answers fit by construction; what has become stale since is ignored.
                 let _ = self.raft.step(message);
             }
@@ -235,7 +267,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
 
     /// The answer to one of [`Ready::reads`].
     pub fn log_read(&mut self, id: LogReadId, result: LogReadResult) {
-        if self.runs() {
+        if self.takes_input() {
             self.raft.log_read(id, result);
         }
     }
@@ -243,7 +275,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     /// The newest snapshot that may be sent to others: of what is committed, and newer than the
     /// last one given.
     pub fn snapshot_available(&mut self, meta: SnapshotMeta) {
-        if self.runs() {
+        if self.takes_input() {
             self.raft.snapshot_available(meta);
         }
     }
@@ -265,14 +297,14 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
 
     /// The last message to `peer` may be lost.
     pub fn report_unreachable(&mut self, peer: NodeId) {
-        if self.runs() {
+        if self.takes_input() {
             self.raft.report_unreachable(peer);
         }
     }
 
     /// How sending a snapshot to `peer` ended.
     pub fn report_snapshot(&mut self, peer: NodeId, status: SnapshotStatus) {
-        if self.runs() {
+        if self.takes_input() {
             self.raft.report_snapshot(peer, status);
         }
     }
@@ -297,6 +329,19 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     #[must_use]
     #[inline]
     pub fn has_ready(&self) -> bool {
+        if self.quiet.get() {
+            debug_assert!(!self.has_work(), "an input was not noticed");
+            return false;
+        }
+        let found = self.has_work();
+        if !found {
+            self.quiet.note();
+        }
+        found
+    }
+
+    #[inline]
+    fn has_work(&self) -> bool {
         let raft = &self.raft;
         if !self.runs() || self.advance.is_some() {
             return false;
@@ -526,7 +571,16 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         self.raft.halted.is_none()
     }
 
-    fn check(&self) -> Result<(), Halted> {
+    /// Whether an input has any effect; it may leave something to do.
+    #[inline]
+    fn takes_input(&mut self) -> bool {
+        self.quiet.end();
+        self.runs()
+    }
+
+    #[inline]
+    fn check(&mut self) -> Result<(), Halted> {
+        self.quiet.end();
         self.raft.halted.clone().map_or(Ok(()), Err)
     }
 }
