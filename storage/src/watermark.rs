@@ -13,9 +13,11 @@ use raftwerk_raft::{DurableNotify, Poisoned, Subscription, Ticket};
 
 use crate::panics::panic_text;
 
-/// How often a writer lets others run first who were just answered: as long as it takes them to
-/// come out of their rest, which is nothing when they do not.
-const COMPANY_YIELDS: u32 = 4;
+/// How often in a row a writer lets others run first though none of them comes: those who were just
+/// answered need as long to come out of their rest.
+const IDLE_YIELDS_MAX: u32 = 4;
+/// How often at most, though they do come.
+const YIELDS_MAX: u32 = 1024;
 
 /// Up to where a store is durable. Clones share one watermark.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,8 @@ struct Shared {
     state: Mutex<State>,
     subscribers: Mutex<Vec<Arc<Subscriber>>>,
     watched: AtomicUsize,
+    /// How many threads are waking those who were answered.
+    rousing: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -40,8 +44,13 @@ struct State {
     waiters: BTreeMap<(Ticket, u64), Thread>,
     /// The next waiter's number.
     number: u64,
-    /// Others than the one that wrote were answered last, and are about to come again.
-    company: bool,
+    /// How many there were at the last answer, if there was more than the one that wrote: those who
+    /// were answered are about to come again.
+    company: usize,
+    /// Somebody waits for them and will write for all who have come by then.
+    gathering: bool,
+    /// Somebody who waits tries to write: who comes now is too late for that round.
+    working: bool,
 }
 
 impl State {
@@ -57,18 +66,45 @@ impl State {
         self.poisoned.clone().map(Err)
     }
 
+    /// The same for who may stand in line, and then no longer does.
+    fn answer_to(
+        &mut self,
+        ticket: Ticket,
+        waits: Option<(Ticket, u64)>,
+    ) -> Option<Result<(), Poisoned>> {
+        let answer = self.answer(ticket)?;
+        if let Some(key) = waits {
+            self.waiters.remove(&key);
+        }
+        Some(answer)
+    }
+
+    /// Puts the calling thread in line, unless it is there.
+    fn line_up(&mut self, ticket: Ticket, waits: &mut Option<(Ticket, u64)>) {
+        if waits.is_none() {
+            self.number = self.number.wrapping_add(1);
+            let key = (ticket, self.number);
+            self.waiters.insert(key, thread::current());
+            *waits = Some(key);
+        }
+    }
+
     /// Takes out whoever `durable` answers, and the one that is to try for the writer's role.
     fn roused(&mut self) -> Vec<Thread> {
+        self.wakes = self.wakes.wrapping_add(1);
+        self.working = false;
         let waiting = self.waiters.split_off(&(self.durable, u64::MAX));
         let answered = std::mem::replace(&mut self.waiters, waiting);
-        self.company = !answered.is_empty();
+        // The one that wrote stands in no line.
+        let others = answered.len() + self.waiters.len();
+        self.company = if others > 0 { others + 1 } else { 0 };
         let next = self.waiters.first_key_value().map(|(_, next)| next.clone());
         answered.into_values().chain(next).collect()
     }
 }
 
 /// A thread that is woken between its last look and its rest does not rest.
-fn rouse(threads: Vec<Thread>) {
+fn rouse(threads: &[Thread]) {
     threads.iter().for_each(Thread::unpark);
 }
 
@@ -111,10 +147,11 @@ impl Watermark {
                 return;
             }
             state.durable = ticket;
-            state.wakes = state.wakes.wrapping_add(1);
+            self.shared.rousing.fetch_add(1, Ordering::Relaxed);
             state.roused()
         };
-        rouse(roused);
+        rouse(&roused);
+        self.shared.rousing.fetch_sub(1, Ordering::Relaxed);
         self.shared.tell_all();
     }
 
@@ -138,7 +175,17 @@ impl Watermark {
     /// # Errors
     /// [`Poisoned`] when it was not before the store failed.
     pub fn wait(&self, ticket: Ticket) -> Result<(), Poisoned> {
-        self.wait_or(ticket, || false)
+        let mut waits = None;
+        loop {
+            {
+                let mut state = self.shared.state.lock();
+                if let Some(answer) = state.answer_to(ticket, waits) {
+                    return answer;
+                }
+                state.line_up(ticket, &mut waits);
+            }
+            thread::park();
+        }
     }
 
     /// Waits until `ticket` is durable and lends a hand: calls `work` under no lock as long as
@@ -151,33 +198,36 @@ impl Watermark {
     pub fn wait_or(&self, ticket: Ticket, mut work: impl FnMut() -> bool) -> Result<(), Poisoned> {
         let mut waits = None;
         loop {
-            let (wakes, company) = {
+            let (wakes, gathers, leads) = {
                 let mut state = self.shared.state.lock();
-                if let Some(answer) = state.answer(ticket) {
-                    if let Some(key) = waits {
-                        state.waiters.remove(&key);
-                    }
+                if let Some(answer) = state.answer_to(ticket, waits) {
                     return answer;
                 }
-                (state.wakes, state.company)
+                if state.gathering {
+                    // That one has not begun to write, and will.
+                    state.line_up(ticket, &mut waits);
+                    drop(state);
+                    thread::park();
+                    continue;
+                }
+                let leads = !std::mem::replace(&mut state.working, true);
+                state.gathering = leads && state.company > 0;
+                (state.wakes, state.gathering, leads)
             };
-            // They were woken before this thread and share the round if they may run first. Whoever
-            // is alone loses nothing.
-            if company {
-                (0..COMPANY_YIELDS).for_each(|_| thread::yield_now());
+            if gathers {
+                self.shared.gather(waits.is_some());
             }
             let worked = work();
             let mut state = self.shared.state.lock();
+            // After a wake it is somebody else's.
+            if leads && state.wakes == wakes {
+                state.working = false;
+            }
             // What happened since the unlock shows in the answer or in the wakes: none is lost.
             if worked || state.wakes != wakes || state.answer(ticket).is_some() {
                 continue;
             }
-            if waits.is_none() {
-                state.number = state.number.wrapping_add(1);
-                let key = (ticket, state.number);
-                state.waiters.insert(key, thread::current());
-                waits = Some(key);
-            }
+            state.line_up(ticket, &mut waits);
             drop(state);
             thread::park();
         }
@@ -188,10 +238,9 @@ impl Watermark {
     pub fn wake(&self) {
         let roused = {
             let mut state = self.shared.state.lock();
-            state.wakes = state.wakes.wrapping_add(1);
             state.roused()
         };
-        rouse(roused);
+        rouse(&roused);
     }
 
     /// True while anybody is subscribed, and so need not wait.
@@ -236,6 +285,30 @@ impl Watermark {
 }
 
 impl Shared {
+    /// Lets those run who were just answered, while they come again: what they submit goes with the
+    /// next round, and a round costs the same for many. Whoever is alone loses nothing.
+    fn gather(&self, in_line: bool) {
+        let (mut come, mut idle) = (0, 0);
+        for _ in 0..YIELDS_MAX {
+            thread::yield_now();
+            let state = self.state.lock();
+            let now = state.waiters.len() + usize::from(!in_line);
+            if now >= state.company || state.poisoned.is_some() {
+                break;
+            }
+            if now > come {
+                come = now;
+                idle = 0;
+            } else if self.rousing.load(Ordering::Relaxed) == 0 {
+                idle += 1;
+            }
+            if idle >= IDLE_YIELDS_MAX {
+                break;
+            }
+        }
+        self.state.lock().gathering = false;
+    }
+
     fn poison(&self, cause: Arc<str>) -> bool {
         let roused = {
             let mut state = self.state.lock();
@@ -245,7 +318,7 @@ impl Shared {
             state.poisoned = Some(Poisoned { cause });
             std::mem::take(&mut state.waiters)
         };
-        rouse(roused.into_values().collect());
+        rouse(&roused.into_values().collect::<Vec<_>>());
         true
     }
 

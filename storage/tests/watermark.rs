@@ -229,9 +229,9 @@ fn one_call_at_a_time_and_what_came_meanwhile_follows_it() {
     );
 }
 
-#[test]
-fn waiters_take_the_writers_role_in_turn_and_none_is_forgotten() {
-    const THREADS: u64 = 4;
+/// Many threads wait, each for a ticket of its own again and again, and lend a hand to rounds that
+/// make durable what `durable_after` says of the watermark and of the last ticket given.
+fn wait_in_turns(threads: u64, durable_after: fn(u64, u64) -> u64) {
     const ROUNDS: u64 = 300;
     let mark = Watermark::default();
     let issued = AtomicU64::new(0);
@@ -240,17 +240,17 @@ fn waiters_take_the_writers_role_in_turn_and_none_is_forgotten() {
         if writing.swap(true, Ordering::SeqCst) {
             return false;
         }
-        // One ticket a round, so that most waiters need somebody else's or a later round.
-        let durable = mark.durable().unwrap();
-        if durable.0 < issued.load(Ordering::SeqCst) {
-            mark.advance(Ticket(durable.0 + 1));
+        let durable = mark.durable().unwrap().0;
+        let last = issued.load(Ordering::SeqCst);
+        if durable < last {
+            mark.advance(Ticket(durable_after(durable, last)));
         }
         writing.store(false, Ordering::SeqCst);
         mark.wake();
         true
     };
     thread::scope(|scope| {
-        for _ in 0..THREADS {
+        for _ in 0..threads {
             scope.spawn(|| {
                 for _ in 0..ROUNDS {
                     let ticket = Ticket(issued.fetch_add(1, Ordering::SeqCst) + 1);
@@ -260,5 +260,17 @@ fn waiters_take_the_writers_role_in_turn_and_none_is_forgotten() {
             });
         }
     });
-    assert_eq!(mark.durable(), Ok(Ticket(THREADS * ROUNDS)));
+    assert_eq!(mark.durable(), Ok(Ticket(threads * ROUNDS)));
+}
+
+#[test]
+fn waiters_take_the_writers_role_in_turn_and_none_is_forgotten() {
+    // One ticket a round, so that most waiters need somebody else's or a later round.
+    wait_in_turns(4, |durable, _| durable + 1);
+}
+
+#[test]
+fn waiters_who_rest_while_another_gathers_are_not_forgotten() {
+    wait_in_turns(16, |_, last| last);
+    wait_in_turns(16, |durable, last| durable + (last - durable).div_ceil(2));
 }
