@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use raftwerk_benches::log::{Feed, Shape, logs};
-use raftwerk_benches::{Bench, Mode, Report, Subject, bench_main};
+use raftwerk_benches::{Bench, Mode, Report, Subject, bench_main, wal_before_backends};
 
 fn main() -> ExitCode {
     bench_main("append", run)
@@ -49,5 +49,10 @@ fn measure(report: &mut Report, load: String, shape: Shape) -> Result<(), String
     for kind in logs() {
         subjects.push(Box::new(Feed::new(&kind, shape)?));
     }
-    report.measure(Bench { load, subjects })
+    let wanted = wal_before_backends();
+    let wanted = wanted.as_slice();
+    report.measure_wanted(
+        Bench { load, subjects },
+        if shape.durable { wanted } else { &[] },
+    )
 }

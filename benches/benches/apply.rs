@@ -5,7 +5,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use raftwerk_benches::state::{Apply, Keys, Order, Reads, StateKind, StateTarget, fill, states};
-use raftwerk_benches::{Bench, Mode, Report, Subject, bench_folder, bench_main, scratch};
+use raftwerk_benches::{Bench, Mode, Report, Subject, Wanted, bench_folder, bench_main, scratch};
 use tempfile::TempDir;
 
 const VALUE_BYTES: usize = 128;
@@ -13,6 +13,11 @@ const VALUE_BYTES: usize = 128;
 const FILL_BATCH: u64 = 4096;
 /// Behind what the filling applied.
 const FIRST_INDEX: u64 = 1 << 32;
+/// What a backend keeps of its engine where batches are large.
+const WANTED: &[Wanted] = &[
+    Wanted::times("redb", &["bare redb"], 0.9),
+    Wanted::times("rocksdb", &["bare rocksdb"], 0.9),
+];
 
 fn main() -> ExitCode {
     bench_main("apply", run)
@@ -95,10 +100,12 @@ fn measure(report: &mut Report, stores: &[Filled], present: u64) -> Result<(), S
         for &batch in batches {
             for (persist, then) in [(false, ""), (true, ", persist")] {
                 let apply = |filled| apply(filled, &keys, order, batch, persist);
-                report.measure(Bench {
+                let bench = Bench {
                     load: format!("{batch} x {word} {of}{then}"),
                     subjects: stores.iter().map(apply).collect(),
-                })?;
+                };
+                let wanted = if batch == 1024 { WANTED } else { &[] };
+                report.measure_wanted(bench, wanted)?;
             }
         }
     }

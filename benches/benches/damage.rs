@@ -1,20 +1,25 @@
 //! What a log makes of a disk that rots: the same attack on raft-engine and on `raftwerk-wal`, both
-//! with every byte synced and closed in good order. Prints how often each did what; no time counts.
+//! with every byte synced and closed in good order. Counts what each did; no time counts.
+//! `docs/damage.md` says what the words mean.
 //!
-//! `cargo bench -p raftwerk-benches --features peers --bench damage`
+//! `cargo bench -p raftwerk-benches --features peers --bench damage -- --all`
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use protobuf::well_known_types::BytesValue;
 use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
+use raftwerk_benches::{Mode, Report, bench_main};
 use raftwerk_raft::{
-    Entry, GroupId, GroupWrite, LogId, LogIndex, Storage, SubmitError, Term, WriteBatch,
+    Entry, GroupId, GroupWrite, LogId, LogIndex, SnapshotMeta, Storage, SubmitError, Term,
+    WriteBatch,
 };
 use raftwerk_storage::vfs::RealVfs;
 use raftwerk_wal::{Background, Options, Prepared, Wal, Written};
@@ -23,8 +28,8 @@ const FILES: usize = 16;
 const FILE_BYTES: u64 = 4096;
 const SECTOR: usize = 512;
 const GROUP: u64 = 1;
-/// One bit of so many is flipped: prime, so that it comes to all bits of all sorts of bytes.
-const BIT_STRIDE: usize = 61;
+/// How many of the reasons are printed.
+const REASONS: usize = 3;
 
 /// What entry `index` carries.
 fn payload(index: u64) -> Vec<u8> {
@@ -44,23 +49,34 @@ enum Said {
     Nothing,
 }
 
+/// What a log made of a damage, the worse the further down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Intact,
     Named,
     Refused,
-    SilentlyShorter,
+    Shorter,
     WrongBytes,
     Panicked,
 }
 
+const OUTCOMES: [(Outcome, &str); 6] = [
+    (Outcome::Intact, "intact"),
+    (Outcome::Named, "named"),
+    (Outcome::Refused, "refused"),
+    (Outcome::Shorter, "silently shorter"),
+    (Outcome::WrongBytes, "wrong bytes"),
+    (Outcome::Panicked, "panicked"),
+];
+
 /// A log that can be written, and read again.
 trait Subject {
     fn name(&self) -> String;
-    /// Writes entries, one by one, each durable, until there are `FILES` files. How many.
-    fn write(&self, dir: &Path) -> u64;
-    /// Opens it and reads entries 1 to `last`.
-    fn read(&self, dir: &Path, last: u64) -> Result<Vec<Said>, String>;
+    /// Writes entries, one by one, each durable, until there are `FILES` files; drops them all and
+    /// calls `turned`; writes as many again into the same files. Which are there then.
+    fn write(&self, dir: &Path, turned: &mut dyn FnMut()) -> RangeInclusive<u64>;
+    /// Opens it and reads.
+    fn read(&self, dir: &Path, held: RangeInclusive<u64>) -> Result<Vec<Said>, String>;
 }
 
 #[derive(Clone)]
@@ -82,42 +98,56 @@ impl Theirs {
         let config = Config {
             dir: dir.to_str().unwrap().to_owned(),
             recovery_mode: self.0,
+            recovery_threads: 1,
             target_file_size: ReadableSize(FILE_BYTES),
+            // So that all files are used again.
+            purge_threshold: ReadableSize(FILE_BYTES * (FILES as u64 - 2)),
+            enable_log_recycle: true,
             batch_compression_threshold: ReadableSize(0),
             ..Config::default()
         };
         Engine::open(config).map_err(|error| error.to_string())
     }
+
+    fn append(engine: &Engine, index: u64) {
+        let mut entry = BytesValue::new();
+        entry.set_value([index.to_le_bytes().to_vec(), payload(index)].concat());
+        let mut batch = LogBatch::default();
+        batch.add_entries::<Indexed>(GROUP, &[entry]).unwrap();
+        engine.write(&mut batch, true).unwrap();
+    }
 }
 
 impl Subject for Theirs {
     fn name(&self) -> String {
-        format!("raft-engine 0.4.2, {:?}", self.0)
+        format!("raft-engine, {:?}", self.0)
     }
 
-    fn write(&self, dir: &Path) -> u64 {
+    fn write(&self, dir: &Path, turned: &mut dyn FnMut()) -> RangeInclusive<u64> {
         let engine = self.open(dir).unwrap();
-        let mut last = 0u64;
+        let mut last = 0;
         while segments(dir) < FILES {
             last += 1;
-            let mut entry = BytesValue::new();
-            let bytes = [last.to_le_bytes().to_vec(), payload(last)].concat();
-            entry.set_value(bytes);
-            let mut batch = LogBatch::default();
-            batch.add_entries::<Indexed>(GROUP, &[entry]).unwrap();
-            engine.write(&mut batch, true).unwrap();
+            Self::append(&engine, last);
         }
-        last
+        turned();
+        engine.compact_to(GROUP, last + 1);
+        engine.purge_expired_files().unwrap();
+        let first = last + 1;
+        for index in first..=2 * last {
+            Self::append(&engine, index);
+        }
+        first..=2 * last
     }
 
-    fn read(&self, dir: &Path, last: u64) -> Result<Vec<Said>, String> {
+    fn read(&self, dir: &Path, held: RangeInclusive<u64>) -> Result<Vec<Said>, String> {
         let engine = self.open(dir)?;
         let one = |index| match engine.get_entry::<Indexed>(GROUP, index) {
             Ok(Some(entry)) => Said::Bytes(entry.get_value().get(8..).unwrap_or_default().to_vec()),
             Ok(None) => Said::Nothing,
             Err(_) => Said::Lost,
         };
-        Ok((1..=last).map(one).collect())
+        Ok(held.map(one).collect())
     }
 }
 
@@ -134,6 +164,40 @@ impl Ours {
         };
         Wal::open(Arc::new(RealVfs), dir, options).map_err(|error| error.to_string())
     }
+
+    fn submit(wal: &Wal, write: GroupWrite) {
+        let mut batch = WriteBatch {
+            groups: vec![write],
+            ..WriteBatch::default()
+        };
+        let ticket = loop {
+            match wal.submit(batch) {
+                Err(SubmitError::Full(back)) => batch = back,
+                taken => break taken.unwrap(),
+            }
+            // What is on its way to a newer segment may wait to be written.
+            Self::settle(wal);
+        };
+        wal.wait(ticket).unwrap();
+    }
+
+    fn append(wal: &Wal, index: u64) {
+        let write = GroupWrite {
+            group: GroupId(GROUP),
+            append: vec![Entry::normal(id(index), payload(index).into())],
+            ..GroupWrite::default()
+        };
+        Self::submit(wal, write);
+    }
+
+    fn settle(wal: &Wal) {
+        while wal.step_writer() != Written::Idle {}
+        while wal.step_preparer() == Prepared::Progress {}
+    }
+}
+
+const fn id(index: u64) -> LogId {
+    LogId::new(Term(1), LogIndex(index))
 }
 
 impl Subject for Ours {
@@ -141,35 +205,34 @@ impl Subject for Ours {
         "raftwerk-wal".to_owned()
     }
 
-    fn write(&self, dir: &Path) -> u64 {
+    fn write(&self, dir: &Path, turned: &mut dyn FnMut()) -> RangeInclusive<u64> {
         let wal = Self::open(dir).unwrap();
         let mut last = 0;
         while segments(dir) < FILES {
             last += 1;
-            let id = LogId::new(Term(1), LogIndex(last));
-            let write = GroupWrite {
-                group: GroupId(GROUP),
-                append: vec![Entry::normal(id, payload(last).into())],
-                ..GroupWrite::default()
-            };
-            let mut batch = WriteBatch {
-                groups: vec![write],
-                ..WriteBatch::default()
-            };
-            let ticket = loop {
-                match wal.submit(batch) {
-                    Err(SubmitError::Full(back)) => batch = back,
-                    taken => break taken.unwrap(),
-                }
-                while wal.step_preparer() == Prepared::Progress {}
-            };
-            wal.wait(ticket).unwrap();
+            Self::append(&wal, last);
         }
-        while wal.step_writer() != Written::Idle {}
-        last
+        turned();
+        let drop_all = GroupWrite {
+            group: GroupId(GROUP),
+            snapshot: Some(SnapshotMeta {
+                last: id(last),
+                ..SnapshotMeta::default()
+            }),
+            compact_to: Some(LogIndex(last)),
+            ..GroupWrite::default()
+        };
+        Self::submit(&wal, drop_all);
+        Self::settle(&wal);
+        let first = last + 1;
+        for index in first..=2 * last {
+            Self::append(&wal, index);
+        }
+        Self::settle(&wal);
+        first..=2 * last
     }
 
-    fn read(&self, dir: &Path, last: u64) -> Result<Vec<Said>, String> {
+    fn read(&self, dir: &Path, held: RangeInclusive<u64>) -> Result<Vec<Said>, String> {
         let wal = Self::open(dir)?;
         let open = wal
             .open_group(GroupId(GROUP))
@@ -184,7 +247,7 @@ impl Subject for Ours {
                 _ => Said::Nothing,
             }
         };
-        Ok((1..=last).map(one).collect())
+        Ok(held.map(one).collect())
     }
 }
 
@@ -198,124 +261,195 @@ fn is_segment(name: &str) -> bool {
     name.starts_with("segment-") || name.ends_with(".raftlog")
 }
 
+/// Names and contents.
 type Files = Vec<(String, Vec<u8>)>;
 
 fn files(dir: &Path) -> Files {
-    let mut files: Files = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            (name, fs::read(entry.path()).unwrap())
-        })
-        .collect();
+    let file = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().unwrap();
+        (name, fs::read(entry.path()).unwrap())
+    };
+    let entries = fs::read_dir(dir).unwrap();
+    let mut files: Files = entries.map(|entry| file(entry.unwrap())).collect();
     files.sort();
     files
 }
 
-/// One attack: what it is called, and the files after each of its damages.
-fn attack(subject: &dyn Subject, place: &Path) {
-    let origin = place.join("origin");
-    fs::create_dir_all(&origin).unwrap();
-    let last = subject.write(&origin);
-    let whole = files(&origin);
-    let sectors: Vec<(usize, usize)> = (0..whole.len())
-        .filter(|file| is_segment(&whole[*file].0))
-        .flat_map(|file| (0..whole[file].1.len() / SECTOR).map(move |sector| (file, sector)))
-        .collect();
-    println!(
-        "{}: {last} entries, {} sectors",
-        subject.name(),
-        sectors.len()
-    );
-    let bytes = |(file, sector): (usize, usize)| &whole[file].1[sector * SECTOR..][..SECTOR];
-    let mut attempt = Attempt {
-        subject,
-        last,
-        dir: place.join("attacked"),
-        counts: BTreeMap::new(),
-    };
-    for (file, sector) in &sectors {
-        let mut damaged = whole.clone();
-        damaged[*file].1[sector * SECTOR..][..SECTOR].fill(0);
-        attempt.judge("a sector zeroed", &whole, &damaged);
-    }
-    for (at, one) in sectors.iter().enumerate() {
-        for other in &sectors[at + 1..] {
-            let mut damaged = whole.clone();
-            damaged[one.0].1[one.1 * SECTOR..][..SECTOR].copy_from_slice(bytes(*other));
-            damaged[other.0].1[other.1 * SECTOR..][..SECTOR].copy_from_slice(bytes(*one));
-            attempt.judge("two sectors swapped", &whole, &damaged);
-        }
-    }
-    let mut number = 0;
-    for file in (0..whole.len()).filter(|file| is_segment(&whole[*file].0)) {
-        for bit in 0..whole[file].1.len() * 8 {
-            number += 1;
-            if number % BIT_STRIDE == 0 {
-                let mut damaged = whole.clone();
-                damaged[file].1[bit / 8] ^= 1 << (bit % 8);
-                attempt.judge("a bit flipped", &whole, &damaged);
-            }
-        }
-    }
-    for (what, counts) in attempt.counts {
-        println!("  {what}: {counts:?}");
-    }
+/// How much of the attack is made: one of so many.
+#[derive(Clone, Copy)]
+struct Strides {
+    bits: usize,
+    pairs: usize,
 }
 
-struct Attempt<'a> {
+/// A whole log, and where it can be hurt.
+struct Victim<'a> {
     subject: &'a dyn Subject,
-    last: u64,
+    held: RangeInclusive<u64>,
+    whole: Files,
+    /// What the log's segments held before it began anew.
+    earlier: Files,
+    /// All sectors of segments: the file's place and the sector's.
+    sectors: Vec<(usize, usize)>,
     dir: PathBuf,
     counts: BTreeMap<&'static str, BTreeMap<Outcome, u64>>,
+    /// Why it was refused, with every digit as `0`, and how often.
+    reasons: BTreeMap<String, u64>,
 }
 
-impl Attempt<'_> {
-    fn judge(&mut self, what: &'static str, whole: &Files, damaged: &Files) {
-        if whole == damaged {
+impl<'a> Victim<'a> {
+    fn make(subject: &'a dyn Subject, place: &Path) -> Self {
+        let origin = place.join("origin");
+        fs::create_dir_all(&origin).unwrap();
+        let mut earlier = Vec::new();
+        let held = subject.write(&origin, &mut || earlier = files(&origin));
+        earlier.retain(|(name, _)| is_segment(name));
+        let whole = files(&origin);
+        let sectors = (0..whole.len())
+            .filter(|file| is_segment(&whole[*file].0))
+            .flat_map(|file| (0..whole[file].1.len() / SECTOR).map(move |at| (file, at)))
+            .collect();
+        Self {
+            subject,
+            held,
+            whole,
+            earlier,
+            sectors,
+            dir: place.join("attacked"),
+            counts: BTreeMap::new(),
+            reasons: BTreeMap::new(),
+        }
+    }
+
+    fn sector(&self, (file, sector): (usize, usize)) -> &[u8] {
+        &self.whole[file].1[sector * SECTOR..][..SECTOR]
+    }
+
+    fn attack(&mut self, strides: Strides) {
+        let sectors = self.sectors.clone();
+        let earlier = std::mem::take(&mut self.earlier);
+        for &at in &sectors {
+            self.put("sector zeroed", &[(at, &[0; SECTOR])]);
+            let stale = earlier.iter().map(|(_, bytes)| bytes.chunks_exact(SECTOR));
+            for old in stale.filter_map(|mut chunks| chunks.nth(at.1)) {
+                self.put("sector of an earlier life", &[(at, old)]);
+            }
+        }
+        let mut pairs: usize = 0;
+        for (number, &one) in sectors.iter().enumerate() {
+            for &other in &sectors[number + 1..] {
+                pairs += 1;
+                if pairs.is_multiple_of(strides.pairs) {
+                    let (a, b) = (self.sector(one).to_vec(), self.sector(other).to_vec());
+                    self.put("two sectors swapped", &[(one, &b), (other, &a)]);
+                }
+            }
+        }
+        let bits = sectors.len() * SECTOR * 8;
+        for bit in (0..bits).step_by(strides.bits) {
+            let at = sectors[bit / 8 / SECTOR];
+            let mut flipped = self.sector(at).to_vec();
+            flipped[bit / 8 % SECTOR] ^= 1 << (bit % 8);
+            self.put("bit flipped", &[(at, &flipped)]);
+        }
+    }
+
+    /// Counts what the log makes of other sectors in their places.
+    fn put(&mut self, what: &'static str, others: &[((usize, usize), &[u8])]) {
+        if others.iter().all(|(at, bytes)| self.sector(*at) == *bytes) {
             return;
         }
         let _ = fs::remove_dir_all(&self.dir);
         fs::create_dir(&self.dir).unwrap();
-        for (name, bytes) in damaged {
+        for (place, (name, whole)) in self.whole.iter().enumerate() {
+            let mut bytes = whole.clone();
+            for ((_, sector), other) in others.iter().filter(|((at, _), _)| *at == place) {
+                bytes[sector * SECTOR..][..SECTOR].copy_from_slice(other);
+            }
             fs::write(self.dir.join(name), bytes).unwrap();
         }
-        let said = catch_unwind(AssertUnwindSafe(|| self.subject.read(&self.dir, self.last)));
-        let outcome = match said {
-            Err(_) => Outcome::Panicked,
-            Ok(Err(_)) => Outcome::Refused,
-            Ok(Ok(said)) => {
-                let mut worst = Outcome::Intact;
-                for (index, said) in (1..).zip(said) {
-                    let one = match said {
-                        Said::Bytes(bytes) if bytes == payload(index) => Outcome::Intact,
-                        Said::Bytes(_) => Outcome::WrongBytes,
-                        Said::Lost => Outcome::Named,
-                        Said::Nothing => Outcome::SilentlyShorter,
-                    };
-                    worst = worst.max(one);
-                }
-                worst
+        let outcome = self.judge();
+        *self
+            .counts
+            .entry(what)
+            .or_default()
+            .entry(outcome)
+            .or_default() += 1;
+    }
+
+    fn judge(&mut self) -> Outcome {
+        let read = || self.subject.read(&self.dir, self.held.clone());
+        let said = match catch_unwind(AssertUnwindSafe(read)) {
+            Err(_) => return Outcome::Panicked,
+            Ok(Err(reason)) => {
+                let dir = self.dir.to_str().unwrap();
+                let alike = reason.replace(dir, "");
+                let alike = alike.replace(|letter: char| letter.is_ascii_digit(), "0");
+                *self.reasons.entry(alike).or_default() += 1;
+                return Outcome::Refused;
             }
+            Ok(Ok(said)) => said,
         };
-        let counts = self.counts.entry(what).or_default();
-        *counts.entry(outcome).or_default() += 1;
+        let one = |(index, said): (u64, Said)| match said {
+            Said::Bytes(bytes) if bytes == payload(index) => Outcome::Intact,
+            Said::Bytes(_) => Outcome::WrongBytes,
+            Said::Lost => Outcome::Named,
+            Said::Nothing => Outcome::Shorter,
+        };
+        let each = self.held.clone().zip(said).map(one);
+        each.max().unwrap_or(Outcome::Intact)
+    }
+
+    /// Prints the counts, and why it was refused most often.
+    fn tell(&self, report: &mut Report) {
+        let name = self.subject.name();
+        let (count, sectors) = (self.held.clone().count(), self.sectors.len());
+        println!("\n{name}: {count} entries, {sectors} sectors");
+        let heads = OUTCOMES.map(|(_, word)| format!("{word:>18}"));
+        println!("{:<28}{:>10}{}", "", "damages", heads.concat());
+        for (what, counts) in &self.counts {
+            let total: u64 = counts.values().sum();
+            let count = |outcome: &Outcome| counts.get(outcome).copied().unwrap_or(0);
+            let cells = OUTCOMES.map(|(outcome, _)| format!("{:>18}", count(&outcome)));
+            println!("{what:<28}{total:>10}{}", cells.concat());
+            for (outcome, word) in OUTCOMES {
+                report.row(what, &name, word, count(&outcome) as f64);
+            }
+        }
+        let mut reasons: Vec<_> = self.reasons.iter().collect();
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        for (reason, count) in reasons.iter().take(REASONS) {
+            println!("  refused {count} times: {reason}");
+        }
     }
 }
 
-fn main() {
-    // The smoke test of all benches asks for no figures.
-    if std::env::args().any(|argument| argument == "--test") {
-        return;
-    }
+fn main() -> ExitCode {
+    bench_main("damage", run)
+}
+
+fn run(report: &mut Report) -> Result<(), String> {
+    let plan = report.plan();
+    let all = std::env::args().any(|argument| argument == "--all");
+    // Primes, so that they come to all bits of all sorts of bytes.
+    let strides = match all {
+        true => Strides { bits: 1, pairs: 1 },
+        false => Strides {
+            bits: plan.pick(50_021, 1_009, 127),
+            pairs: plan.pick(1, 29, 3),
+        },
+    };
+    report.note(format!(
+        "one of {} bits, one of {} pairs of sectors, all sectors; counts, no time",
+        strides.bits, strides.pairs
+    ));
     std::panic::set_hook(Box::new(|_| ()));
     let memory = Path::new("/dev/shm");
     let place = match memory.is_dir() {
         true => tempfile::tempdir_in(memory),
         false => tempfile::tempdir(),
     };
-    let place = place.unwrap();
+    let place = place.map_err(|error| error.to_string())?;
     let subjects: [&dyn Subject; 4] = [
         &Ours,
         &Theirs(RecoveryMode::TolerateTailCorruption),
@@ -323,6 +457,12 @@ fn main() {
         &Theirs(RecoveryMode::TolerateAnyCorruption),
     ];
     for (number, subject) in subjects.into_iter().enumerate() {
-        attack(subject, &place.path().join(number.to_string()));
+        let mut victim = Victim::make(subject, &place.path().join(number.to_string()));
+        if plan.mode == Mode::Test {
+            victim.sectors.truncate(4);
+        }
+        victim.attack(strides);
+        victim.tell(report);
     }
+    Ok(())
 }

@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
-use raftwerk_benches::log::{Feed, Role, Shape, logs};
-use raftwerk_benches::{Bench, Report, Subject, bench_main};
+use raftwerk_benches::log::{Feed, Role, Shape, gathered_logs, logs};
+use raftwerk_benches::{Bench, Report, Subject, bench_main, wal_before_backends};
 
 fn main() -> ExitCode {
     bench_main("mixed", run)
@@ -22,16 +22,17 @@ fn run(report: &mut Report) -> Result<(), String> {
             ..Shape::durable(WRITERS, 256)
         };
         let mut subjects: Vec<Box<dyn Subject>> = Vec::new();
-        for kind in logs() {
+        for kind in logs().into_iter().chain(gathered_logs()) {
             // There is nothing to read on a bare device.
             if kind.role != Role::Device {
                 subjects.push(Box::new(Feed::new(&kind, shape)?));
             }
         }
-        report.measure(Bench {
+        let bench = Bench {
             load: format!("{groups} groups, {WRITERS} writers, 256 B"),
             subjects,
-        })?;
+        };
+        report.measure_wanted(bench, &wal_before_backends())?;
     }
     Ok(())
 }

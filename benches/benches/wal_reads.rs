@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use raftwerk_benches::child::{Memory, bench_main_with_children, run_child, tell};
 use raftwerk_benches::log::{Append, LogKind, LogTarget, logs};
 use raftwerk_benches::{
-    Bench, Payloads, Plan, Quartiles, Random, Report, Slice, Subject, allocated_bytes, repeat,
-    scratch,
+    Bench, Payloads, Plan, Quartiles, Random, Report, Slice, Subject, Wanted, allocated_bytes,
+    repeat, scratch,
 };
 
 const MIB: f64 = 1_048_576.0;
@@ -23,6 +23,12 @@ const BATCH_ENTRIES: u64 = 16;
 const WINDOW: u64 = 64;
 /// How many groups have a tail in memory.
 const TAIL_GROUPS: u64 = 64;
+const WAL: &str = "wal";
+const PEER: &str = "raft-engine";
+const MS: &str = "ms";
+const HELD: &str = "bytes of memory/entry";
+/// What the log may hold in memory of an entry, in bytes.
+const HELD_MAX: f64 = 1.0;
 
 fn main() -> ExitCode {
     bench_main_with_children("wal_reads", run, child)
@@ -52,7 +58,7 @@ impl Size {
 /// Who is measured: the log first, that is, the ratios are to it.
 fn kinds() -> Vec<LogKind> {
     let mut all = logs();
-    all.retain(|kind| kind.name == "wal" || kind.name == "raft-engine");
+    all.retain(|kind| kind.name == WAL || kind.name == PEER);
     all
 }
 
@@ -98,12 +104,14 @@ fn run(report: &mut Report) -> Result<(), String> {
             random: Random::new(7),
         };
         let readers = opened.iter().map(|(name, log)| (*name, log.as_ref()));
-        report.measure(Bench {
+        let bench = Bench {
             load: load.name().to_owned(),
             subjects: readers
                 .map(|one| Box::new(reader(one)) as Box<dyn Subject + '_>)
                 .collect(),
-        })?;
+        };
+        let wanted = load.times().map(|times| Wanted::times(WAL, &[PEER], times));
+        report.measure_wanted(bench, wanted.as_slice())?;
     }
     Ok(())
 }
@@ -128,10 +136,24 @@ fn open_in_turns(
             }
         }
     }
-    for (name, unit, values) in found {
-        if let Some(quartiles) = Quartiles::of(&values) {
-            report.say("open after a kill", name, &unit, quartiles.median);
+    let load = "open after a kill";
+    for (name, unit, values) in &found {
+        if let Some(quartiles) = Quartiles::of(values) {
+            report.say(load, name, unit, quartiles.median);
         }
+    }
+    let values = |name, unit| {
+        let mut all = found.iter();
+        let found = all.find(|(of, figure, _)| *of == name && figure == unit);
+        found.map_or(&[][..], |(_, _, values)| values)
+    };
+    let rounds = values(PEER, MS).iter().zip(values(WAL, MS));
+    let ratios: Vec<f64> = rounds.map(|(theirs, ours)| theirs / ours).collect();
+    if let Some(ratio) = Quartiles::of(&ratios) {
+        report.verdict(load, &Wanted::times(WAL, &[PEER], 1.0), PEER, ratio);
+    }
+    if let Some(held) = Quartiles::of(values(WAL, HELD)) {
+        report.at_most(load, WAL, HELD, held.median, HELD_MAX);
     }
     Ok(())
 }
@@ -200,13 +222,13 @@ fn open(kind: &LogKind, folder: &Path, size: Size) -> Result<(), String> {
     let before = Memory::now();
     let start = Instant::now();
     let log = (kind.open)(folder)?;
-    tell("ms", start.elapsed().as_secs_f64() * 1e3);
+    tell(MS, start.elapsed().as_secs_f64() * 1e3);
     let after = Memory::now();
     let grown = |bytes: u64| bytes.saturating_sub(before.resident) as f64;
     tell("MiB of memory at most", grown(after.peak) / MIB);
     let entries = size.all() as f64;
     let held = after.anonymous.saturating_sub(before.anonymous) as f64;
-    tell("bytes of memory/entry", held / entries);
+    tell(HELD, held / entries);
     let wanted = ENTRY_BYTES as u64;
     for group in [1, size.groups / 2, size.groups] {
         if log.read(group, size.entries, size.entries)? != wanted {
@@ -230,6 +252,15 @@ impl Load {
             Self::Tail => "tail, 64 entries",
             Self::Cold => "cold, 64 entries",
             Self::Random => "cold, one entry",
+        }
+    }
+
+    /// How many times as fast as its peer the log is wanted.
+    const fn times(self) -> Option<f64> {
+        match self {
+            Self::Tail => Some(3.0),
+            Self::Cold => Some(1.5),
+            Self::Random => None,
         }
     }
 }

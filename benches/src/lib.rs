@@ -32,5 +32,5 @@ pub use place::{allocated_bytes, bench_folder, scratch, target_folder};
 pub use plan::{Mode, Plan};
 pub use random::{Payloads, Random};
 pub use report::{Curve, Report, Row, bench_main};
-pub use run::{Bench, Slice, Subject, Wanted, repeat};
+pub use run::{Bench, Slice, Subject, Wanted, repeat, wal_before_backends};
 pub use stats::Quartiles;

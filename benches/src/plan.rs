@@ -31,7 +31,7 @@ impl Plan {
         let (rounds, slice_ms) = match mode {
             Mode::Test => (1, 2),
             Mode::Quick => (8, 40),
-            Mode::Full => (12, 200),
+            Mode::Full => (20, 100),
         };
         Self {
             mode,

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -53,6 +54,8 @@ pub(crate) struct Part {
     pub(crate) target: String,
     pub(crate) date: String,
     pub(crate) mode: String,
+    /// How long it took.
+    pub(crate) seconds: u64,
     pub(crate) notes: Vec<String>,
     pub(crate) machine: Vec<(String, String)>,
     pub(crate) rows: Vec<Row>,
@@ -63,7 +66,10 @@ pub(crate) struct Part {
 #[must_use]
 pub fn bench_main(target: &str, run: impl FnOnce(&mut Report) -> Result<(), String>) -> ExitCode {
     let mut report = Report::new(target, Plan::from_args(std::env::args()));
-    match run(&mut report).and_then(|()| report.finish()) {
+    let start = Instant::now();
+    report.foretell();
+    let ran = run(&mut report).map(|()| report.part.seconds = start.elapsed().as_secs());
+    match ran.and_then(|()| report.finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{target}: {error}");
@@ -91,6 +97,15 @@ impl Report {
         }
     }
 
+    /// Prints how long the same took the last time.
+    fn foretell(&self) {
+        let parts = read_parts(&bench_folder().join("parts")).unwrap_or_default();
+        let same = |part: &&Part| part.target == self.part.target && part.mode == self.part.mode;
+        if let Some(before) = parts.iter().find(same) {
+            println!("{}: {} s the last time", before.target, before.seconds);
+        }
+    }
+
     /// How long to measure.
     #[must_use]
     pub const fn plan(&self) -> Plan {
@@ -115,7 +130,7 @@ impl Report {
 
     /// Keeps a figure and prints it.
     pub fn say(&mut self, load: &str, subject: &str, unit: &str, value: f64) {
-        println!("{load:<44} {subject:<14} {value:>12.3} {unit}");
+        println!("{load:<44} {subject:<22} {value:>12.3} {unit}");
         self.row(load, subject, unit, value);
     }
 
@@ -155,6 +170,7 @@ impl Report {
         for page in pages {
             println!("written: {}", page.display());
         }
+        println!("{}: took {} s", self.part.target, self.part.seconds);
         if self.plan.mode == Mode::Test {
             println!("one short pass: the figures mean nothing");
         }
@@ -181,10 +197,12 @@ fn write(folder: &Path, part: &Part) -> io::Result<[PathBuf; 2]> {
 }
 
 /// The order in which targets are shown; others follow by name.
-const ORDER: [&str; 9] = [
+const ORDER: [&str; 11] = [
     "wal",
     "append",
     "fsync",
+    "wal_reads",
+    "damage",
     "apply",
     "mixed",
     "footprint",
@@ -215,6 +233,7 @@ impl Part {
             "target": self.target,
             "date": self.date,
             "mode": self.mode,
+            "seconds": self.seconds,
             "notes": self.notes,
             "machine": self.machine,
             "rows": self.rows.iter().map(Row::to_json).collect::<Vec<_>>(),
@@ -228,6 +247,7 @@ impl Part {
             target: text(value.get("target")?)?,
             date: text(value.get("date")?)?,
             mode: text(value.get("mode")?)?,
+            seconds: value.get("seconds")?.as_u64()?,
             notes: list("notes")?.iter().filter_map(text).collect(),
             machine: list("machine")?
                 .iter()
@@ -299,6 +319,7 @@ mod tests {
             target: target.into(),
             date: "today".into(),
             mode: "full".into(),
+            seconds: 7,
             notes: vec!["a note".into()],
             machine: vec![("disk".into(), "large".into())],
             rows: vec![Row {

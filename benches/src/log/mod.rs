@@ -4,6 +4,7 @@ mod bare_redb;
 #[cfg(feature = "rocksdb")]
 mod bare_rocksdb;
 mod feed;
+mod gather;
 #[cfg(feature = "peers")]
 mod raft_engine;
 mod raw_device;
@@ -178,6 +179,32 @@ pub fn logs() -> Vec<LogKind> {
     ]
 }
 
+/// The bare engines behind a thread that gathers what many writers give, under names of their own:
+/// what a backend is fairly compared with where there is more than one writer.
+#[must_use]
+pub fn gathered_logs() -> Vec<LogKind> {
+    let kind = |name, open: OpenLog| LogKind {
+        name,
+        role: Role::Bare,
+        durable: true,
+        open,
+    };
+    vec![
+        kind(REDB_THREADS, |folder| {
+            Ok(gather::gathered(bare_redb::open(folder)?))
+        }),
+        #[cfg(feature = "rocksdb")]
+        kind(ROCKSDB_THREADS, |folder| {
+            Ok(gather::gathered(bare_rocksdb::open(folder)?))
+        }),
+    ]
+}
+
+/// The name of redb with a writer's thread before it.
+pub const REDB_THREADS: &str = "bare redb, threads";
+/// The name of RocksDB with a writer's thread before it.
+pub const ROCKSDB_THREADS: &str = "bare rocksdb, threads";
+
 /// The peers of the write-ahead log, which some builds have none of, and what they are given.
 #[must_use]
 pub fn wal_peers() -> Vec<LogKind> {
@@ -229,7 +256,7 @@ mod tests {
 
     #[test]
     fn every_log_takes_steps_and_gives_them_back() {
-        for kind in logs() {
+        for kind in logs().into_iter().chain(gathered_logs()) {
             let folder = tempfile::tempdir().unwrap();
             let log = (kind.open)(folder.path()).unwrap();
             log.append(&[step(1, None)], true).unwrap();
