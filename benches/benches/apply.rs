@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use raftwerk_benches::state::{Apply, Keys, Order, Reads, StateKind, StateTarget, fill, states};
 use raftwerk_benches::{Bench, Mode, Report, Subject, Wanted, bench_folder, bench_main, scratch};
@@ -11,6 +12,10 @@ use tempfile::TempDir;
 const VALUE_BYTES: usize = 128;
 /// How stores are filled.
 const FILL_BATCH: u64 = 4096;
+/// The keys of a full run's second half.
+const MANY: u64 = 10_000_000;
+/// How that is filled.
+const MANY_BATCH: u64 = 1 << 15;
 /// Behind what the filling applied.
 const FIRST_INDEX: u64 = 1 << 32;
 /// What a backend keeps of its engine where batches are large.
@@ -25,6 +30,9 @@ fn main() -> ExitCode {
 
 fn run(report: &mut Report) -> Result<(), String> {
     let mode = report.plan().mode;
+    if std::env::args().any(|argument| argument == "--build") {
+        return many(report).map(drop);
+    }
     let present = report.plan().pick(1_000, 100_000, 100_000);
     let mut stores = Vec::new();
     for kind in states() {
@@ -33,18 +41,26 @@ fn run(report: &mut Report) -> Result<(), String> {
     measure(report, &stores, present)?;
     drop(stores);
     if mode == Mode::Full {
-        let present = 10_000_000;
-        let mut stores = Vec::new();
-        for kind in states() {
-            if kind.durable {
-                stores.push(large(&kind, present)?);
-            } else {
-                report.note(format!("{} is not asked to hold {present} keys", kind.name));
-            }
-        }
-        measure(report, &stores, present)?;
+        let stores = many(report)?;
+        measure(report, &stores, MANY)?;
     }
     Ok(())
+}
+
+/// The stores of many keys, which `--build` builds alone.
+fn many(report: &mut Report) -> Result<Vec<Filled>, String> {
+    let mut stores = Vec::new();
+    for kind in states() {
+        if kind.durable {
+            let start = Instant::now();
+            stores.push(large(&kind, MANY)?);
+            let seconds = start.elapsed().as_secs_f64();
+            report.say("10 M keys, built or opened", kind.name, "s", seconds);
+        } else {
+            report.note(format!("{} is not asked to hold {MANY} keys", kind.name));
+        }
+    }
+    Ok(stores)
 }
 
 /// A filled store.
@@ -79,7 +95,7 @@ fn large(kind: &StateKind, present: u64) -> Result<Filled, String> {
     let store = (kind.open)(&folder)?;
     if !whole.exists() {
         println!("building {}, once", folder.display());
-        fill(store.as_ref(), Keys::new(present, VALUE_BYTES), FILL_BATCH)?;
+        fill(store.as_ref(), Keys::new(present, VALUE_BYTES), MANY_BATCH)?;
         fs::write(&whole, "").map_err(io)?;
     }
     Ok(Filled {
