@@ -83,7 +83,10 @@ pub struct GroupState {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogHealth {
     /// Entries that were acknowledged and cannot be read: present, contents unknown.
-    /// Sorted, not overlapping.
+    /// Sorted, not overlapping. The term of the last one of a range is known, from what follows
+    /// it. Those before it have terms from the one before the range up to that: where it changes
+    /// in between, [`LogReader::term`] guesses, and the core matches nothing by it that is not
+    /// applied.
     pub faulty: Vec<Range<LogIndex>>,
     /// A hard state may have been lost: this member must not vote under its old identity.
     pub vote_unknown: bool,
