@@ -16,28 +16,33 @@ const CURVE_HEIGHT: f64 = 190.0;
 /// Room for the numbers of the axes.
 const AXIS_LEFT: f64 = 52.0;
 const AXIS_BELOW: f64 = 20.0;
+/// How strong a colour is.
+const PLAIN: f64 = 0.9;
 
-/// The colour of a subject, and whether it is an engine without our layer.
-fn paint(subject: &str) -> (&'static str, bool) {
-    let (name, bare) = subject
+/// The colour of a subject, and how strong it is: an engine without our layer is pale, and so is
+/// what is the same in another way (`NAME, WAY`).
+fn paint(subject: &str) -> (&'static str, f64) {
+    let (name, plain) = subject
+        .split_once(',')
+        .map_or((subject, PLAIN), |(name, _)| (name, PLAIN / 1.5));
+    let (name, opacity) = name
         .strip_prefix("bare ")
-        .map_or((subject, false), |name| (name, true));
+        .map_or((name, plain), |name| (name, plain / 3.0));
     let colour = match name {
-        "wal" => "wal",
+        "wal" | "raftwerk" | "raftwerk-wal" => "wal",
         "redb" => "redb",
         "rocksdb" => "rocksdb",
         "mem" => "mem",
         "raw device" => "device",
-        "raft-engine" => "peer",
+        "raft-engine" | "raft-rs" => "peer",
         _ => "other",
     };
-    (colour, bare)
+    (colour, opacity)
 }
 
 fn fill(subject: &str) -> String {
-    let (colour, bare) = paint(subject);
-    let opacity = if bare { 0.3 } else { 0.9 };
-    format!("fill=\"var(--{colour})\" fill-opacity=\"{opacity}\" stroke=\"var(--{colour})\"")
+    let (colour, opacity) = paint(subject);
+    format!("fill=\"var(--{colour})\" fill-opacity=\"{opacity:.2}\" stroke=\"var(--{colour})\"")
 }
 
 /// A piece of a subject's colour.
@@ -201,13 +206,13 @@ pub(super) fn curves(curves: &[&Curve]) -> String {
         );
     }
     for curve in curves {
-        let (colour, bare) = paint(&curve.subject);
+        let (colour, opacity) = paint(&curve.subject);
         let points: String = curve
             .points
             .iter()
             .map(|(percent, ms)| format!("{:.1},{:.1} ", x(*percent), y(*ms)))
             .collect();
-        let dash = if bare {
+        let dash = if opacity < PLAIN {
             " stroke-dasharray=\"5 3\""
         } else {
             ""
