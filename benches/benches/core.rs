@@ -28,11 +28,7 @@ fn run(report: &mut Report) -> Result<(), String> {
             load: format!("{entries} x {bytes} B"),
             subjects: subjects(entries, bytes)?,
         };
-        let wanted = times.map(|times| Wanted {
-            subject: "raftwerk",
-            than: &["raft-rs"],
-            times,
-        });
+        let wanted = times.map(|times| Wanted::times("raftwerk", &["raft-rs"], times));
         report.measure_wanted(bench, wanted.as_slice())?;
     }
     ticks(report)

@@ -27,18 +27,15 @@ fn run(report: &mut Report) -> Result<(), String> {
     unawaited(report)
 }
 
-const fn wanted(subject: &'static str, than: &'static [&'static str], times: f64) -> Wanted {
-    Wanted {
-        subject,
-        than,
-        times,
-    }
-}
-
 /// Writers that wait for each step.
 fn durable(report: &mut Report) -> Result<(), String> {
     let small = Shape::durable(1, 128);
-    let device_and_peer = |times| [wanted(WAL, DEVICE, 0.9), wanted(WAL, PEER, times)];
+    let device_and_peer = |times| {
+        [
+            Wanted::times(WAL, DEVICE, 0.9),
+            Wanted::times(WAL, PEER, times),
+        ]
+    };
     let name = "1 writer, 1 x 128 B, sync";
     measure(report, name, small, &device_and_peer(1.0))?;
     let shape = Shape { batch: 64, ..small };
@@ -46,10 +43,10 @@ fn durable(report: &mut Report) -> Result<(), String> {
     measure(report, name, shape, &device_and_peer(1.4))?;
     let many = Shape::durable(8, 128);
     let name = "8 writers, 1 x 128 B, sync";
-    measure(report, name, many, &[wanted(WAL, PEER, 1.5)])?;
+    measure(report, name, many, &[Wanted::times(WAL, PEER, 1.5)])?;
     let shape = Shape { batch: 16, ..many };
     let name = "8 writers, 16 x 128 B, sync";
-    measure(report, name, shape, &[wanted(WAL, PEER, 2.0)])
+    measure(report, name, shape, &[Wanted::times(WAL, PEER, 2.0)])
 }
 
 /// Sixty-four durable writes at any time: a thread for each, or two that hold tickets.
@@ -71,7 +68,13 @@ fn outstanding(report: &mut Report) -> Result<(), String> {
         load: load.to_owned(),
         subjects,
     };
-    report.measure_wanted(bench, &[wanted(TICKETS, PEER, 2.5), wanted(WAL, PEER, 1.3)])
+    report.measure_wanted(
+        bench,
+        &[
+            Wanted::times(TICKETS, PEER, 2.5),
+            Wanted::times(WAL, PEER, 1.3),
+        ],
+    )
 }
 
 /// Writers that do not ask when it is durable.
@@ -82,14 +85,14 @@ fn lazy(report: &mut Report) -> Result<(), String> {
         ..Shape::durable(1, 128)
     };
     let name = "1 writer, 64 x 128 B, lazy";
-    measure(report, name, one, &[wanted(WAL, PEER, 2.0)])?;
+    measure(report, name, one, &[Wanted::times(WAL, PEER, 2.0)])?;
     let two = Shape {
         batch: 64,
         durable: false,
         ..Shape::durable(2, 1024)
     };
     let name = "2 writers, 64 x 1 KiB, lazy";
-    measure(report, name, two, &[wanted(WAL, PEER, 0.9)])
+    measure(report, name, two, &[Wanted::times(WAL, PEER, 0.9)])
 }
 
 /// A writer that asks for durability and never waits for it, but for room.

@@ -137,9 +137,7 @@ impl Report {
     /// Keeps a figure, prints it, and says whether it is no more than what is wanted.
     pub fn say_wanted(&mut self, load: &str, subject: &str, unit: &str, value: f64, most: f64) {
         self.say(load, subject, unit, value);
-        let verdict = if value <= most { "met" } else { "MISSED" };
-        println!("{subject}, {load}: wanted at most {most} {unit}: {verdict}");
-        self.row(load, subject, &format!("{unit}, wanted at most"), most);
+        self.at_most(load, subject, unit, value, most);
     }
 
     /// Keeps latencies, if there are any.

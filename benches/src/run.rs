@@ -186,7 +186,7 @@ impl Report {
     /// Says whether a figure is as small as wanted, and keeps what is wanted.
     pub fn at_most(&mut self, load: &str, subject: &str, unit: &str, value: f64, limit: f64) {
         let verdict = if value <= limit { "met" } else { "MISSED" };
-        println!("{subject}: {value:.2} {unit}, wanted at most {limit}: {verdict}");
+        println!("{subject}, {load}: {value:.3} {unit}, wanted at most {limit}: {verdict}");
         self.row(load, subject, &format!("{unit}, wanted at most"), limit);
     }
 }
