@@ -356,12 +356,37 @@ mod tests {
     }
 
     #[test]
-    fn snapshot_header_comes_back_from_its_bytes() {
+    fn envelopes_and_snapshot_headers_keep_their_bytes() {
+        let expected: [&[u8]; 12] = [
+            b"\x01\xac\x02\0\x01\x05\x01\x02\x02\x01\x08\x03\x01\x02\t\0\x07payload",
+            b"\x01\xac\x02\x01\xff\xff\xff\xff\xff\xff\xff\xff\0\x04data",
+            b"\x01\xac\x02\x01\xff\xff\xff\xff\xff\xff\xff\xff\x01\x04data",
+            b"\x01\xac\x02\x01\xff\xff\xff\xff\xff\xff\xff\xff\x02\x04data",
+            b"\x01\xac\x02\x02\x07\0\0\0\0\0\0\0\0\x02\t\x04done",
+            b"\x01\xac\x02\x02\x07\0\0\0\0\0\0\0\x01\0",
+            b"\x01\xac\x02\x02\x07\0\0\0\0\0\0\0\x01\x03",
+            b"\x01\xac\x02\x02\x07\0\0\0\0\0\0\0\x02",
+            b"\x01\xac\x02\x02\x07\0\0\0\0\0\0\0\x03",
+            b"\x01\xac\x02\x02\x07\0\0\0\0\0\0\0\x04",
+            b"\x01\xac\x02\x02\x07\0\0\0\0\0\0\0\x05",
+            b"\x01\xac\x02\x02\x07\0\0\0\0\0\0\0\x06",
+        ];
+        let found = bodies().into_iter().map(|body| {
+            let group = GroupId(300);
+            Envelope { group, body }.encode()
+        });
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+        let expected = b"\x01\x01\x02\x03\x04\x01\0 \0\0\0\0\0\0\0\0\0\0\0\0\0\0\x05\
+            \x01\x04\x08\0\0\0\0\0\0";
+        assert_eq!(header().encode(), expected.as_slice());
+    }
+
+    fn header() -> SnapshotHeader {
         let meta = SnapshotMeta {
             last: LogId::new(Term(4), LogIndex(8)),
             ..Default::default()
         };
-        let header = SnapshotHeader {
+        SnapshotHeader {
             group: GroupId(1),
             from: NodeId(2),
             to: NodeId(3),
@@ -370,7 +395,12 @@ mod tests {
             meta,
             snapshot: 1 << 77,
             len_bytes: 5,
-        };
+        }
+    }
+
+    #[test]
+    fn snapshot_header_comes_back_from_its_bytes() {
+        let header = header();
         assert_eq!(SnapshotHeader::decode(header.encode()), Ok(header.clone()));
         assert!(SnapshotHeader::decode(header.encode().slice(..9)).is_err());
     }

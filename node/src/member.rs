@@ -228,6 +228,16 @@ mod tests {
     }
 
     #[test]
+    fn member_table_keeps_its_bytes() {
+        let expected = b"\x01\x02\x01\xff\xff\xff\xff\xff\xff\xff\xff\
+            \xf8\xff\xff\xff\xff\xff\xff\xff\
+            \x01\x15http://127.0.0.1:2380\
+            \x02\x15http://127.0.0.1:2379\x11http://[::1]:2379\x05first\
+            \x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        assert_eq!(table().encode(), expected.as_slice());
+    }
+
+    #[test]
     fn update_takes_new_records_and_forgets_who_is_in_no_list() {
         let mut members = table();
         let third = Member {

@@ -191,3 +191,22 @@ fn failed_sync_makes_nothing_durable_from_there_on() {
     assert_eq!(all(&store), "a=1 b=2 c=3 d=4 ");
     assert_eq!(store.persist().unwrap(), id(4));
 }
+
+#[test]
+fn checkpoints_keep_their_bytes() {
+    let mut stream = filled().checkpoint().unwrap();
+    let mut found = vec![0; 256];
+    let mut len = 0;
+    loop {
+        match stream.read(&mut found[len..]).unwrap() {
+            0 => break,
+            count => len += count,
+        }
+    }
+    let expected = b"RWKSTATE\x01\0\0\0\x01\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0j\x8c\xdd\xc9\
+        \x01\0\0\0\0\0\0\0\0(\0\0\0\xd6\x18d\xb7\
+        \x01\0\0\0\x01\0\0\0a1\x01\0\0\0\x01\0\0\0b2\
+        \x01\0\0\0\x01\0\0\0c3\x01\0\0\0\x01\0\0\0d4\xf2\xb1$$\
+        \x02\x01\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\xd4\x88\xf8\x91^h\xdc\xde";
+    assert_eq!(Bytes::copy_from_slice(&found[..len]), expected.as_slice());
+}

@@ -249,3 +249,29 @@ fn number_at(buffer: &[u8], at: usize) -> Option<u32> {
     let bytes = buffer.get(at..at.checked_add(4)?)?;
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftwerk_raft::{LogId, LogIndex, Term};
+
+    #[test]
+    fn snapshot_files_keep_their_bytes() {
+        let manifest = Manifest {
+            group: GroupId(7),
+            snapshot: 1 << 77,
+            meta: SnapshotMeta {
+                last: LogId::new(Term(4), LogIndex(8)),
+                ..SnapshotMeta::default()
+            },
+        };
+        let mut file = Vec::new();
+        let mut framer = Framer::head(&manifest, &mut file).unwrap();
+        framer.chunk(b"state", &mut file);
+        framer.end(&mut file);
+        let expected = b"RWSNAP\0\x01!\0\0\0.\x83\x80F\x07\0\0\0\0\0\0\0\0 \0\0\0\0\0\0\
+            \0\0\0\0\0\0\0\0\x01\x04\x08\0\0\0\0\0\0\
+            \x05\0\0\0\x1do*,state\0\0\0\08\xc9H\xa9\x05\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0";
+        assert_eq!(Bytes::from(file), expected.as_slice());
+    }
+}

@@ -112,3 +112,57 @@ pub fn decode_outcome<A: Answer>(bytes: &Bytes) -> Result<Result<A, Refusal>, De
             .ok_or_else(|| DecodeError::new("outcome", format!("unknown refusal {code}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::etcdserverpb::ResponseHeader;
+
+    #[test]
+    fn commands_and_outcomes_keep_their_bytes() {
+        let key = Bytes::from_static(b"key");
+        let put = PutRequest {
+            key: key.clone(),
+            value: Bytes::from_static(b"value"),
+            ..PutRequest::default()
+        };
+        let delete = DeleteRangeRequest {
+            key,
+            ..DeleteRangeRequest::default()
+        };
+        for (command, expected) in [
+            (
+                Command::Put(put),
+                b"\x01\x01\n\x03key\x12\x05value".as_slice(),
+            ),
+            (Command::Delete(delete), b"\x01\x02\n\x03key"),
+            (Command::Txn(TxnRequest::default()), b"\x01\x03"),
+        ] {
+            assert_eq!(command.encode(), expected);
+            assert_eq!(Command::decode(&command.encode()), Ok(command));
+        }
+        let header = ResponseHeader {
+            revision: 300,
+            ..ResponseHeader::default()
+        };
+        let answer = PutResponse {
+            header: Some(header),
+            prev_kv: None,
+        };
+        let mut out = BytesMut::new();
+        encode_outcome(Ok(&answer), &mut out);
+        let out = out.freeze();
+        assert_eq!(out, b"\0\n\x03\x18\xac\x02".as_slice());
+        assert_eq!(decode_outcome(&out), Ok(Ok(answer)));
+    }
+
+    #[test]
+    fn commands_of_another_version_and_unknown_outcomes_are_refused() {
+        for bytes in [b"".as_slice(), b"\x01", b"\x02\x01", b"\x01\x09"] {
+            assert!(Command::decode(&Bytes::from_static(bytes)).is_err());
+        }
+        for bytes in [b"".as_slice(), b"\xff", b"\0\xff"] {
+            assert!(decode_outcome::<PutResponse>(&Bytes::from_static(bytes)).is_err());
+        }
+    }
+}

@@ -247,6 +247,16 @@ mod tests {
     }
 
     #[test]
+    fn keys_records_and_the_revision_keep_their_bytes() {
+        let expected = b"\x01\x02\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\x7f\x07\0\0\0\0\0\0\0\
+            \xff\xff\xff\xff\xff\xff\xff\xffvalue";
+        assert_eq!(record().encode(), expected.as_slice());
+        assert_eq!(store_key(b"key"), b"\x02key".as_slice());
+        assert_eq!(REVISION_KEY, b"\x01revision");
+        assert_eq!(encode_revision(258), b"\x01\x02\x01\0\0\0\0\0\0".as_slice());
+    }
+
+    #[test]
     fn damaged_record_is_an_error() {
         let stored = record().encode();
         assert!(Record::decode(&stored.slice(..HEADER_LEN - 1)).is_err());
