@@ -306,7 +306,10 @@ impl Shared {
         let queue = Arc::new(Mutex::new(EventQueue::default()));
         let ended = self.read(|status| status.health == Health::Stopped);
         queue.lock().ended = ended;
-        self.subscribers.lock().push(Arc::downgrade(&queue));
+        let mut subscribers = self.subscribers.lock();
+        subscribers.retain(|subscriber| subscriber.strong_count() > 0);
+        subscribers.push(Arc::downgrade(&queue));
+        drop(subscribers);
         Events { queue }
     }
 

@@ -48,12 +48,15 @@ impl Incoming {
             if hello.from == options.id {
                 return Err(Refusal::Replaced { id: hello.from });
             }
-            let learned = self.shared.members.admit(&hello)?;
-            Ok((hello.from, learned))
+            let admitted = self.shared.members.admit(&hello)?;
+            Ok((hello.from, admitted))
         });
         match checked {
-            Ok((from, learned)) => {
-                if learned {
+            Ok((from, admitted)) => {
+                if let Some(id) = admitted.forgotten {
+                    self.shared.forget(id);
+                }
+                if admitted.learned {
                     // A full queue means that others are being learned; the next call tells again.
                     let _ = self.learned.try_send(from);
                 }

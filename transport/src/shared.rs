@@ -115,6 +115,14 @@ impl Shared {
         ended
     }
 
+    /// Ends the streams from and to `peer`, if there are any.
+    pub(crate) fn forget(&self, peer: NodeId) {
+        self.deafen(peer);
+        if let Some(peer) = self.peers.lock().remove(&peer) {
+            peer.gone.notify_one();
+        }
+    }
+
     /// Ends the stream from `peer`, if there is one.
     pub(crate) fn deafen(&self, peer: NodeId) {
         self.heard.lock().remove(&peer);

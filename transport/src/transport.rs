@@ -150,7 +150,10 @@ impl GrpcTransport {
         let shared = Arc::clone(&self.shared);
         self.handle.spawn(async move {
             while let Some(id) = learning.recv().await {
-                call(&shared, &Handle::current(), id, true);
+                // Nobody is called who has been forgotten since.
+                if !shared.members.addresses(id).is_empty() {
+                    call(&shared, &Handle::current(), id, true);
+                }
             }
         });
         Ok(())
@@ -228,10 +231,7 @@ impl Transport for GrpcTransport {
 
     fn remove_member(&self, id: NodeId) {
         self.shared.members.remove(id);
-        self.shared.deafen(id);
-        if let Some(peer) = self.shared.peers.lock().remove(&id) {
-            peer.gone.notify_one();
-        }
+        self.shared.forget(id);
     }
 
     fn stop(&self) {
