@@ -179,6 +179,13 @@ impl<L: LogReader> RaftLog<L> {
         self.gap.is_none_or(|gap| id.index < gap) && self.term(id.index) == Ok(id.term)
     }
 
+    /// Whether the leader's log and this one agree up to `id`, one of the leader's. In what is
+    /// committed they do, and of an applied entry that the disk lost the term may be a guess.
+    #[inline]
+    pub(crate) fn agrees(&self, id: LogId) -> bool {
+        self.matches(id) || (id.index == self.committed && id.index < self.damaged_below)
+    }
+
     /// Entries of `[lo, hi)` up to `max` bytes, but at least one. Fewer where the store has only
     /// a part of them in memory.
     #[inline]

@@ -420,7 +420,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             );
             return Ok(());
         }
-        if !self.log.matches(prev) {
+        if !self.log.agrees(prev) {
             self.reject_append(from, prev);
             return Ok(());
         }

@@ -307,6 +307,38 @@ fn faulty_entries_that_are_applied_need_only_a_snapshot() {
 }
 
 #[test]
+fn entry_that_is_applied_and_lost_is_followed_though_its_term_is_a_wrong_guess() {
+    // The entry at 3 is of term 2; it is lost with the next one, and so the log guesses at 1.
+    let lost_at_commit = || {
+        let mut setup = setup().log(&[1, 1, 1, 3]).hard_state(3, 0, 3).applied(3);
+        setup.log.spoil([LogIndex(3), LogIndex(4)]);
+        setup.restart.health.faulty = vec![LogIndex(3)..LogIndex(5)];
+        setup
+    };
+    let mut solo = lost_at_commit().start();
+    solo.step(2, 3, append(2, 3, &[3, 3], 5));
+    let acked = Body::AppendResponse {
+        index: LogIndex(5),
+        reject: None,
+    };
+    assert_eq!(solo.sent_to(2, MessageKind::AppendResponse), [&acked]);
+    assert_eq!(solo.commit(), 5);
+    // Of what is not committed the term decides as ever.
+    let mut solo = lost_at_commit().start();
+    solo.step(2, 3, append(2, 4, &[3], 5));
+    assert!(solo.sent_to(2, MessageKind::AppendResponse).is_empty());
+    assert_eq!(solo.sent_to(2, MessageKind::Lost), [&lost(1, 3)]);
+    let sound = setup().log(&[1, 1, 1, 3]).hard_state(3, 0, 3).applied(3);
+    let mut solo = sound.start();
+    solo.step(2, 3, append(2, 3, &[3, 3], 5));
+    assert_eq!(
+        solo.commit(),
+        3,
+        "no leader can say so of an entry that is held"
+    );
+}
+
+#[test]
 fn every_loss_tells_the_operator_what_to_do() {
     let to = id(1, 6);
     let first = LogIndex(3);
