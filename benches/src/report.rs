@@ -1,8 +1,8 @@
 //! What a bench target found, and the files that keep it.
 //!
-//! Each target writes `target/bench/parts/TARGET.json`; `summary.json` and `index.html` are made
-//! anew from all parts, so that the targets of one run, each a process of its own, end up in one
-//! table and on one page.
+//! Each target writes `target/bench/parts/TARGET.json`; `summary.json`, `index.html` and
+//! `pictures/` are made anew from all parts, so that the targets of one run, each a process of its
+//! own, end up in one table and on one page.
 
 use std::fs;
 use std::io;
@@ -191,6 +191,11 @@ fn write(folder: &Path, part: &Part) -> io::Result<[PathBuf; 2]> {
     fs::write(&summary, format!("[\n{}\n]\n", lines.join(",\n")))?;
     let page = folder.join("index.html");
     fs::write(&page, page::page(&all))?;
+    let pictures = folder.join("pictures");
+    fs::create_dir_all(&pictures)?;
+    for (name, picture) in page::pictures(&all) {
+        fs::write(pictures.join(name), picture)?;
+    }
     Ok([summary, page])
 }
 

@@ -6,8 +6,9 @@ use super::{escape, number};
 use crate::latency::PERCENTILES;
 use crate::report::{Curve, Row};
 
-const WIDTH: f64 = 460.0;
-const LABEL_WIDTH: f64 = 118.0;
+/// What every chart takes from left to right.
+pub(super) const WIDTH: f64 = 480.0;
+const LABEL_WIDTH: f64 = 140.0;
 const VALUE_WIDTH: f64 = 66.0;
 const BAR_WIDTH: f64 = WIDTH - LABEL_WIDTH - VALUE_WIDTH;
 const ROW_HEIGHT: f64 = 22.0;
@@ -45,6 +46,22 @@ fn fill(subject: &str) -> String {
     format!("fill=\"var(--{colour})\" fill-opacity=\"{opacity:.2}\" stroke=\"var(--{colour})\"")
 }
 
+/// A subject's line.
+fn stroke(subject: &str) -> String {
+    let (colour, opacity) = paint(subject);
+    let dash = match opacity {
+        PLAIN.. => "",
+        _ if subject.contains(',') => " stroke-dasharray=\"2 3\"",
+        _ => " stroke-dasharray=\"6 3\"",
+    };
+    format!("stroke=\"var(--{colour})\" stroke-width=\"2\"{dash}")
+}
+
+/// A piece of a subject's line.
+pub(super) fn line_of(subject: &str) -> String {
+    format!("<path d=\"M0 8H24\" fill=\"none\" {}/>", stroke(subject))
+}
+
 /// A piece of a subject's colour.
 pub(super) fn swatch(subject: &str) -> String {
     format!(
@@ -52,6 +69,20 @@ pub(super) fn swatch(subject: &str) -> String {
          height=\"12\" {}/></svg>",
         fill(subject)
     )
+}
+
+/// What is drawn, [`WIDTH`] wide.
+pub(super) struct Chart {
+    pub(super) height: f64,
+    pub(super) body: String,
+}
+
+impl Chart {
+    /// A drawing of its own.
+    pub(super) fn svg(&self) -> String {
+        let Self { height, body } = self;
+        format!("<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">{body}</svg>")
+    }
 }
 
 fn value_of(rows: &[&Row], subject: &str, unit: &str) -> Option<f64> {
@@ -62,7 +93,7 @@ fn value_of(rows: &[&Row], subject: &str, unit: &str) -> Option<f64> {
 }
 
 /// A bar for each subject that has a figure of this unit.
-pub(super) fn bars(rows: &[&Row], unit: &str) -> String {
+pub(super) fn bars(rows: &[&Row], unit: &str) -> Chart {
     let shown: Vec<(&str, f64)> = rows
         .iter()
         .filter(|row| row.unit == unit)
@@ -81,7 +112,7 @@ pub(super) fn bars(rows: &[&Row], unit: &str) -> String {
         largest(true)
     };
     let height = ROW_HEIGHT * shown.len() as f64;
-    let mut out = format!("<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">");
+    let mut out = String::new();
     for (place, (subject, value)) in shown.iter().enumerate() {
         let top = place as f64 * ROW_HEIGHT;
         let base = top + ROW_HEIGHT * 0.68;
@@ -114,8 +145,7 @@ pub(super) fn bars(rows: &[&Row], unit: &str) -> String {
             number(*value)
         );
     }
-    out.push_str("</svg>");
-    out
+    Chart { height, body: out }
 }
 
 fn bar(out: &mut String, subject: &str, top: f64, width: f64, cut: bool) {
@@ -160,7 +190,7 @@ fn nines(percent: f64) -> f64 {
 }
 
 /// Latency by percentile, a line for each subject, both axes logarithmic.
-pub(super) fn curves(curves: &[&Curve]) -> String {
+pub(super) fn curves(curves: &[&Curve]) -> Option<Chart> {
     let values = || {
         curves
             .iter()
@@ -171,7 +201,7 @@ pub(super) fn curves(curves: &[&Curve]) -> String {
     let low = values().fold(f64::INFINITY, f64::min).log10().floor();
     let high = values().fold(0.0, f64::max).log10().ceil();
     if !low.is_finite() || !high.is_finite() {
-        return String::new();
+        return None;
     }
     let high = high.max(low + 1.0);
     let (first, last) = (nines(50.0), nines(99.9));
@@ -182,7 +212,7 @@ pub(super) fn curves(curves: &[&Curve]) -> String {
         let share = (ms.max(1e-9).log10() - low) / (high - low);
         8.0 + (1.0 - share) * (CURVE_HEIGHT - AXIS_BELOW - 8.0)
     };
-    let mut out = format!("<svg viewBox=\"0 0 {WIDTH} {CURVE_HEIGHT}\" role=\"img\">");
+    let mut out = String::new();
     let decades = (high - low).round() as i32;
     for decade in 0..=decades {
         let ms = 10f64.powf(low + f64::from(decade));
@@ -206,25 +236,21 @@ pub(super) fn curves(curves: &[&Curve]) -> String {
         );
     }
     for curve in curves {
-        let (colour, opacity) = paint(&curve.subject);
         let points: String = curve
             .points
             .iter()
             .map(|(percent, ms)| format!("{:.1},{:.1} ", x(*percent), y(*ms)))
             .collect();
-        let dash = if opacity < PLAIN {
-            " stroke-dasharray=\"5 3\""
-        } else {
-            ""
-        };
         let _ = write!(
             out,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"var(--{colour})\" stroke-width=\"2\"\
-             {dash}><title>{}</title></polyline>",
+            "<polyline points=\"{}\" fill=\"none\" {}><title>{}</title></polyline>",
             points.trim_end(),
+            stroke(&curve.subject),
             escape(&curve.subject)
         );
     }
-    out.push_str("</svg>");
-    out
+    Some(Chart {
+        height: CURVE_HEIGHT,
+        body: out,
+    })
 }

@@ -1,13 +1,40 @@
 //! The page: every figure of every part, in one file that needs nothing else.
 
 mod charts;
+mod pictures;
 
 use std::fmt::Write as _;
+
+pub(crate) use pictures::pictures;
 
 use crate::report::{Part, Row};
 
 /// What a target measures, in a sentence or two.
-const WORDS: [(&str, &str); 8] = [
+const WORDS: [(&str, &str); 13] = [
+    (
+        "wal",
+        "The log beside raft-engine and the device: writers that append batches and wait until \
+         they are durable, or do not wait. Operations are entries.",
+    ),
+    (
+        "wal_reads",
+        "A log of many small entries in a thousand groups, opened after a kill: the time, the \
+         memory held for it, and what reading its newest and its old entries gives.",
+    ),
+    (
+        "damage",
+        "A log damaged in one place after another, and opened: how often it is whole, names what \
+         is lost, refuses, comes back shorter in silence, or gives wrong bytes.",
+    ),
+    (
+        "core",
+        "Three cores in memory whose messages are handed over in a loop, until all have applied. \
+         Operations are entries.",
+    ),
+    (
+        "core_memory",
+        "Allocations for each committed entry, and what an idle core takes.",
+    ),
     (
         "append",
         "One writer appends steps (entries and the hard state that moves with them) and waits \
@@ -57,13 +84,15 @@ const WORDS: [(&str, &str); 8] = [
     ),
 ];
 
-const STYLE: &str = "\
+/// The colours, in light and dark.
+const COLOURS: &str = "\
 :root{color-scheme:light dark;--ground:#fff;--text:#1b1f24;--soft:#5b6570;--line:#d8dde3;\
 --card:#f6f8fa;--wal:#1f6feb;--redb:#c2410c;--rocksdb:#15803d;--mem:#7c7f86;--device:#444b54;\
 --peer:#8b3fc7;--other:#b08800}\
 @media(prefers-color-scheme:dark){:root{--ground:#0f1318;--text:#e4e9ef;--soft:#98a3af;\
 --line:#303841;--card:#171c23;--wal:#5b9dff;--redb:#f08a4b;--rocksdb:#4cc274;--mem:#a3a8b0;\
---device:#c3cad3;--peer:#c08bf0;--other:#e0b83a}}\
+--device:#c3cad3;--peer:#c08bf0;--other:#e0b83a}}";
+const STYLE: &str = "\
 body{margin:0 auto;max-width:1240px;padding:1.5rem;background:var(--ground);color:var(--text);\
 font:15px/1.5 system-ui,sans-serif}h1{margin:0 0 .3rem}h2{margin:2.5rem 0 .2rem;\
 border-top:1px solid var(--line);padding-top:1.2rem}h3{margin:0 0 .4rem;font-size:.95rem}\
@@ -87,6 +116,7 @@ pub(crate) fn page(parts: &[Part]) -> String {
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <title>Raftwerk benches</title><style>",
     );
+    out.push_str(COLOURS);
     out.push_str(STYLE);
     out.push_str("</style></head><body><h1>Raftwerk benches</h1>\n");
     head(&mut out, parts);
@@ -192,17 +222,17 @@ fn cards(out: &mut String, part: &Part, bench: &str, rows: &[&Row]) {
     if units.contains(&"ops/s") {
         units = vec!["ops/s"];
     }
-    units.retain(|unit| !unit.ends_with(" bound"));
+    units.retain(|unit| !unit.ends_with(" bound") && !unit.contains(", wanted"));
     for unit in units {
         let _ = write!(
             out,
             "<div class=\"card\"><h3>{} <span class=\"soft\">{}</span></h3>{}",
             escape(load),
             escape(unit),
-            charts::bars(rows, unit)
+            charts::bars(rows, unit).svg()
         );
         let curves: Vec<_> = part.curves.iter().filter(|c| c.bench == bench).collect();
-        if !curves.is_empty() {
+        if let Some(chart) = charts::curves(&curves) {
             let open = if matches!(part.target.as_str(), "fsync" | "mixed") {
                 " open"
             } else {
@@ -212,7 +242,7 @@ fn cards(out: &mut String, part: &Part, bench: &str, rows: &[&Row]) {
                 out,
                 "<details{open}><summary>latency of a step, ms, by percentile</summary>{}\
                  </details>",
-                charts::curves(&curves)
+                chart.svg()
             );
         }
         out.push_str("</div>\n");
