@@ -31,8 +31,10 @@ impl PageBuf {
 
     /// Forgets the content, keeps the memory, and makes room for so many bytes.
     pub fn begin(&mut self, room: usize) {
-        self.bytes.clear();
-        self.bytes.reserve(room + MEMORY_BYTES);
+        // What stands before the content does not count, and so is not written again.
+        self.bytes.truncate(self.start);
+        let held = self.bytes.len();
+        self.bytes.reserve(room + 2 * MEMORY_BYTES - held);
         self.start = first_aligned(&self.bytes);
         self.bytes.resize(self.start, 0);
     }

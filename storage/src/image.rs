@@ -127,7 +127,8 @@ impl GroupImage {
     /// Nothing is known of the group: it does not stand in [`raftwerk_raft::Storage::groups`].
     #[must_use]
     pub fn is_blank(&self) -> bool {
-        *self == Self::default()
+        // Most groups have entries: those need not be compared.
+        self.last() == LogId::ZERO && *self == Self::default()
     }
 
     /// What [`raftwerk_raft::Storage::open_group`] answers.

@@ -281,30 +281,27 @@ impl<E: Engine> fmt::Debug for TicketQueue<E> {
 }
 
 impl<E: Engine> Shared<E> {
-    fn submit(&self, batch: &WriteBatch) -> Result<Ticket, Refused> {
+    fn submit(&self, batch: WriteBatch) -> Result<Ticket, SubmitError> {
         let mut state = self.state.lock();
-        self.mark
-            .durable()
-            .map_err(|poisoned| Refused::For(poisoned.into()))?;
-        let bytes = batch_bytes(batch);
-        if bytes > self.options.batch_bytes_max {
-            return Err(Refused::TooLarge(bytes));
+        self.mark.durable()?;
+        let (bytes, durability) = (batch_bytes(&batch), batch.durability);
+        let max = self.options.batch_bytes_max;
+        if bytes > max {
+            return Err(SubmitError::TooLarge { batch, bytes, max });
         }
-        check_batch(batch, |group| {
+        check_batch(&batch, |group| {
             state.groups.get(&group).map(|found| &found.image)
-        })
-        .map_err(Refused::For)?;
+        })?;
         let queued_bytes = state.queued_bytes.saturating_add(bytes);
         if queued_bytes > self.options.queued_bytes_max {
-            return Err(Refused::Full);
+            return Err(SubmitError::Full(batch));
         }
         let ticket = Ticket(state.last.0 + 1);
         state.last = ticket;
         state.queued_bytes = queued_bytes;
         state.apply(ticket, batch);
         // Lazy batches alone must not fill the queue for good.
-        if batch.durability == Durability::Sync || queued_bytes > self.options.queued_bytes_max / 2
-        {
+        if durability == Durability::Sync || queued_bytes > self.options.queued_bytes_max / 2 {
             state.wanted = ticket;
             if state.writing_since.is_none() {
                 self.tell_of_work(&state);
@@ -414,8 +411,9 @@ impl<E: Engine> Shared<E> {
 }
 
 impl State {
-    fn apply(&mut self, ticket: Ticket, batch: &WriteBatch) {
-        for write in &batch.groups {
+    fn apply(&mut self, ticket: Ticket, batch: WriteBatch) {
+        for write in batch.groups {
+            self.changed.insert(write.group);
             let group = self.groups.entry(write.group).or_default();
             let truncates = |first: &Entry| first.index() <= group.image.last().index;
             if write.destroy
@@ -425,9 +423,8 @@ impl State {
                 self.generation += 1;
                 group.generation = self.generation;
             }
-            group.image.apply(write);
+            group.image.apply(&write);
             group.tail.apply(ticket, write);
-            self.changed.insert(write.group);
         }
     }
 
@@ -452,13 +449,6 @@ impl State {
     }
 }
 
-/// Why a batch was not taken; the batch itself is still the caller's.
-enum Refused {
-    Full,
-    TooLarge(u64),
-    For(SubmitError),
-}
-
 impl<E: Engine> Storage for TicketQueue<E> {
     fn groups(&self) -> Result<Vec<GroupId>, StorageError> {
         let state = self.shared.state.lock();
@@ -479,15 +469,7 @@ impl<E: Engine> Storage for TicketQueue<E> {
     }
 
     fn submit(&self, batch: WriteBatch) -> Result<Ticket, SubmitError> {
-        self.shared.submit(&batch).map_err(|refused| match refused {
-            Refused::Full => SubmitError::Full(batch),
-            Refused::TooLarge(bytes) => SubmitError::TooLarge {
-                batch,
-                bytes,
-                max: self.shared.options.batch_bytes_max,
-            },
-            Refused::For(error) => error,
-        })
+        self.shared.submit(batch)
     }
 
     fn durable(&self) -> Result<Ticket, Poisoned> {

@@ -18,12 +18,12 @@ pub struct Tail {
 
 impl Tail {
     /// Takes over what `write`, submitted as `ticket`, does to the log's entries.
-    pub fn apply(&mut self, ticket: Ticket, write: &GroupWrite) {
+    pub fn apply(&mut self, ticket: Ticket, write: GroupWrite) {
         if write.destroy || write.reset_to.is_some() {
             self.entries.clear();
             self.bytes = 0;
         }
-        self.append(ticket, &write.append);
+        self.append(ticket, write.append);
         if let Some(to) = write.compact_to {
             while self.first().is_some_and(|first| first <= to) {
                 self.pop_front();
@@ -31,7 +31,7 @@ impl Tail {
         }
     }
 
-    fn append(&mut self, ticket: Ticket, append: &[Entry]) {
+    fn append(&mut self, ticket: Ticket, append: Vec<Entry>) {
         let Some(from) = append.first().map(Entry::index) else {
             return;
         };
@@ -46,7 +46,7 @@ impl Tail {
         );
         self.bytes += append.iter().map(entry_bytes).sum::<u64>();
         self.entries
-            .extend(append.iter().map(|entry| (ticket, entry.clone())));
+            .extend(append.into_iter().map(|entry| (ticket, entry)));
     }
 
     /// Drops the oldest entries until at most `bytes_max` is left, but none that was
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn entries_give_at_least_one_and_no_more_than_fits() {
         let mut tail = Tail::default();
-        tail.apply(Ticket(1), &append(1, 5, 1));
+        tail.apply(Ticket(1), append(1, 5, 1));
         assert_eq!(held(&tail, 2..5, 0).unwrap(), [(2, 1)]);
         assert_eq!(held(&tail, 2..5, 19).unwrap(), [(2, 1)]);
         assert_eq!(held(&tail, 2..5, 20).unwrap(), [(2, 1), (3, 1)]);
@@ -161,8 +161,8 @@ mod tests {
     #[test]
     fn conflicting_append_replaces_the_suffix() {
         let mut tail = Tail::default();
-        tail.apply(Ticket(1), &append(1, 5, 1));
-        tail.apply(Ticket(2), &append(3, 3, 2));
+        tail.apply(Ticket(1), append(1, 5, 1));
+        tail.apply(Ticket(2), append(3, 3, 2));
         assert_eq!(
             held(&tail, 1..4, u64::MAX).unwrap(),
             [(1, 1), (2, 1), (3, 2)]
@@ -173,8 +173,8 @@ mod tests {
     #[test]
     fn eviction_spares_what_is_not_durable_although_its_index_was() {
         let mut tail = Tail::default();
-        tail.apply(Ticket(1), &append(1, 5, 1));
-        tail.apply(Ticket(2), &append(3, 5, 2));
+        tail.apply(Ticket(1), append(1, 5, 1));
+        tail.apply(Ticket(2), append(3, 5, 2));
         // Ticket 1 made indexes 3 to 5 durable once, with other entries.
         tail.evict(Ticket(1), 0);
         assert_eq!(held(&tail, 2..4, u64::MAX), Err(LogError::Cold));
@@ -186,19 +186,19 @@ mod tests {
         assert_eq!(tail.first(), Some(LogIndex(4)));
         tail.evict(Ticket(2), 0);
         assert_eq!((tail.first(), tail.bytes()), (None, 0));
-        tail.apply(Ticket(3), &append(6, 7, 2));
+        tail.apply(Ticket(3), append(6, 7, 2));
         assert_eq!(held(&tail, 6..8, u64::MAX).unwrap(), [(6, 2), (7, 2)]);
     }
 
     #[test]
     fn compaction_and_reset_drop_entries() {
         let mut tail = Tail::default();
-        tail.apply(Ticket(1), &append(1, 5, 1));
+        tail.apply(Ticket(1), append(1, 5, 1));
         let compact = GroupWrite {
             compact_to: Some(LogIndex(2)),
             ..GroupWrite::default()
         };
-        tail.apply(Ticket(2), &compact);
+        tail.apply(Ticket(2), compact);
         assert_eq!(tail.first(), Some(LogIndex(3)));
         let last = LogId::new(Term(1), LogIndex(9));
         let reset_to = Some(SnapshotMeta {
@@ -207,7 +207,7 @@ mod tests {
         });
         tail.apply(
             Ticket(3),
-            &GroupWrite {
+            GroupWrite {
                 reset_to,
                 ..append(10, 10, 1)
             },

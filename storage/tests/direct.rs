@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use raftwerk_storage::buffer::PageBuf;
-use raftwerk_storage::vfs::{DirectIo, OpenMode, RealVfs, SyncSite, Vfs};
+use raftwerk_storage::vfs::{CountingVfs, DirectIo, OpenMode, RealVfs, SyncSite, Vfs};
 
 const SITE: SyncSite = SyncSite("test");
 const PAGE: usize = 4096;
@@ -38,6 +39,38 @@ fn direct_write_is_seen_by_whoever_had_the_place_in_the_cache() {
     let end = direct.len().unwrap();
     direct.write_at(end, page.content()).unwrap();
     assert_eq!(cached.len().unwrap(), end + PAGE as u64);
+}
+
+#[test]
+fn write_with_its_sync_is_one_of_each_and_its_bytes_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    fs::write(&path, vec![1; 2 * PAGE]).unwrap();
+    let mut modes = vec![OpenMode::Write];
+    match RealVfs.direct_io(&path).unwrap() {
+        Some(_) => modes.push(OpenMode::WriteDirect),
+        None => drop(writeln!(
+            io::stderr().lock(),
+            "SKIPPED: no direct writes here"
+        )),
+    }
+    for (mode, byte) in modes.into_iter().zip(2..) {
+        let vfs = CountingVfs::new(Arc::new(RealVfs));
+        let file = vfs.open(&path, mode).unwrap();
+        let page = PageBuf::copy_of(&[byte; PAGE]);
+        file.write_synced(PAGE as u64, page.content(), SITE)
+            .unwrap();
+        let found = fs::read(&path).unwrap();
+        assert_eq!(found[..PAGE], [1; PAGE], "{mode:?}");
+        assert_eq!(found[PAGE..], [byte; PAGE], "{mode:?}");
+        let counts = vfs.counts();
+        assert_eq!((counts.writes, counts.written_bytes), (1, PAGE as u64));
+        assert_eq!(counts.syncs.into_iter().collect::<Vec<_>>(), [(SITE, 1)]);
+        let map = file.map().unwrap();
+        let refused = file.write_synced(0, page.content(), SITE).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+        drop(map);
+    }
 }
 
 #[test]

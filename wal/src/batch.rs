@@ -135,16 +135,17 @@ impl Fill {
     /// Takes a section's worth off the front of `rest`: entries of one term, in a row.
     fn add_section(&mut self, rest: &mut &[Entry], prev_term: Term) -> Option<Span> {
         let first = rest.first()?;
-        let start = self.body.len();
+        let out = self.body.out();
+        let start = out.len();
         let mut count = 0usize;
         for entry in rest.iter() {
-            let used = self.body.len() - start;
+            let used = out.len() - start;
             let follows = entry.index() == first.index().plus(count as u64);
             let full = count > 0 && used + entry_len(entry) > SECTION_BYTES;
             if full || !follows || entry.term() != first.term() {
                 break;
             }
-            encode_entry(entry, self.body.out());
+            encode_entry(entry, out);
             count += 1;
         }
         *rest = rest.get(count..).unwrap_or_default();

@@ -18,29 +18,19 @@ use crate::segment::format::{
 use crate::sites::{SYNC_BATCH, SYNC_SEAL};
 use crate::state::{End, Segment, State};
 
-/// One thing to do to a file.
-pub(crate) enum Step {
-    /// Write this frame there.
-    Write {
-        file: Arc<dyn VfsFile>,
-        offset: u64,
-        frame: FrameBuf,
-    },
-    /// Make them durable.
-    Sync {
-        file: Arc<dyn VfsFile>,
-        site: SyncSite,
-    },
+/// A frame to write.
+pub(crate) struct Step {
+    pub(crate) file: Arc<dyn VfsFile>,
+    pub(crate) offset: u64,
+    pub(crate) frame: FrameBuf,
+    /// It is made durable, before anything else is written.
+    pub(crate) sync: Option<SyncSite>,
 }
 
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Write { offset, frame, .. } => {
-                write!(f, "Write({offset}, {})", frame.frame().len())
-            }
-            Self::Sync { site, .. } => write!(f, "Sync({})", site.0),
-        }
+        let Self { offset, sync, .. } = self;
+        write!(f, "Step({offset}, {}, {sync:?})", self.frame.frame().len())
     }
 }
 
@@ -83,10 +73,7 @@ pub(crate) struct Job {
 impl Job {
     /// About how much it writes, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        let len = |step: &Step| match step {
-            Step::Write { frame, .. } => frame.frame().len() as u64,
-            Step::Sync { .. } => 0,
-        };
+        let len = |step: &Step| step.frame.frame().len() as u64;
         let draft = self.draft.as_ref();
         draft.map_or(0, |draft| draft.fill.body.len() as u64)
             + self.steps.iter().map(len).sum::<u64>()
@@ -104,17 +91,12 @@ impl Job {
             if draft.end > draft.capacity {
                 return None;
             }
-            self.steps = vec![
-                Step::Write {
-                    file: Arc::clone(&draft.file.0),
-                    offset: place.offset,
-                    frame,
-                },
-                Step::Sync {
-                    file: Arc::clone(&draft.file.0),
-                    site: SYNC_BATCH,
-                },
-            ];
+            self.steps = vec![Step {
+                file: Arc::clone(&draft.file.0),
+                offset: place.offset,
+                frame,
+                sync: Some(SYNC_BATCH),
+            }];
         }
         Some(self)
     }
@@ -244,18 +226,14 @@ impl State {
         if let Some(sealed) = self.segments.get_mut(&number) {
             sealed.footer = Some(place.offset);
         }
-        let mut steps = vec![Step::Write {
-            file: Arc::clone(&file),
+        // Its successor gets no byte before the footer is durable.
+        let ordered = crate::rules::holds(crate::rules::Rule::SealOrder);
+        let footer = Step {
+            file,
             offset: place.offset,
             frame,
-        }];
-        // Its successor gets no byte before the footer is durable.
-        if crate::rules::holds(crate::rules::Rule::SealOrder) {
-            steps.push(Step::Sync {
-                file,
-                site: SYNC_SEAL,
-            });
-        }
+            sync: ordered.then_some(SYNC_SEAL),
+        };
         let end = self.segments.get(&number)?.end;
         let predecessor = Predecessor {
             segment: number,
@@ -263,16 +241,13 @@ impl State {
             lsn: self.end.lsn,
         };
         let (file, offset, frame) = self.open_segment(next, Some(predecessor), fill)?;
-        steps.push(Step::Write {
-            file: Arc::clone(&file),
+        let first = Step {
+            file,
             offset,
             frame,
-        });
-        steps.push(Step::Sync {
-            file,
-            site: SYNC_BATCH,
-        });
-        Some(steps)
+            sync: Some(SYNC_BATCH),
+        };
+        Some(vec![footer, first])
     }
 
     /// Takes from `fill` the entries that stand elsewhere too. A rotation is counted in before it
@@ -477,10 +452,8 @@ impl State {
     fn count(&mut self, job: &Job) {
         let stats = &mut self.stats;
         for step in &job.steps {
-            match step {
-                Step::Write { frame, .. } => stats.written_bytes += frame.frame().len() as u64,
-                Step::Sync { .. } => stats.syncs += 1,
-            }
+            stats.written_bytes += step.frame.frame().len() as u64;
+            stats.syncs += u64::from(step.sync.is_some());
         }
         let flight = self.in_flight.take();
         if let Some(flight) = flight.filter(|_| !job.steps.is_empty()) {
@@ -493,10 +466,7 @@ impl State {
     pub(crate) fn complete(&mut self, mut job: Job) {
         self.count(&job);
         if let Some(draft) = job.draft.take() {
-            let written = job.steps.drain(..).find_map(|step| match step {
-                Step::Write { frame, .. } => Some(frame),
-                Step::Sync { .. } => None,
-            });
+            let written = job.steps.pop().map(|step| step.frame);
             job.taken = draft.end - draft.place.offset;
             self.usual_write = (self.usual_write * 7 + job.taken) / 8;
             self.settle(draft, written.unwrap_or_default());

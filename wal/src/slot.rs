@@ -78,8 +78,8 @@ impl Slot {
 
     /// Writes the record over the older one and makes it durable.
     pub(crate) fn write(&self, file: &Arc<dyn VfsFile>, uuid: StoreUuid) -> io::Result<()> {
-        file.write_at((self.sequence % 2) * SLOT_BYTES, &self.encode(uuid))?;
-        file.sync_data(SYNC_SLOT)
+        let offset = (self.sequence % 2) * SLOT_BYTES;
+        file.write_synced(offset, &self.encode(uuid), SYNC_SLOT)
     }
 
     /// The newer of the two records; none when neither can be read.

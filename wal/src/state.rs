@@ -248,7 +248,7 @@ impl State {
         self.ticket = Ticket(self.ticket.0 + 1);
         self.fill.ticket = self.ticket;
         self.fill.eager |= batch.durability == raftwerk_raft::Durability::Sync;
-        for (write, (step, create)) in batch.groups.iter().zip(steps) {
+        for (write, (step, create)) in batch.groups.into_iter().zip(steps) {
             self.perform(write, step, create);
         }
         Ok(self.ticket)
@@ -302,21 +302,21 @@ impl State {
         }
     }
 
-    fn perform(&mut self, write: &GroupWrite, step: u64, create: Option<u64>) {
-        let ticket = self.ticket;
+    fn perform(&mut self, write: GroupWrite, step: u64, create: Option<u64>) {
+        let (id, ticket) = (write.group, self.ticket);
         let newest = self
             .segments
             .last_key_value()
             .map_or(0, |(number, _)| *number);
         let strangers_unknown = self.record.strangers_unknown;
-        let group = self.groups.entry(write.group).or_default();
+        let group = self.groups.entry(id).or_default();
         if write.destroy && group.generation != 0 {
             // The fill may still go to the next segment.
             let tombstone = Tombstone {
                 generation: group.generation,
                 until: newest + 1,
             };
-            self.record.tombstones.insert(write.group, tombstone);
+            self.record.tombstones.insert(id, tombstone);
             group.generation = 0;
         }
         if let Some(generation) = create {
@@ -332,14 +332,14 @@ impl State {
             group.cut = ticket;
         }
         let before = group.tail.bytes();
-        group.image.apply(write);
+        group.image.apply(&write);
         if create.is_some() && !write.destroy && strangers_unknown {
             // It may have existed before, and voted, in what was lost.
             group.doubt();
         }
         group.tail.apply(ticket, write);
         self.tail_bytes = (self.tail_bytes + group.tail.bytes()).saturating_sub(before);
-        self.refresh(write.group);
+        self.refresh(id);
     }
 
     /// Makes the watermark move, as an empty batch does.
@@ -566,9 +566,8 @@ fn checkpoint_growth(batch: &WriteBatch) -> u64 {
         let meta = write.meta.iter();
         let meta =
             meta.map(|(name, value)| 10 + name.len() + value.as_ref().map_or(0, |v| v.len()));
-        let pairs = write.append.windows(2);
-        let changes = pairs.filter(|pair| !pair.iter().is_sorted_by(|a, b| a.term() == b.term()));
-        let terms = 20 * changes.count();
+        let runs = write.append.chunk_by(|a, b| a.term() == b.term());
+        let terms = 20 * runs.count().saturating_sub(1);
         (GROUP_GROWTH + metas.map(snapshot_bytes_max).sum::<usize>() + meta.sum::<usize>() + terms)
             as u64
     };

@@ -29,13 +29,15 @@ impl Writer {
     /// Carries out `job`. After an error nothing is known of it.
     pub(crate) fn step(&self, job: &Job) -> io::Result<()> {
         for step in &job.steps {
-            match step {
-                Step::Write {
-                    file,
-                    offset,
-                    frame,
-                } => file.write_at(*offset, frame.frame())?,
-                Step::Sync { file, site } => file.sync_data(*site)?,
+            let Step {
+                file,
+                offset,
+                frame,
+                sync,
+            } = step;
+            match sync {
+                Some(site) => file.write_synced(*offset, frame.frame(), *site)?,
+                None => file.write_at(*offset, frame.frame())?,
             }
         }
         Ok(())

@@ -28,9 +28,10 @@ const CYCLES: u32 = 2;
 const CYCLES: u32 = 100;
 
 /// Calls that a kill may come before, and how many a life makes of them, about.
-const CALLS: [(&str, u32); 6] = [
-    ("pwrite64", 60),
-    ("fdatasync", 50),
+const CALLS: [(&str, u32); 7] = [
+    ("pwritev2", 60),
+    ("pwrite64", 9),
+    ("fdatasync", 9),
     ("fallocate", 5),
     ("rename", 9),
     ("fsync", 5),

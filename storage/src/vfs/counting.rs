@@ -36,7 +36,7 @@ impl IoCounts {
         self.syncs.values().sum()
     }
 
-    /// Calls of every kind, about one system call each.
+    /// Calls of every kind, about one system call each; a write with its sync counts for two.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.syncs_total() + self.writes + self.reads + self.opens + self.others
@@ -172,6 +172,16 @@ impl VfsFile for CountingFile {
             counts.written_bytes += bytes.len() as u64;
         }
         self.inner.write_at(offset, bytes)
+    }
+
+    fn write_synced(&self, offset: u64, bytes: &[u8], site: SyncSite) -> io::Result<()> {
+        {
+            let mut counts = self.counts.lock();
+            counts.writes += 1;
+            counts.written_bytes += bytes.len() as u64;
+            *counts.syncs.entry(site).or_default() += 1;
+        }
+        self.inner.write_synced(offset, bytes, site)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

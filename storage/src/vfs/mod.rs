@@ -170,6 +170,16 @@ pub trait VfsFile: Send + Sync + fmt::Debug {
     /// What the operating system says; any part may have been written then.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// [`VfsFile::write_at`] and what makes these bytes durable, in one go where that is possible.
+    /// What was written before by other calls may stay as it is.
+    ///
+    /// # Errors
+    /// As [`VfsFile::write_at`] and [`VfsFile::sync_data`].
+    fn write_synced(&self, offset: u64, bytes: &[u8], site: SyncSite) -> io::Result<()> {
+        self.write_at(offset, bytes)?;
+        self.sync_data(site)
+    }
+
     /// Cuts or extends (with zeros) the file.
     ///
     /// # Errors

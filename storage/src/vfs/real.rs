@@ -1,7 +1,7 @@
 //! The real disk.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -174,6 +174,12 @@ impl VfsFile for RealFile {
         file.write_all_at(bytes, offset)
     }
 
+    fn write_synced(&self, offset: u64, bytes: &[u8], _site: SyncSite) -> io::Result<()> {
+        let _pass = self.gate.write()?;
+        let file = self.direct.as_ref().unwrap_or(&self.file);
+        write_synced(file, offset, bytes)
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         let _pass = self.gate.write()?;
         self.file.set_len(len)
@@ -207,6 +213,36 @@ fn open_direct(path: &Path) -> io::Result<File> {
 #[cfg(not(target_os = "linux"))]
 fn open_direct(_path: &Path) -> io::Result<File> {
     Err(ErrorKind::Unsupported.into())
+}
+
+/// One call instead of two: less processor time, and one way into the kernel less between the
+/// write and its sync.
+#[cfg(target_os = "linux")]
+fn write_synced(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+    let mut done = 0;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        let at = offset.saturating_add(done as u64);
+        match pwritev2(file, &[IoSlice::new(rest)], at, ReadWriteFlags::DSYNC) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            // What a short call wrote is durable.
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            // Kernels, file systems and sandboxes without this call.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
+                file.write_all_at(rest, at)?;
+                return file.sync_data();
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_synced(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    file.write_all_at(bytes, offset)?;
+    file.sync_data()
 }
 
 /// Blocks that are the file's and count as never written.

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use raftwerk_raft::codec::DecodeError;
-use raftwerk_raft::codec::wire::{Reader, put_u32, put_u64, put_varint};
+use raftwerk_raft::codec::wire::{Reader, put_varint};
 use raftwerk_raft::{GroupId, LogIndex, Term};
 use raftwerk_storage::folder::StoreUuid;
 
@@ -113,34 +113,34 @@ pub(crate) fn begins_as_header(bytes: &[u8]) -> bool {
     same == magic.len() || rest.iter().all(|byte| *byte == 0)
 }
 
+/// Two numbers of eight bytes.
+fn pair(first: u64, second: u64) -> [u8; 16] {
+    (u128::from(first) | (u128::from(second) << 64)).to_le_bytes()
+}
+
 impl FrameHeader {
     /// The header's bytes and its checksum, which the next frame is chained to.
-    pub(crate) fn encode(&self, uuid: StoreUuid) -> (Vec<u8>, u32) {
-        let mut out = Vec::with_capacity(FRAME_HEADER_BYTES);
-        put_u32(&mut out, FRAME_MAGIC);
-        put_u32(&mut out, u32::from(self.kind.code()));
-        for value in [
+    pub(crate) fn encode(&self, uuid: StoreUuid) -> ([u8; FRAME_HEADER_BYTES], u32) {
+        let two = |first: u32, second: u32| u64::from(first) | (u64::from(second) << 32);
+        let fields = [
+            two(FRAME_MAGIC, u32::from(self.kind.code())),
             self.id.number,
             self.id.life,
             self.offset,
             self.lsn,
             self.durable,
-        ] {
-            put_u64(&mut out, value);
-        }
-        let sizes = [
-            self.chain,
-            self.items,
-            self.directory_bytes,
-            self.directory_crc,
+            two(self.chain, self.items),
+            two(self.directory_bytes, self.directory_crc),
+            u64::from(self.body_bytes),
         ];
-        for value in sizes.into_iter().chain([self.body_bytes, 0]) {
-            put_u32(&mut out, value);
-        }
-        let crc = self.crc(uuid, &out);
-        put_u32(&mut out, crc);
-        out.extend_from_slice(&HEADER_END);
-        debug_assert_eq!(out.len(), FRAME_HEADER_BYTES);
+        let fields = fields.map(u64::to_le_bytes);
+        let crc = self.crc(uuid, fields.as_flattened());
+        let mut out = [0; FRAME_HEADER_BYTES];
+        let end = two(crc, u32::from_le_bytes(HEADER_END)).to_le_bytes();
+        let bytes = fields.as_flattened().iter().chain(&end);
+        out.iter_mut()
+            .zip(bytes)
+            .for_each(|(out, byte)| *out = *byte);
         (out, crc)
     }
 
@@ -204,12 +204,13 @@ impl FrameHeader {
     /// What every checksum of the frame begins with: this log, this life of this segment, this
     /// place. Stale, misdirected and swapped sectors do not pass.
     pub(crate) fn seed(&self, uuid: StoreUuid) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&uuid.0);
-        for value in [self.id.number, self.id.life, self.offset, self.lsn] {
-            hasher.update(&value.to_le_bytes());
-        }
-        hasher.finalize()
+        let mut place = [uuid.0; 3];
+        let [_, id, at] = &mut place;
+        (*id, *at) = (
+            pair(self.id.number, self.id.life),
+            pair(self.offset, self.lsn),
+        );
+        crc32fast::hash(place.as_flattened())
     }
 
     /// Bytes before the padding.
