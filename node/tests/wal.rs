@@ -8,16 +8,21 @@
 
 mod common;
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Journal, Seen, members};
-use raftwerk::raft::{GroupId, NodeId, Storage};
+use raftwerk::raft::{Body, GroupId, LogIndex, Loss, NodeId, Role, Storage};
 use raftwerk::vfs::{CountingVfs, RealVfs};
 use raftwerk::wal::{Options, Wal};
-use raftwerk::{Group, GroupConfig, Host, HostConfig, InMemory, InProcessNetwork, SnapshotPolicy};
+use raftwerk::{
+    EnvelopeBody, Group, GroupConfig, Host, HostConfig, InMemory, InProcessNetwork, ReadError,
+    SnapshotPolicy,
+};
 
 struct Node {
     host: Host,
@@ -26,11 +31,29 @@ struct Node {
     disk: CountingVfs,
 }
 
+/// Cuts the logs every fifty entries.
+const CUTTING: SnapshotPolicy = SnapshotPolicy {
+    entries: 50,
+    growth: 0,
+    bytes: 0,
+    trailing_entries: 10,
+};
+
 fn start(id: u64, groups: u64, net: &InProcessNetwork, dir: &Path) -> Node {
+    start_with(id, groups, net, dir, (4 << 20, CUTTING))
+}
+
+fn start_with(
+    id: u64,
+    groups: u64,
+    net: &InProcessNetwork,
+    dir: &Path,
+    (segment_bytes, snapshot): (u64, SnapshotPolicy),
+) -> Node {
     let dir = dir.join(id.to_string());
     let disk = CountingVfs::new(Arc::new(RealVfs));
     let options = Options {
-        segment_bytes: 4 << 20,
+        segment_bytes,
         ..Options::default()
     };
     let log = Wal::open(Arc::new(disk.clone()), dir.join("log"), options).unwrap();
@@ -41,12 +64,7 @@ fn start(id: u64, groups: u64, net: &InProcessNetwork, dir: &Path) -> Node {
     let seen: Vec<Seen> = (0..groups).map(|_| Seen::default()).collect();
     let open = |(group, seen): (u64, &Seen)| {
         let mut config = GroupConfig::bootstrap(members(3));
-        config.snapshot = SnapshotPolicy {
-            entries: 50,
-            growth: 0,
-            bytes: 0,
-            trailing_entries: 10,
-        };
+        config.snapshot = snapshot;
         let machine = Box::new(InMemory::new(Journal(Arc::clone(seen))));
         host.open_group(GroupId(group), config, machine).unwrap()
     };
@@ -77,8 +95,12 @@ fn leaders(nodes: &[Node]) -> Vec<Group> {
 }
 
 fn caught_up(node: &Node, group: usize) -> Vec<Bytes> {
-    node.groups[group].read_index().wait().unwrap();
-    node.seen[group].lock().clone()
+    loop {
+        match node.groups[group].read_index().wait() {
+            Ok(_) => break node.seen[group].lock().clone(),
+            Err(error) => assert_eq!(error, ReadError::NoLeader),
+        }
+    }
 }
 
 #[test]
@@ -144,5 +166,115 @@ fn hundred_groups_written_at_once_take_less_than_a_sync_for_ten_entries() {
             node.host.id()
         );
     }
+    nodes.iter().for_each(|node| node.host.stop());
+}
+
+/// What entry `n` of a group says: no two are alike, nor short enough to share a page.
+fn text(group: usize, n: usize) -> String {
+    format!("entry {n:03} of group {group} {}", "x".repeat(1500))
+}
+
+/// Writes `count` entries to each group, one after the other, and gives the index of each.
+fn fill(leaders: &[Group], count: usize) -> Vec<Vec<LogIndex>> {
+    let mut ids = vec![Vec::new(); leaders.len()];
+    for n in 0..count {
+        for (group, leader) in leaders.iter().enumerate() {
+            let applied = leader.propose(text(group, n)).wait().unwrap();
+            ids[group].push(applied.id.index);
+        }
+    }
+    ids
+}
+
+/// Flips one byte of the one file in `dir` that holds `entry`, which must be sealed: `newest`,
+/// written last, is in another.
+fn damage(dir: &Path, entry: &str, newest: &str) {
+    let place = |bytes: &[u8], text: &str| {
+        bytes
+            .windows(text.len())
+            .position(|window| window == text.as_bytes())
+    };
+    let mut hit = 0;
+    for file in fs::read_dir(dir).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if let Some(at) = place(&bytes, entry) {
+            assert_eq!(place(&bytes, newest), None, "its segment is not sealed");
+            bytes[at + 700] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            hit += 1;
+        }
+    }
+    assert_eq!(hit, 1, "copies of the entry");
+}
+
+/// Lets nothing of `group` to host 3 or from it, and counts what that sent to be elected.
+fn keep_apart(net: &InProcessNetwork, group: GroupId) -> Arc<AtomicUsize> {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    net.filter(move |from, to, envelope| {
+        let hit = envelope.group == group && (from == NodeId(3) || to == NodeId(3));
+        if let (true, NodeId(3), EnvelopeBody::Raft(message)) = (hit, from, &envelope.body)
+            && matches!(message.body, Body::PreVote { .. } | Body::Vote { .. })
+        {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        !hit
+    });
+    asked
+}
+
+#[test]
+fn damaged_entry_is_named_by_its_group_alone_and_filled_again_by_the_leader() {
+    const GROUPS: usize = 4;
+    const HIT: usize = 2;
+    const ENTRIES: usize = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let net = InProcessNetwork::new();
+    let boot = |id| {
+        let options = (64 << 10, SnapshotPolicy::ON_REQUEST);
+        start_with(id, GROUPS as u64, &net, dir.path(), options)
+    };
+    let mut nodes: Vec<Node> = (1..=3).map(boot).collect();
+    let ids = fill(&leaders(&nodes), ENTRIES);
+    let before: Vec<_> = (0..GROUPS)
+        .map(|group| caught_up(&nodes[2], group))
+        .collect();
+    nodes.pop().unwrap().host.stop();
+    let newest = text(GROUPS - 1, ENTRIES - 1);
+    damage(&dir.path().join("3/log"), &text(HIT, 20), &newest);
+    leaders(&nodes);
+
+    // It is opened by default in spite of the damage. Nobody can help the group yet.
+    let asked = keep_apart(&net, GroupId(HIT as u64 + 1));
+    nodes.push(boot(3));
+    for group in (0..GROUPS).filter(|group| *group != HIT) {
+        assert_eq!(caught_up(&nodes[2], group), before[group]);
+        let answer = nodes[2].groups[group].propose("served").wait().unwrap();
+        assert_eq!(answer.response, (ENTRIES + 1).to_string());
+        assert_eq!(nodes[2].groups[group].status().loss, None);
+    }
+    let hit = &nodes[2].groups[HIT];
+    let lost = ids[HIT][20];
+    let (first, last) = (lost, lost);
+    assert_eq!(hit.status().loss, Some(Loss::Faulty { first, last }));
+    assert!(nodes[2].seen[HIT].lock().len() <= 20, "nothing behind it");
+    hit.campaign();
+    assert_eq!(hit.read_index().wait(), Err(ReadError::NoLeader));
+    assert_eq!(hit.status().role, Role::Follower);
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "it may not lead");
+
+    net.filter(|_, _, _| true);
+    let whole = hit.until(|status| status.loss.is_none()).wait();
+    whole.expect("the group goes on");
+    assert_eq!(caught_up(&nodes[2], HIT), before[HIT]);
+    nodes.pop().unwrap().host.stop();
+    // Nothing of it is left on the disk.
+    nodes.push(boot(3));
+    assert_eq!(nodes[2].groups[HIT].status().loss, None);
+    assert_eq!(caught_up(&nodes[2], HIT), before[HIT]);
+    let leader = nodes[2].groups[HIT].leader().unwrap();
+    let leader = &nodes[(leader.0 - 1) as usize].groups[HIT];
+    leader.transfer_leader(NodeId(3)).wait().unwrap();
     nodes.iter().for_each(|node| node.host.stop());
 }

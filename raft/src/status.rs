@@ -62,12 +62,14 @@ pub enum Loss {
     TailLost,
     /// Entries within the log, not yet applied.
     #[error(
-        "entries from {first} on are damaged on disk: the leader sends them again, nothing is to \
-         be done as long as the group has one; check the disk"
+        "entries {first} to {last} are damaged on disk: the leader sends them again, nothing is \
+         to be done as long as the group has one; check the disk"
     )]
     Faulty {
         /// The first of them.
         first: LogIndex,
+        /// The last of them; between the two some may be sound.
+        last: LogIndex,
     },
     /// Damaged entries are on their way.
     #[error(

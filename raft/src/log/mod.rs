@@ -66,6 +66,8 @@ pub(crate) struct RaftLog<L> {
     /// The first entry not yet applied that the disk lost. From there on nothing counts as known,
     /// nor as committed, until the leader has sent it again.
     pub(crate) gap: Option<LogIndex>,
+    /// Up to where there are such entries, while there is a gap.
+    gap_last: LogIndex,
     /// Below here the disk lost entries that are applied.
     damaged_below: LogIndex,
     applying_bytes_max: u64,
@@ -87,6 +89,7 @@ impl<L: LogReader> RaftLog<L> {
             applying: before,
             applied: before,
             gap: None,
+            gap_last: LogIndex::ZERO,
             damaged_below: LogIndex::ZERO,
             applying_bytes_max,
             applying_bytes: 0,
@@ -108,8 +111,14 @@ impl<L: LogReader> RaftLog<L> {
             if end > applied.next() {
                 let start = start.max(applied.next());
                 self.gap = Some(self.gap.map_or(start, |gap| gap.min(start)));
+                self.gap_last = self.gap_last.max(end.prev());
             }
         }
+    }
+
+    /// The first and the last entry that the disk lost of those not yet applied.
+    pub(crate) fn lost(&self) -> Option<(LogIndex, LogIndex)> {
+        self.gap.map(|first| (first, self.gap_last))
     }
 
     /// Up to where the entries are known.
@@ -391,13 +400,20 @@ impl<L: LogReader> RaftLog<L> {
             applying,
             applied,
             gap,
+            gap_last,
             damaged_below,
             applying_bytes_max: _,
             applying_bytes,
             applying_paused,
         } = self;
         digest.add(&(unstable, committed, applying, applied));
-        digest.add(&(gap, damaged_below, applying_bytes, applying_paused));
+        digest.add(&(
+            gap,
+            gap_last,
+            damaged_below,
+            applying_bytes,
+            applying_paused,
+        ));
     }
 
     /// Everything up to `index` is applied; `bytes` of the budget are free again.

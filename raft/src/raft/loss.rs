@@ -81,8 +81,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             Some(Loss::VoteUnknown)
         } else if lost.tail_lost {
             Some(Loss::TailLost)
-        } else if let Some(first) = self.log.gap {
-            Some(Loss::Faulty { first })
+        } else if let Some((first, last)) = self.log.lost() {
+            Some(Loss::Faulty { first, last })
         } else if let Some(to) = lost.refill_to {
             Some(Loss::Refilling { to })
         } else if self.log.is_damaged() || self.cold.apply_blocked() {

@@ -192,7 +192,10 @@ fn faulty_entries_count_as_present_when_voting_and_bar_from_leading() {
     let mut solo = damaged(3..5, 0).start();
     assert_eq!(
         solo.node.status().loss,
-        Some(Loss::Faulty { first: LogIndex(3) })
+        Some(Loss::Faulty {
+            first: LogIndex(3),
+            last: LogIndex(4)
+        })
     );
     assert_eq!(solo.commit(), 2, "what is not known is not committed here");
     solo.tick(50);
@@ -341,11 +344,12 @@ fn entry_that_is_applied_and_lost_is_followed_though_its_term_is_a_wrong_guess()
 #[test]
 fn every_loss_tells_the_operator_what_to_do() {
     let to = id(1, 6);
-    let first = LogIndex(3);
+    let (first, last) = (LogIndex(3), LogIndex(4));
     for (loss, words) in [
         (Loss::VoteUnknown, "remove it from the group"),
         (Loss::TailLost, "remove it from the group"),
-        (Loss::Faulty { first }, "check the disk"),
+        (Loss::Faulty { first, last }, "entries 3 to 4 are damaged"),
+        (Loss::Faulty { first, last }, "check the disk"),
         (Loss::Refilling { to }, "lead again"),
         (Loss::Damaged, "take a snapshot"),
     ] {
