@@ -371,23 +371,28 @@ impl<E: Engine> Shared<E> {
     fn run_background(&self) {
         loop {
             let mut state = self.state.lock();
-            let mut left = false;
+            // What was wanted, and how far commits had begun, a grace ago.
+            let mut seen: Option<(Ticket, Ticket)> = None;
             loop {
                 if state.closing || self.mark.durable().is_err() {
                     return;
                 }
                 let work = state.writing_since.is_none() && state.wanted > state.begun;
+                let left = seen.is_some_and(|(wanted, _)| wanted > state.begun);
                 if work && (left || self.mark.is_watched()) {
                     break;
                 }
-                if work {
+                let busy = seen.is_some_and(|(_, begun)| begun < state.begun);
+                if work || busy {
+                    // While waiters write, nobody has to wake this thread for each of their
+                    // batches: it looks by itself whether one was left.
+                    seen = Some((state.wanted, state.begun));
                     let _ = self.work.wait_for(&mut state, GRACE);
-                    left = true;
                 } else {
                     state.asleep = true;
                     self.work.wait(&mut state);
                     state.asleep = false;
-                    left = false;
+                    seen = None;
                 }
             }
             drop(state);
