@@ -228,7 +228,7 @@ fn state_churn(kind: &StateKind, folder: &Path, present: u64, bytes: u64) -> Res
     let put_bytes = KEY_BYTES + VALUE_BYTES as u64;
     let batches = (bytes / (PUTS * put_bytes)).max(1);
     for batch in 1..=batches {
-        store.write(&keys.batch(Order::Random, PUTS), (1 << 32) + batch)?;
+        store.write(keys.batch(Order::Random, PUTS), (1 << 32) + batch)?;
         if batch.is_multiple_of(BATCHES_A_PERSIST) {
             store.persist()?;
         }

@@ -24,14 +24,14 @@ pub(super) fn open(folder: &Path) -> Result<Box<dyn StateTarget>, String> {
 }
 
 impl StateTarget for BareRedb {
-    fn write(&self, puts: &[Put], index: u64) -> Result<(), String> {
+    fn write(&self, puts: Vec<Put>, index: u64) -> Result<(), String> {
         let mut transaction = self.0.begin_write().map_err(words)?;
         transaction
             .set_durability(Durability::None)
             .map_err(words)?;
         {
             let mut data = transaction.open_table(DATA).map_err(words)?;
-            for (key, value) in puts {
+            for (key, value) in &puts {
                 data.insert(&key[..], &value[..]).map_err(words)?;
             }
             let mut applied = transaction.open_table(APPLIED).map_err(words)?;

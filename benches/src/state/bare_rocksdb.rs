@@ -30,10 +30,10 @@ fn data_key(key: &[u8], out: &mut Vec<u8>) {
 }
 
 impl StateTarget for BareRocksdb {
-    fn write(&self, puts: &[Put], index: u64) -> Result<(), String> {
+    fn write(&self, puts: Vec<Put>, index: u64) -> Result<(), String> {
         let mut batch = WriteBatch::default();
         let mut stored = Vec::new();
-        for (key, value) in puts {
+        for (key, value) in &puts {
             data_key(key, &mut stored);
             batch.put(&stored, value);
         }

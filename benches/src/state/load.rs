@@ -77,7 +77,7 @@ pub fn fill(store: &dyn StateTarget, mut keys: Keys, batch: u64) -> Result<(), S
             .map(|number| (keys.key(number), keys.values.cut()))
             .collect();
         batches += 1;
-        store.write(&puts, batches)?;
+        store.write(puts, batches)?;
         // What is not durable may have to stay in memory.
         if batches.is_multiple_of(64) {
             store.persist()?;
@@ -114,7 +114,7 @@ impl Subject for Apply<'_> {
         let mut slice = repeat(length, || {
             let puts = self.keys.batch(self.order, self.batch);
             self.index += 1;
-            self.store.write(&puts, self.index)?;
+            self.store.write(puts, self.index)?;
             if self.persist {
                 self.store.persist()?;
             }

@@ -24,7 +24,7 @@ pub trait StateTarget: Send {
     ///
     /// # Errors
     /// What the store says, in words.
-    fn write(&self, puts: &[Put], index: u64) -> Result<(), String>;
+    fn write(&self, puts: Vec<Put>, index: u64) -> Result<(), String>;
 
     /// Makes durable what was written.
     ///

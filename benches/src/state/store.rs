@@ -40,13 +40,10 @@ pub(super) fn open_mem(_folder: &Path) -> Result<Box<dyn StateTarget>, String> {
 struct Store(Arc<dyn StateStore>);
 
 impl StateTarget for Store {
-    fn write(&self, puts: &[Put], index: u64) -> Result<(), String> {
+    fn write(&self, puts: Vec<Put>, index: u64) -> Result<(), String> {
         let ops: Vec<StateOp> = puts
-            .iter()
-            .map(|(key, value)| StateOp::Put {
-                key: key.clone(),
-                value: value.clone(),
-            })
+            .into_iter()
+            .map(|(key, value)| StateOp::Put { key, value })
             .collect();
         self.0.write(&ops, log_id(index)).map_err(words)
     }
