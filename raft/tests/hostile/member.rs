@@ -29,6 +29,10 @@ pub(crate) struct Honest {
     said: usize,
     /// The commit index before the input.
     commit: LogIndex,
+    /// It waited for a snapshot before the input.
+    wanted: bool,
+    /// What its clock says.
+    now: Duration,
 }
 
 fn ids(from: &[u64]) -> Vec<NodeId> {
@@ -114,7 +118,11 @@ impl Honest {
             2 => log.cool(before.index.plus(choices.below(5) as u64)),
             _ => {}
         }
+        let lost = choices.below(16);
         let restart = Restart {
+            tail_lost: lost == 0,
+            refill_to: (lost == 1)
+                .then(|| LogId::new(Term(term), before.index.plus(choices.below(8) as u64))),
             hard_state: HardState {
                 term: Term(term),
                 vote: (term > 0 && choices.flag()).then_some(NodeId(2)),
@@ -139,6 +147,8 @@ impl Honest {
             reads: Vec::new(),
             votes,
             said: 0,
+            wanted: false,
+            now: Duration::ZERO,
         };
         honest.drain();
         honest.take_office(choices.below(4));
@@ -182,6 +192,7 @@ impl Honest {
         let (term, role) = (self.node.term(), self.node.role());
         let last = self.log.last().index;
         self.commit = self.node.commit();
+        self.wanted = self.node.wants_snapshot();
         self.said = 0;
         match choices.below(16) {
             0 => self.node.tick(),
@@ -189,7 +200,7 @@ impl Honest {
             2 => self.apply(),
             3 => self.own_wish(choices),
             _ => {
-                let message = self.hear(choices);
+                let message = self.hear(choices, |speaker| speaker.message());
                 let _ = self.node.step(message);
             }
         }
@@ -210,7 +221,8 @@ impl Honest {
         assert!(self.said <= MESSAGES_MAX, "{} messages", self.said);
     }
 
-    fn hear(&self, choices: &mut Choices<'_>) -> Message {
+    /// What `say` makes of the choices and of what this member knows.
+    fn hear<T>(&self, choices: &mut Choices<'_>, say: fn(&mut Speaker<'_, '_>) -> T) -> T {
         let status = self.node.status();
         let term_at = |index| self.log.term(index).unwrap_or_default();
         let mut speaker = Speaker {
@@ -218,13 +230,13 @@ impl Honest {
             status: &status,
             term_at: &term_at,
         };
-        speaker.message()
+        say(&mut speaker)
     }
 
     /// What the member's own users and driver may do.
     fn own_wish(&mut self, choices: &mut Choices<'_>) {
         let peer = NodeId(choices.pick(&[1, 2, 3, 4, 99]));
-        match choices.below(8) {
+        match choices.below(13) {
             0 => drop(self.node.propose(Bytes::from_static(b"own"))),
             1 => drop(self.node.read_index(Bytes::from_static(b"read"))),
             2 => self.node.campaign(),
@@ -232,6 +244,23 @@ impl Honest {
             4 => self.node.forget_leader(),
             5 => self.node.report_unreachable(peer),
             6 => self.node.report_snapshot(peer, SnapshotStatus::Failed),
+            7 => self.node.report_snapshot(peer, SnapshotStatus::Finished),
+            8 => drop(self.node.request_snapshot()),
+            9 => {
+                let meta = self.hear(choices, |speaker| speaker.snapshot());
+                self.node.snapshot_available(meta);
+            }
+            10 => {
+                self.now += Duration::from_millis(choices.byte().into());
+                self.node.tell_time(self.now);
+            }
+            11 => {
+                self.now += Duration::from_millis(choices.byte().into());
+                if let Ok(index) = self.node.lease_read(self.now) {
+                    assert_eq!(self.node.role(), Role::Leader);
+                    assert_eq!(index, self.node.commit(), "an old state is read");
+                }
+            }
             _ => {
                 for read in std::mem::take(&mut self.reads) {
                     let found = self.log.read(read.range, read.max_bytes);
@@ -268,7 +297,12 @@ impl Honest {
     /// The log takes a step, which must not touch what is committed.
     fn write(&mut self, persist: &Persist) {
         if let Some(meta) = &persist.snapshot {
-            assert!(meta.last.index > self.commit, "a snapshot goes back");
+            // One that was asked for replaces what is there, and nothing of it may be missing.
+            let whole = self.wanted && meta.last.index >= self.log.last().index;
+            assert!(
+                meta.last.index > self.commit || whole,
+                "a snapshot goes back"
+            );
             self.log.reset_to(meta.last);
         }
         let mut before = self.log.last();

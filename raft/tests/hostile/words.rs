@@ -4,13 +4,31 @@
 use bytes::Bytes;
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry,
-    EntryKind, LogId, LogIndex, Message, NodeId, SnapshotMeta, Standing, Status, Term, codec,
+    EntryKind, LogId, LogIndex, Message, MessageKind, NodeId, ReadDropped, SnapshotMeta, Standing,
+    Status, Term, codec,
 };
 
 use super::mutator::Choices;
 
 /// Members, a stranger, nobody and the last id there is. Member 1 is the receiver.
 const IDS: [u64; 8] = [1, 2, 3, 4, 5, 99, 0, u64::MAX];
+
+/// Lists the kinds, and does not compile when one is missing.
+macro_rules! kinds {
+    ($($kind:ident)*) => {
+        pub(crate) const KINDS: &[MessageKind] = &[$(MessageKind::$kind),*];
+
+        const _: fn(MessageKind) = |kind| match kind {
+            $(MessageKind::$kind)|* => {}
+        };
+    };
+}
+
+kinds! {
+    Vote VoteResponse PreVote PreVoteResponse Append AppendResponse Heartbeat HeartbeatResponse
+    Snapshot TimeoutNow Propose ReadIndex ReadIndexResponse ReadIndexDropped TransferLeader
+    Committed Acked Lost WantSnapshot Commit
+}
 
 fn around(of: u64) -> [u64; 3] {
     [of, of.saturating_sub(1), of.saturating_add(1)]
@@ -26,10 +44,14 @@ pub(crate) struct Speaker<'a, 'b> {
 
 impl Speaker<'_, '_> {
     pub(crate) fn message(&mut self) -> Message {
-        let body = self.body();
+        let kind = self.kind();
+        let body = self.body(kind);
         let termless = matches!(
-            body,
-            Body::Propose { .. } | Body::ReadIndex { .. } | Body::Committed { .. }
+            kind,
+            MessageKind::Propose
+                | MessageKind::ReadIndex
+                | MessageKind::ReadIndexDropped
+                | MessageKind::Committed
         );
         let to = match self.choices.below(32) {
             0 => self.id(),
@@ -186,89 +208,109 @@ impl Speaker<'_, '_> {
         }
     }
 
-    fn body(&mut self) -> Body {
-        match self.choices.below(24) {
-            0 => Body::Vote {
-                last: self.log_id(),
-                transfer: self.choices.flag(),
-            },
-            1 => Body::VoteResponse {
-                reject: self.choices.flag(),
-            },
-            2 => Body::PreVote {
-                last: self.log_id(),
-            },
-            3 => Body::PreVoteResponse {
-                reject: self.choices.flag(),
-            },
-            4..8 => {
-                let prev = self.log_id();
-                let commit = self.index();
-                let entries = self.entries(prev);
-                Body::Append {
-                    prev,
-                    commit,
-                    entries: entries.into(),
-                }
-            }
-            8..11 => self.append_response(),
-            11 => Body::Heartbeat {
-                commit: self.index(),
-                read_position: self.position(),
-            },
-            12 => Body::Commit {
-                index: self.index(),
-            },
-            13 => Body::HeartbeatResponse {
-                read_position: self.position(),
-            },
-            14 => Body::Snapshot {
-                meta: Box::new(SnapshotMeta {
-                    last: self.log_id(),
-                    conf_state: self.conf_state(),
-                    context: self.data(),
-                }),
-            },
-            other => self.rare_body(other),
+    /// Replication the most often.
+    fn kind(&mut self) -> MessageKind {
+        match self.choices.below(KINDS.len() + 8) {
+            0..5 => MessageKind::Append,
+            5..8 => MessageKind::AppendResponse,
+            other => KINDS[other - 8],
         }
     }
 
-    fn append_response(&mut self) -> Body {
-        let index = self.index();
-        let reject = self.choices.flag().then(|| self.log_id());
-        Body::AppendResponse { index, reject }
-    }
-
-    fn rare_body(&mut self, which: usize) -> Body {
-        match which {
-            15 => Body::TimeoutNow,
-            16 | 17 => {
-                let count = self.choices.below(4);
-                let place = match self.choices.below(8) {
-                    0 => self.log_id(),
-                    _ => LogId::ZERO,
-                };
-                Body::Propose {
-                    entries: (0..count).map(|_| self.entry(place)).collect(),
-                }
-            }
-            18 => Body::ReadIndex {
-                context: self.data(),
+    fn body(&mut self, kind: MessageKind) -> Body {
+        match kind {
+            MessageKind::Vote => Body::Vote {
+                last: self.log_id(),
+                transfer: self.choices.flag(),
             },
-            19 => Body::ReadIndexResponse {
-                index: self.index(),
-                context: self.data(),
+            MessageKind::VoteResponse => Body::VoteResponse {
+                reject: self.choices.flag(),
             },
-            20 => Body::TransferLeader { to: self.id() },
-            21 => Body::Committed {
+            MessageKind::PreVote => Body::PreVote {
                 last: self.log_id(),
             },
-            22 => Body::Acked {
+            MessageKind::PreVoteResponse => Body::PreVoteResponse {
+                reject: self.choices.flag(),
+            },
+            MessageKind::Append => self.append(),
+            MessageKind::AppendResponse => {
+                let index = self.index();
+                let reject = self.choices.flag().then(|| self.log_id());
+                Body::AppendResponse { index, reject }
+            }
+            MessageKind::Heartbeat => Body::Heartbeat {
+                commit: self.index(),
+                read_position: self.position(),
+            },
+            MessageKind::Commit => Body::Commit {
                 index: self.index(),
             },
-            _ => Body::Lost {
+            MessageKind::HeartbeatResponse => Body::HeartbeatResponse {
+                read_position: self.position(),
+            },
+            MessageKind::Snapshot => Body::Snapshot {
+                meta: Box::new(self.snapshot()),
+            },
+            MessageKind::TimeoutNow => Body::TimeoutNow,
+            MessageKind::Propose => self.proposals(),
+            MessageKind::ReadIndex => Body::ReadIndex {
+                context: self.data(),
+            },
+            MessageKind::ReadIndexResponse => Body::ReadIndexResponse {
+                index: self.index(),
+                context: self.data(),
+            },
+            MessageKind::ReadIndexDropped => Body::ReadIndexDropped {
+                context: self.data(),
+                reason: self.choices.pick(&[
+                    ReadDropped::NoLeader,
+                    ReadDropped::Busy,
+                    ReadDropped::LostLeadership,
+                ]),
+            },
+            MessageKind::TransferLeader => Body::TransferLeader { to: self.id() },
+            MessageKind::Committed => Body::Committed {
+                last: self.log_id(),
+            },
+            MessageKind::Acked => Body::Acked {
+                index: self.index(),
+            },
+            MessageKind::Lost => Body::Lost {
                 kept: self.log_id(),
             },
+            MessageKind::WantSnapshot => Body::WantSnapshot {
+                last: self.log_id(),
+            },
+        }
+    }
+
+    fn append(&mut self) -> Body {
+        let prev = self.log_id();
+        let commit = self.index();
+        let entries = self.entries(prev);
+        Body::Append {
+            prev,
+            commit,
+            entries: entries.into(),
+        }
+    }
+
+    pub(crate) fn snapshot(&mut self) -> SnapshotMeta {
+        SnapshotMeta {
+            last: self.log_id(),
+            conf_state: self.conf_state(),
+            context: self.data(),
+        }
+    }
+
+    fn proposals(&mut self) -> Body {
+        let count = self.choices.below(4);
+        let place = match self.choices.below(8) {
+            0 => self.log_id(),
+            _ => LogId::ZERO,
+        };
+        Body::Propose {
+            entries: (0..count).map(|_| self.entry(place)).collect(),
         }
     }
 
