@@ -309,8 +309,11 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         }
     }
 
-    /// The store failed: a leader steps down and the group halts on this member.
+    /// The store failed: a leader steps down and the group halts on this member. One last `Ready`
+    /// tells what becomes of what was asked: the new leadership, answers, fates, and nothing to
+    /// write or to apply. In synchronous mode it is there without [`RawNode::advance`].
     pub fn storage_failed(&mut self, cause: String) {
+        self.quiet.end();
         self.raft.halt(cause);
     }
 
@@ -343,7 +346,10 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     #[inline]
     fn has_work(&self) -> bool {
         let raft = &self.raft;
-        if !self.runs() || self.advance.is_some() {
+        if !self.runs() {
+            return self.has_last_words();
+        }
+        if self.advance.is_some() {
             return false;
         }
         // What is usual comes first.
@@ -358,7 +364,18 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             || raft.cold.has_outbox()
             || raft.snapshot_wanted
             || !raft.losses.marks.is_empty()
+            || raft.reads.round_due()
             || raft.has_committed()
+    }
+
+    /// Of a member that has halted.
+    #[cold]
+    fn has_last_words(&self) -> bool {
+        let raft = &self.raft;
+        !raft.messages.is_empty()
+            || !raft.read_states.is_empty()
+            || !raft.fates.is_empty()
+            || raft.soft_state() != self.soft_state
     }
 
     /// Everything there is to do since the last call; taking it accepts it. In synchronous mode
@@ -375,26 +392,29 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     #[inline]
     pub fn ready_into(&mut self, ready: &mut Ready) {
         ready.clear();
-        if !self.runs() || self.advance.is_some() {
+        if self.runs() && self.advance.is_some() {
             ready.persist = None;
             return;
         }
-        self.raft.tell_committed();
-        let apply = if self.raft.has_committed() {
+        if self.runs() {
+            self.raft.begin_read_round();
+            self.raft.tell_committed();
+        }
+        let apply = if self.runs() && self.raft.has_committed() {
             self.raft.take_committed(&mut ready.committed)
         } else {
             None
         };
-        if !self.runs() {
-            ready.persist = None;
-            return;
-        }
         let soft_state = self.raft.soft_state();
         ready.soft_state = (soft_state != self.soft_state).then_some(soft_state);
         self.soft_state = soft_state;
         mem::swap(&mut ready.messages, &mut self.raft.messages);
         mem::swap(&mut ready.read_states, &mut self.raft.read_states);
         mem::swap(&mut ready.fates, &mut self.raft.fates);
+        if !self.runs() {
+            ready.persist = None;
+            return;
+        }
         ready.reads = self.raft.cold.take_outbox();
         ready.snapshot_wanted = mem::take(&mut self.raft.snapshot_wanted);
         let persist = ready.persist.get_or_insert_default();

@@ -239,6 +239,9 @@ pub enum Proposed {
     /// Appended here, at the leader. Whether it is committed shows by what is committed at this
     /// index: another term there means it was lost.
     Appended(LogId),
-    /// Sent on to the leader; its fate is not known here.
+    /// Sent on to the leader. The one thing whose fate nobody tells: the leader may refuse it, the
+    /// message get lost, and what becomes of it shows only in what is committed. Who needs an
+    /// answer proposes where [`crate::RawNode::leader`] points, by a message of its own that has
+    /// one.
     Forwarded(NodeId),
 }

@@ -204,7 +204,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
     }
 
-    /// Stops for good. What is already on its way out stays there.
+    /// Stops for good. What is already on its way out stays there; what waited to be promised is
+    /// not. What others and its own users asked for is still answered, and sent on.
     pub(crate) fn halt(&mut self, cause: String) {
         if self.halted.is_some() {
             return;
@@ -213,7 +214,15 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         if self.role == Role::Leader {
             self.become_follower(self.term, None);
         }
-        self.messages.clear();
+        self.messages.retain(|message| {
+            matches!(
+                message.body,
+                Body::ReadIndexDropped { .. }
+                    | Body::ReadIndexResponse { .. }
+                    | Body::ReadIndex { .. }
+                    | Body::Propose { .. }
+            )
+        });
         self.messages_after_persist.clear();
         self.halted = Some(Halted { cause });
     }

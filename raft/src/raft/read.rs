@@ -36,6 +36,8 @@ pub(crate) struct ReadQueue {
     pending: VecDeque<PendingRead>,
     /// Reads that wait for the first commit of the leader's term.
     waiting: VecDeque<(NodeId, Bytes)>,
+    /// Reads wait for a round of heartbeats that is not yet sent.
+    round_due: bool,
 }
 
 impl ReadQueue {
@@ -70,6 +72,16 @@ impl ReadQueue {
     /// Behind all so far.
     pub(super) const fn newest_position(&self) -> u64 {
         self.last_position
+    }
+
+    #[inline]
+    pub(crate) const fn round_due(&self) -> bool {
+        self.round_due
+    }
+
+    /// A round is sent: it carries every position so far.
+    pub(super) const fn begin_round(&mut self) {
+        self.round_due = false;
     }
 
     /// What a heartbeat carries: zero when no read waits for it.
@@ -133,7 +145,20 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             from,
             context,
         });
-        self.broadcast_heartbeat();
+        if self.config.etcd_quirks {
+            self.broadcast_heartbeat();
+        } else {
+            // Not before the next `Ready`: one round confirms all that have come until then.
+            self.reads.round_due = true;
+        }
+    }
+
+    /// Sends the round that reads wait for, unless one has left since or nobody waits any more.
+    #[inline]
+    pub(crate) fn begin_read_round(&mut self) {
+        if mem::take(&mut self.reads.round_due) && !self.reads.pending.is_empty() {
+            self.broadcast_heartbeat();
+        }
     }
 
     fn answer_read(&mut self, from: NodeId, index: LogIndex, context: Bytes) {
@@ -180,7 +205,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         if self.reads.waiting.is_empty() || !self.committed_in_term() {
             return;
         }
-        for (from, context) in std::mem::take(&mut self.reads.waiting) {
+        for (from, context) in mem::take(&mut self.reads.waiting) {
             self.start_read(from, context);
         }
     }

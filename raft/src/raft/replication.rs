@@ -276,6 +276,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
 
     pub(super) fn broadcast_heartbeat(&mut self) {
         self.begin_lease_round();
+        self.reads.begin_round();
         let read_position = match self.config.lease {
             Some(_) => self.reads.newest_position(),
             None => self.reads.last_position(),

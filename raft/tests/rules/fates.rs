@@ -170,3 +170,49 @@ fn refused_change_of_the_configuration_says_what_is_wrong_with_it() {
     assert_eq!(refused, Err(ProposeError::ConfChange { reason }));
     assert_eq!(solo.node.status().last, id(1, 1), "nothing takes its place");
 }
+
+#[test]
+fn who_asked_a_member_that_halts_is_told() {
+    for synchronous in [false, true] {
+        let mut solo = setup().options(|c| c.synchronous = synchronous).start();
+        solo.lead();
+        solo.ack(2, 1);
+        solo.sync();
+        ask(&mut solo, "own");
+        solo.step(3, 0, forwarded_read("of 3"));
+        solo.take();
+        // In synchronous mode this `Ready` is never advanced: its write is what fails.
+        solo.node.propose("lost?".into()).unwrap();
+        let out = solo.node.ready();
+        assert!(out.persist.is_some());
+        solo.node.storage_failed("disk on fire".to_owned());
+        assert!(solo.node.has_ready());
+        let last = solo.node.ready();
+        let reason = ReadDropped::LostLeadership;
+        let doubt = Fate::InDoubt {
+            first: LogIndex(2),
+            last: id(1, 2),
+        };
+        assert_eq!(last.fates, [dropped("own", reason), doubt]);
+        let bodies: Vec<&Body> = last.messages.iter().map(|message| &message.body).collect();
+        assert_eq!(bodies, [&refusal("of 3", reason)]);
+        assert_eq!(last.soft_state.unwrap().leader, None);
+        assert!(last.persist.is_none() && last.committed.is_empty());
+        assert!(!solo.node.has_ready());
+    }
+}
+
+#[test]
+fn what_a_follower_that_halts_was_given_to_send_on_still_leaves() {
+    let mut solo = setup().options(|c| c.synchronous = false).start();
+    solo.step(2, 1, append(0, 0, &[], 0));
+    solo.sync();
+    solo.take();
+    solo.node.propose("for the leader".into()).unwrap();
+    solo.node.read_index("too".into()).unwrap();
+    solo.node.storage_failed("disk on fire".to_owned());
+    solo.drain();
+    assert_eq!(solo.sent_to(2, MessageKind::Propose).len(), 1);
+    assert_eq!(solo.sent_to(2, MessageKind::ReadIndex).len(), 1);
+    assert_eq!(solo.sent.len(), 2);
+}

@@ -263,7 +263,7 @@ fn a_failed_store_ends_leadership_and_the_group_for_good() {
     solo.lead();
     solo.node.storage_failed("disk on fire".to_owned());
     assert_eq!(solo.node.role(), Role::Follower);
-    assert!(!solo.node.has_ready());
+    solo.drain();
     assert_eq!(solo.node.halted().unwrap().cause, "disk on fire");
     solo.node.storage_failed("again".to_owned());
     assert_eq!(

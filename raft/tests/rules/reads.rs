@@ -299,3 +299,32 @@ fn entries_that_are_fetched_for_a_removed_member_do_not_keep_its_next_life_waiti
     solo.try_step_in(1, 3, 2, refused).unwrap();
     assert_eq!(solo.reads.len(), 2, "the first answer may never come");
 }
+
+#[test]
+fn reads_that_waited_for_the_term_begin_with_one_round() {
+    for quirks in [false, true] {
+        let mut solo = setup().options(|c| c.etcd_quirks = quirks).start();
+        solo.lead();
+        for _ in 0..100 {
+            solo.node.read_index("r".into()).unwrap();
+        }
+        solo.ack(2, 1);
+        let rounds = solo.sent_to(2, MessageKind::Heartbeat).len();
+        assert_eq!(rounds, if quirks { 100 } else { 1 });
+        solo.step(2, 1, Body::HeartbeatResponse { read_position: 100 });
+        assert_eq!(solo.read_states.len(), 100);
+    }
+}
+
+#[test]
+fn a_round_that_nobody_waits_for_any_more_is_not_sent() {
+    let mut solo = setup().start();
+    solo.lead();
+    solo.ack(2, 1);
+    solo.take();
+    solo.node.read_index("r".into()).unwrap();
+    // A heartbeat that was due leaves with the position: that is the round.
+    solo.node.tick();
+    solo.drain();
+    assert_eq!(solo.sent_to(2, MessageKind::Heartbeat).len(), 1);
+}
