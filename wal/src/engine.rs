@@ -199,9 +199,7 @@ impl Engine {
             let job = state.plan();
             if job.is_none() && taken {
                 drop(state);
-                self.watermark
-                    .poison("no space was prepared for a batch that was taken");
-                return (Written::Poisoned, None);
+                return self.fail("no space was prepared for a batch that was taken");
             }
             state.in_flight = job.as_ref().map(|job| InFlight {
                 bytes: job.bytes(),
@@ -214,13 +212,10 @@ impl Engine {
         };
         let ticket = job.ticket;
         let Some(job) = job.seal() else {
-            self.watermark
-                .poison("a frame would not end inside of its segment");
-            return (Written::Poisoned, None);
+            return self.fail("a frame would not end inside of its segment");
         };
         if let Err(error) = writer.step(&job) {
-            self.watermark.poison(format!("writing the log: {error}"));
-            return (Written::Poisoned, None);
+            return self.fail(format!("writing the log: {error}"));
         }
         let prepare = {
             let mut state = self.state.lock();
@@ -232,6 +227,13 @@ impl Engine {
             self.wish_prepare();
         }
         (Written::Batches, Some(ticket))
+    }
+
+    /// Poisons the log; no write is under way any more.
+    fn fail(&self, reason: impl Into<Arc<str>>) -> (Written, Option<Ticket>) {
+        self.state.lock().in_flight = None;
+        self.watermark.poison(reason);
+        (Written::Poisoned, None)
     }
 
     /// Writes what waits; if nothing does, brings the watermark slot up to date.
@@ -258,20 +260,25 @@ impl Engine {
             return Written::Poisoned;
         }
         let (lsn, segment, end, needed) = {
-            let state = self.state.lock();
+            let mut state = self.state.lock();
+            let lsn = state.durable_lsn;
+            if lsn <= writer.slot_lsn() {
+                return Written::Idle;
+            }
+            // No batch can be written meanwhile: who looks is to see why they wait.
+            state.in_flight = Some(InFlight {
+                bytes: 0,
+                since: Instant::now(),
+            });
             let active = state.segments.last_key_value();
             let (number, end) = active.map_or((0, 0), |(number, active)| (*number, active.end));
-            (state.durable_lsn, number, end, state.oldest_needed())
+            (lsn, number, end, state.oldest_needed())
         };
-        if lsn <= writer.slot_lsn() {
-            return Written::Idle;
-        }
         if let Err(error) = writer.write_slot(lsn, segment, end) {
-            self.watermark
-                .poison(format!("writing the watermark slot: {error}"));
-            return Written::Poisoned;
+            return self.fail(format!("writing the watermark slot: {error}")).0;
         }
         let mut state = self.state.lock();
+        state.in_flight = None;
         state.stats.slots += 1;
         state.reclaim(needed);
         let look = state.rewriting.look || !state.retired.is_empty();

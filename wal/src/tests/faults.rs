@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use raftwerk_raft::{GroupId, GroupWrite, LogIndex, Storage, SubmitError, Ticket, WriteBatch};
+use raftwerk_storage::vfs::SyncSite;
 use raftwerk_testkit::fault_vfs::{CrashPlan, Fault, FaultVfs};
 use raftwerk_testkit::faults::FaultReport;
 use raftwerk_testkit::history::fail_every_call;
@@ -12,13 +13,15 @@ use raftwerk_testkit::history::fail_every_call;
 use super::sites::{GROUP, append, entry};
 use super::space::{entries, rest, settle, write, write_and_compact};
 use super::workload::{Small, check, open, open_with, options, prepare, run_on};
-use crate::{Options, Prepared, SYNC_BATCH, Wal};
+use crate::{Options, Prepared, SYNC_BATCH, SYNC_SLOT, Wal, Written};
 
 fn fail_every_call_of(count: usize, in_recovery: bool) -> FaultReport {
     let outcome = fail_every_call(
         in_recovery,
         |vfs| open_with(vfs, Small::Pages8.options()),
-        |wal, progress, models| run_on(wal, progress, models, Small::Pages8.history(31), count),
+        |wal, progress, models| {
+            run_on(wal, progress, models, Small::Pages8.history(31), count);
+        },
         |models, known, wal| check(models, known, wal),
     );
     let report = outcome.unwrap_or_else(|failure| panic!("{failure}"));
@@ -206,41 +209,80 @@ fn idle_group_does_not_fill_a_full_disk() {
     assert_eq!(read, entries(1, 1..6, 100));
 }
 
-#[test]
-fn sync_that_takes_too_long_is_called_stalled_while_it_does() {
-    let vfs = FaultVfs::new();
+/// What [`Storage::pressure`] and the statistics call stalled.
+fn stalled(wal: &Wal) -> (bool, bool) {
+    (wal.pressure().stalled, wal.stats().stalled)
+}
+
+/// At each sync, what [`stalled`] says and how many bytes wait.
+type Seen = Arc<Mutex<Vec<((bool, bool), u64)>>>;
+
+/// A log that calls every sync stalled, and what is seen at those of `site`.
+fn watched(vfs: &FaultVfs, site: SyncSite) -> (Arc<Wal>, Seen) {
     let options = Options {
         stall_after: Duration::ZERO,
         ..options()
     };
-    let wal = open_with(&vfs, options).unwrap();
+    let wal = open_with(vfs, options).unwrap();
     prepare(&wal);
-    assert!(!wal.pressure().stalled, "nothing is under way");
-    let seen: Arc<Mutex<Vec<(bool, bool, u64)>>> = Arc::default();
+    let seen = Seen::default();
     let (watched, seen_by) = (Arc::downgrade(&wal), Arc::clone(&seen));
     vfs.on_call(Box::new(move |_, call| {
-        if call.site == Some(SYNC_BATCH)
+        if call.site == Some(site)
             && let Some(wal) = watched.upgrade()
         {
-            let (pressure, stats) = (wal.pressure(), wal.stats());
-            let queued = pressure.queued_bytes;
-            seen_by
-                .lock()
-                .push((pressure.stalled, stats.stalled, queued));
+            let found = (stalled(&wal), wal.pressure().queued_bytes);
+            seen_by.lock().push(found);
         }
     }));
+    (wal, seen)
+}
+
+/// Nothing is under way.
+fn assert_at_rest(wal: &Wal) {
+    let pressure = wal.pressure();
+    assert_eq!(stalled(wal), (false, false));
+    assert_eq!((pressure.sync_age_ms, pressure.queued_bytes), (0, 0));
+}
+
+#[test]
+fn sync_that_takes_too_long_is_called_stalled_while_it_does() {
+    let vfs = FaultVfs::new();
+    let (wal, seen) = watched(&vfs, SYNC_BATCH);
+    assert_at_rest(&wal);
     wal.wait(append(&wal, entry(1, 1, 1000))).unwrap();
     let seen = seen.lock().clone();
-    assert!(matches!(seen[..], [(true, true, 1000..)]), "{seen:?}");
-    let pressure = wal.pressure();
-    assert_eq!(
-        (
-            pressure.stalled,
-            pressure.sync_age_ms,
-            pressure.queued_bytes
-        ),
-        (false, 0, 0)
-    );
+    assert!(matches!(seen[..], [((true, true), 1000..)]), "{seen:?}");
+    assert_at_rest(&wal);
+}
+
+/// Every batch waits for the writer, who is at the slot.
+#[test]
+fn sync_of_the_watermark_slot_that_takes_too_long_is_called_stalled_too() {
+    let vfs = FaultVfs::new();
+    let (wal, seen) = watched(&vfs, SYNC_SLOT);
+    wal.wait(append(&wal, entry(1, 1, 1000))).unwrap();
+    assert_eq!(wal.step_writer(), Written::Slot);
+    let seen = seen.lock().clone();
+    assert_eq!(seen, [((true, true), 0)]);
+    assert_at_rest(&wal);
+}
+
+#[test]
+fn poisoned_log_is_not_called_stalled_for_ever() {
+    for site in [SYNC_BATCH, SYNC_SLOT] {
+        let vfs = FaultVfs::new();
+        let (wal, seen) = watched(&vfs, site);
+        if site == SYNC_SLOT {
+            wal.wait(append(&wal, entry(1, 1, 1000))).unwrap();
+        } else {
+            append(&wal, entry(1, 1, 1000));
+        }
+        vfs.fail_at(vfs.calls(), Fault::FsyncFailsOnceThenOk);
+        assert_eq!(wal.step_writer(), Written::Poisoned, "{site:?}");
+        assert_eq!(seen.lock().len(), 1, "{site:?}");
+        assert_at_rest(&wal);
+    }
 }
 
 /// One stream, one watermark: what ten thousand groups wrote is durable with one sync.
