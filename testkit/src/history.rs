@@ -38,16 +38,24 @@ pub fn models() -> Models {
 pub struct History {
     state: u64,
     large_bytes: usize,
+    groups: u64,
 }
 
 impl History {
-    /// A history in which one entry of twelve is large, which is `large_bytes`.
+    /// A history of four groups in which one entry of twelve is large, which is `large_bytes`.
     #[must_use]
     pub const fn new(seed: u64, large_bytes: usize) -> Self {
         Self {
             state: seed,
             large_bytes,
+            groups: 4,
         }
+    }
+
+    /// Of groups 1 to `groups` instead: two of them write in most batches, and in one of ten all.
+    #[must_use]
+    pub const fn of_groups(self, groups: u64) -> Self {
+        Self { groups, ..self }
     }
 
     /// A number in `[0, end)`; zero when that is empty. (Knuth's linear congruence, 1988.)
@@ -68,8 +76,9 @@ impl History {
     pub fn batch(&mut self, model: &LogModel) -> (WriteBatch, LogModel) {
         loop {
             let mut groups = Vec::new();
-            for id in 1..=4 {
-                if self.one_in(2) {
+            let all = self.groups > 4 && self.one_in(10);
+            for id in 1..=self.groups {
+                if all || self.one_in(self.groups / 2) {
                     groups.push(self.write(&model.group(GroupId(id)), GroupId(id)));
                 }
             }

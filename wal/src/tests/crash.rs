@@ -21,7 +21,8 @@ fn enumerate(small: Small, seed: u64, count: usize, options: &CrashOptions) -> C
         options,
         |vfs, progress| {
             let wal = open_with(vfs, small.options()).unwrap();
-            run_on(&wal, progress, &models, small.history(seed), count);
+            let taken = run_on(&wal, progress, &models, small.history(seed), count);
+            assert_eq!(taken, count, "{:?}", wal.stats());
         },
         |vfs| Ok((vfs.clone(), open_with(vfs, small.options())?)),
         |known, (vfs, wal)| {
@@ -62,6 +63,7 @@ fn is_everywhere(report: &CrashReport) {
         CallKind::SyncDir,
         CallKind::Create,
         CallKind::Rename,
+        CallKind::Remove,
     ] {
         assert!(report.before.contains_key(&kind), "{report:?}");
     }
@@ -73,7 +75,10 @@ fn history_that_is_crashed_moves_a_straggler_and_reuses_segments() {
     for (small, seed) in [(Small::Pages8, 11), (Small::Pages32, 12)] {
         let wal = open_with(&FaultVfs::new(), small.options()).unwrap();
         let progress = Progress::new(super::workload::Known::default());
-        run_on(&wal, &progress, &models(), small.history(seed), 60);
+        assert_eq!(
+            run_on(&wal, &progress, &models(), small.history(seed), 60),
+            60
+        );
         let stats = wal.stats();
         assert!(stats.rewritten_entries > 0, "{small:?}: {stats:?}");
         assert!(stats.recycled + stats.removed > 0, "{small:?}: {stats:?}");
@@ -169,4 +174,17 @@ fn acknowledged_survives_a_million_crashes() {
         }
     }
     println!("{images} disks, {distinct} of them different");
+}
+
+/// A long life: the log moves its stragglers and uses its segments again hundreds of times.
+#[cfg(feature = "long-tests")]
+#[test]
+fn acknowledged_survives_crashes_of_two_thousand_batches() {
+    let options = CrashOptions {
+        plans: plans(3, 7),
+        stride: 29,
+        ..CrashOptions::default()
+    };
+    let report = enumerate(Small::Pages32, 13, 2000, &options);
+    assert!(report.moments > 250 && report.images > 5000, "{report:?}");
 }

@@ -21,13 +21,14 @@ fn log(seed: u64, count: usize) -> (Image, LogModel) {
     let models = models();
     let wal = open(&vfs).unwrap();
     prepare(&wal);
-    run_on(
+    let taken = run_on(
         &wal,
         &Progress::new(Known::default()),
         &models,
         Small::Pages32.history(seed),
         count,
     );
+    assert_eq!(taken, count);
     while wal.step_writer() != Written::Idle {}
     drop(wal);
     let second = vfs.crash(&CrashPlan::Kill);

@@ -120,7 +120,8 @@ fn fixture_of_this_version_is_written_where_that_is_asked_for() {
     let wal = open_with(&vfs, Small::Pages8.options()).unwrap();
     prepare(&wal);
     let progress = Progress::new(Known::default());
-    run_on(&wal, &progress, &models(), Small::Pages8.history(3), 160);
+    let taken = run_on(&wal, &progress, &models(), Small::Pages8.history(3), 160);
+    assert_eq!(taken, 160);
     wal.wait(wal.durable().unwrap()).unwrap();
     prepare(&wal);
     let last = wal.open_group(GroupId(1)).unwrap().log.last();

@@ -35,7 +35,8 @@ fn log() -> Image {
     let wal = open_with(&vfs, Small::Pages8.options()).unwrap();
     prepare(&wal);
     let progress = Progress::new(Known::default());
-    run_on(&wal, &progress, &models(), Small::Pages8.history(51), 40);
+    let taken = run_on(&wal, &progress, &models(), Small::Pages8.history(51), 40);
+    assert_eq!(taken, 40);
     vfs.image()
 }
 

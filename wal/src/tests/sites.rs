@@ -204,13 +204,14 @@ fn sync_of_the_watermark_slot_matters() {
 fn every_place_that_syncs_is_named_and_has_its_test() {
     let vfs = FaultVfs::new();
     let progress = Progress::new(Known::default());
-    run_on(
+    let taken = run_on(
         &open(&vfs).unwrap(),
         &progress,
         &models(),
         Small::Pages32.history(5),
         120,
     );
+    assert_eq!(taken, 120);
     drop(open(&vfs.crash(&CrashPlan::Kill)).unwrap());
     let ours: Vec<_> = vfs
         .sync_sites_seen()

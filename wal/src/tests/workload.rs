@@ -19,6 +19,13 @@ use crate::{AmbiguousTail, Background, Options, Wal};
 
 pub(super) const DIR: &str = "log";
 
+/// Groups 1 to this write all the time.
+const BUSY_GROUPS: u64 = 8;
+/// As many more, at most, write twice.
+const STRAGGLERS_MAX: usize = 4;
+/// Batches that may be too large one after the other.
+const TOO_LARGE_MAX: usize = 10;
+
 pub(crate) fn options() -> Options {
     Options {
         segment_bytes: 16 * 1024,
@@ -47,7 +54,7 @@ impl Small {
         match self {
             Self::Pages8 => Options {
                 segment_bytes: 4 * 1024,
-                batch_bytes_max: 4 * 1024,
+                batch_bytes_max: 12 * 1024,
                 ..options()
             },
             Self::Aside8 => Options {
@@ -58,12 +65,13 @@ impl Small {
         }
     }
 
-    /// Random batches that fit.
+    /// Random batches, nearly all of which fit.
     pub(super) const fn history(self, seed: u64) -> History {
-        match self {
+        let history = match self {
             Self::Pages8 | Self::Aside8 => History::new(seed, 120),
             Self::Pages32 => History::new(seed, 900),
-        }
+        };
+        history.of_groups(BUSY_GROUPS)
     }
 }
 
@@ -88,53 +96,56 @@ pub(crate) fn prepare(wal: &Wal) {
     while wal.step_preparer() == Prepared::Progress {}
 }
 
-/// Submits, making room where there is none. None when the log is poisoned, and for the rare random
-/// batch that is too large: the history ends there.
-pub(super) fn submit(wal: &Wal, batch: WriteBatch, last: Ticket) -> Option<Ticket> {
+/// Why a batch was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotTaken {
+    /// It is larger than the options allow.
+    TooLarge,
+    /// The log is poisoned, or there is no room and none can be made.
+    Stopped,
+}
+
+/// Submits, making room where there is none.
+pub(super) fn submit(wal: &Wal, batch: WriteBatch, last: Ticket) -> Result<Ticket, NotTaken> {
     let mut batch = batch;
     for _ in 0..4 {
         match wal.submit(batch) {
-            Ok(ticket) => return Some(ticket),
+            Ok(ticket) => return Ok(ticket),
             Err(SubmitError::Full(back)) => batch = back,
-            Err(SubmitError::Poisoned(_) | SubmitError::TooLarge { .. }) => return None,
+            Err(SubmitError::Poisoned(_)) => return Err(NotTaken::Stopped),
+            Err(SubmitError::TooLarge { .. }) => return Err(NotTaken::TooLarge),
             Err(other) => panic!("a valid batch was refused: {other}"),
         }
         if last > Ticket(0) {
-            wal.wait(last).ok()?;
+            wal.wait(last).map_err(|_| NotTaken::Stopped)?;
         } else {
             // What moves entries may wait to be written.
             wal.step_writer();
         }
         prepare(wal);
     }
-    None
+    Err(NotTaken::Stopped)
 }
 
-/// Writes `count` batches of `history` and keeps account of what is acknowledged.
+/// Writes `count` batches of `history` and keeps account of what is acknowledged; says how many
+/// were taken, which are fewer only when the log stopped.
 pub(super) fn run_on(
     wal: &Wal,
     progress: &Progress<Known>,
     models: &Models,
     history: History,
     count: usize,
-) {
+) -> usize {
     let mut history = history;
     let mut last = Ticket(0);
     for number in 0..count {
-        let before = models.lock().last().cloned().unwrap_or_default();
-        let (batch, after) = match straggler(&before, number, count) {
-            Some(batch) => (batch.clone(), before.after(&batch).unwrap()),
-            None => history.batch(&before),
-        };
-        models.lock().push(after);
-        progress.update(|known| known.submitted += 1);
-        let Some(ticket) = submit(wal, batch, last) else {
-            return;
+        let Some(ticket) = next(wal, progress, models, &mut history, (number, count), last) else {
+            return number;
         };
         last = ticket;
         if history.below(10) < 7 {
             if wal.wait(ticket).is_err() {
-                return;
+                return number + 1;
             }
             progress.update(|known| known.acknowledged = known.submitted);
         }
@@ -145,17 +156,49 @@ pub(super) fn run_on(
             wal.step_preparer();
         }
     }
+    count
 }
 
-/// A group that writes once and then keeps what it has, until it is destroyed in the middle of the
-/// history and made again; what it has is moved on meanwhile.
+/// Submits batch `number` of `count`: the first that is not too large.
+fn next(
+    wal: &Wal,
+    progress: &Progress<Known>,
+    models: &Models,
+    history: &mut History,
+    (number, count): (usize, usize),
+    last: Ticket,
+) -> Option<Ticket> {
+    let before = models.lock().last().cloned().unwrap_or_default();
+    for _ in 0..TOO_LARGE_MAX {
+        let (batch, after) = match straggler(&before, number, count) {
+            Some(batch) => (batch.clone(), before.after(&batch).unwrap()),
+            None => history.batch(&before),
+        };
+        models.lock().push(after);
+        progress.update(|known| known.submitted += 1);
+        match submit(wal, batch, last) {
+            Ok(ticket) => return Some(ticket),
+            Err(NotTaken::Stopped) => return None,
+            Err(NotTaken::TooLarge) => {
+                models.lock().pop();
+                progress.update(|known| known.submitted -= 1);
+            }
+        }
+    }
+    panic!("batch {number} is too large whatever is in it");
+}
+
+/// Groups that write once and then keep what they have, until they are destroyed in the middle of
+/// the history and made again; what they have is moved on meanwhile.
 fn straggler(before: &LogModel, number: usize, count: usize) -> Option<WriteBatch> {
-    let (term, end) = match number {
-        1 => (1, 6),
-        _ if number == count / 2 => (2, 4),
-        _ => return None,
+    let stragglers = (count / 16).clamp(1, STRAGGLERS_MAX);
+    let of = |from: usize| number.checked_sub(from).filter(|which| *which < stragglers);
+    let (which, term, end) = match (of(1), of(count / 2)) {
+        (Some(which), _) => (which, 1, 6),
+        (None, Some(which)) => (which, 2, 4),
+        (None, None) => return None,
     };
-    let group = GroupId(9);
+    let group = GroupId(BUSY_GROUPS + 1 + which as u64);
     let write = GroupWrite {
         destroy: before.group(group).last().index > LogIndex::ZERO,
         ..space::write(group.0, space::entries(term, 1..end, 40))
@@ -186,7 +229,8 @@ pub(super) fn goes_on(vfs: &FaultVfs, wal: Arc<Wal>, options: Options) -> Result
         groups: vec![write],
         durability: Durability::Sync,
     };
-    let ticket = submit(&wal, batch, Ticket(0)).ok_or("refused after recovery")?;
+    let ticket =
+        submit(&wal, batch, Ticket(0)).map_err(|why| format!("refused after recovery: {why:?}"))?;
     wal.wait(ticket).map_err(|error| error.to_string())?;
     drop(wal);
     let after = vfs.crash(&raftwerk_testkit::fault_vfs::CrashPlan::LOSE_UNSYNCED);
