@@ -124,8 +124,7 @@ impl Engine for RocksEngine {
     }
 
     fn disk_free_bytes(&self) -> Option<u64> {
-        let space = self.folder.vfs().space(self.folder.path()).ok()??;
-        Some(space.free_bytes)
+        self.folder.disk_free_bytes()
     }
 
     fn scrub(&self, budget: ByteBudget) -> Result<ScrubReport, StorageError> {

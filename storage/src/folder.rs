@@ -278,6 +278,13 @@ impl Folder {
         &self.vfs
     }
 
+    /// Bytes that the disk under it still has, if that can be told.
+    #[must_use]
+    pub fn disk_free_bytes(&self) -> Option<u64> {
+        let space = self.vfs.space(&self.path).ok().flatten();
+        space.map(|space| space.free_bytes)
+    }
+
     /// Which store it is.
     #[must_use]
     pub fn uuid(&self) -> StoreUuid {

@@ -310,8 +310,7 @@ impl Engine for RedbEngine {
     }
 
     fn disk_free_bytes(&self) -> Option<u64> {
-        let space = self.folder.vfs().space(self.folder.path()).ok().flatten();
-        space.map(|space| space.free_bytes)
+        self.folder.disk_free_bytes()
     }
 
     fn scrub(&self, budget: ByteBudget) -> Result<ScrubReport, StorageError> {
