@@ -15,6 +15,7 @@ use raftwerk_testkit::verdict::{Answer, judge};
 use super::sites::entry;
 use super::workload::{DIR, keep_prefix, open_with, options, prepare, submit};
 use crate::options::AmbiguousTail;
+use crate::segment::format::FRAME_HEADER_BYTES;
 use crate::segment::header::{file_name, parse_file_name};
 use crate::slot::SLOT_FILE;
 use crate::{Options, SYNC_BATCH, Wal, Written};
@@ -338,6 +339,35 @@ fn zeroed_unreadable_and_stale_sectors_of_a_whole_log_are_named() {
     let stale: Vec<_> = victim.stale().into_iter().step_by(7).collect();
     is_never_silent(&victim.attack("stale sectors", stale));
     is_never_silent(&victim.attack("every 2003rd bit", victim.bits(2003)));
+}
+
+/// A header comes next, behind the end or, if the segment is full, in the one that is prepared. One
+/// bit of it alone is neither zeros nor a write that was cut short. Farther on there is nothing that
+/// a bit could be a part of.
+#[test]
+fn flipped_bit_behind_the_end_is_ambiguous_where_a_next_header_goes_and_nowhere_else() {
+    let victim = Victim::make(End::Vouched);
+    let (newest, end) = &victim.window;
+    let files = segments(&victim.image.after(&CrashPlan::Kill));
+    let mut files = files.into_iter().map(|(path, _)| path);
+    let prepared = files.find(|path| path > newest).unwrap();
+    let place = |damage: &Damage| match damage {
+        Damage::FlippedBit { path, offset, .. } if path == newest => offset.checked_sub(*end),
+        Damage::FlippedBit { path, offset, .. } if *path == prepared => {
+            offset.checked_sub(u64::from(small().page_bytes))
+        }
+        _ => None,
+    };
+    let header = FRAME_HEADER_BYTES as u64;
+    let behind = victim.bits(1).filter(|damage| place(damage).is_some());
+    let (next, rest): (Vec<_>, Vec<_>) = behind.partition(|damage| place(damage) < Some(header));
+    let counts = victim.attack("every bit where a next header goes", next);
+    assert_eq!(
+        counts,
+        BTreeMap::from([(Outcome::Ambiguous, 2 * 8 * header)])
+    );
+    let counts = victim.attack("every 61st bit behind", rest.into_iter().step_by(61));
+    assert_eq!(counts.keys().collect::<Vec<_>>(), [&Outcome::Intact]);
 }
 
 /// Behind the slot damage to the last write may be ambiguous, and a zeroed sector looks like a
