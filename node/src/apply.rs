@@ -204,7 +204,10 @@ impl Actor {
         }
         self.answer(entries, &responses, waiters);
         if let Some(last) = entries.last() {
-            self.report(Reported::Applied { last: last.id, ack });
+            self.mailbox.report_and_run(Report {
+                group: self.group,
+                what: Reported::Applied { last: last.id, ack },
+            });
         }
         Ok(())
     }

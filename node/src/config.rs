@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use raftwerk_raft::{Config, NodeId, ReadOnly};
@@ -52,6 +53,11 @@ pub struct HostConfig {
     pub stop_wait: Duration,
     /// How large a batch grows before it is submitted and the next one begun.
     pub batch_bytes_max: usize,
+    /// Woken, in place of a run loop's thread, when requests wait for a loop that rests. Whoever it
+    /// wakes calls [`crate::Host::turn`] soon, but after the other tasks that are ready, so that
+    /// their requests share the turn: that costs less than waking a thread. None: the thread is
+    /// woken. Nothing is lost when nobody calls: the next message or tick makes a turn as well.
+    pub on_request: Option<Waker>,
 }
 
 impl HostConfig {
@@ -76,6 +82,7 @@ impl HostConfig {
             queued_request_bytes_max: 64 * 1024 * 1024,
             stop_wait: Duration::from_secs(30),
             batch_bytes_max: 4 * 1024 * 1024,
+            on_request: None,
         }
     }
 

@@ -193,6 +193,16 @@ impl Host {
         Duration::from_micros(self.inner.late_micros.load(Ordering::Relaxed))
     }
 
+    /// Runs each run loop that rests though something waits for it, for one turn, on this thread:
+    /// see [`HostConfig::on_request`]. Does not wait.
+    pub fn turn(&self) {
+        self.inner
+            .inbox
+            .mailboxes
+            .iter()
+            .for_each(|mailbox| mailbox.run());
+    }
+
     /// How loaded the log is.
     #[must_use]
     pub fn pressure(&self) -> Pressure {

@@ -8,6 +8,7 @@ mod open;
 mod proposals;
 mod reads;
 mod snapshots;
+mod stage;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,8 @@ use crate::oneshot::Completer;
 pub(crate) use driver::Driver;
 pub(crate) use open::{Opening, open};
 pub(crate) use proposals::Waiter;
-pub(crate) use thread::{Loop, Workers};
+pub(crate) use stage::{Stage, Workers};
+pub(crate) use thread::Loop;
 pub(crate) use turn::Turn;
 
 /// What comes into a turn.

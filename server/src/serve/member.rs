@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use raftwerk::{
@@ -16,6 +17,7 @@ use super::backends::{OpenLog, SNAPSHOT_DIR, STATE_DIR, disk, open_log, open_sto
 use super::folder::{MemberFolder, Stored};
 use super::refusals::Refusals;
 use super::scrub::Scrubbed;
+use super::turns::Turns;
 use super::{End, StopOnDrop, admin, join};
 use crate::api::{DiskGate, GroupReplica, Identity, Services, services};
 use crate::cli::CliError;
@@ -304,6 +306,8 @@ async fn start(
 ) -> Result<(Host, Group), CliError> {
     let mut config = HostConfig::new(origin.id, settings.data.join(SNAPSHOT_DIR));
     config.tick = settings.heartbeat;
+    let turns = Arc::new(Turns::default());
+    config.on_request = Some(Waker::from(Arc::clone(&turns)));
     let mut group = GroupConfig::new(origin.start.clone());
     group.raft = Config {
         election_ticks: settings.election_ticks,
@@ -343,5 +347,7 @@ async fn start(
         }
     });
     let opened = opened.await.unwrap_or_else(|error| Err(error.to_string()));
-    opened.map_err(CliError::failed)
+    let (host, group) = opened.map_err(CliError::failed)?;
+    tokio::spawn(turns.run(host.clone()));
+    Ok((host, group))
 }

@@ -9,6 +9,7 @@ mod publish;
 mod refusals;
 mod report;
 mod scrub;
+mod turns;
 
 use std::process::ExitCode;
 use std::sync::Arc;
