@@ -1,5 +1,5 @@
 //! The queue before a run loop, and the loop itself while it rests. Bounded where others fill it;
-//! what the host's own workers report is bounded by what they were given to do and is never refused.
+//! what the host's workers report is bounded by what they were given to do and is never refused.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
