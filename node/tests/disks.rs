@@ -10,7 +10,7 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{Cluster, G, Journal, Node, Seen, members, wait_for_commit};
@@ -23,7 +23,7 @@ use raftwerk::{
     Group, GroupConfig, GroupStatus, Health, Host, InMemory, MemoryState as _, ProposeError,
     ReadError, SnapshotPolicy,
 };
-use raftwerk_storage_mem::{MemLog, MemLogOptions};
+use raftwerk_storage_mem::{MemLog, MemLogOptions, SyncMode};
 
 #[test]
 fn commits_go_on_while_the_leaders_own_disk_stands_still() {
@@ -75,6 +75,50 @@ fn nothing_commits_while_two_disks_of_three_stand_still() {
     wait_for_commit(cluster.group(1), before.next());
     drop(leader);
     assert_eq!(answer.wait().unwrap().id.index, before.next());
+}
+
+/// How long a sync of a slow disk takes.
+const SYNC: Duration = Duration::from_millis(50);
+
+/// How long some commits took, one after the other, in a group of three led by the first, whose
+/// first `slow` disks are slow; the shortest first.
+fn commits_with_slow_disks(slow: u64) -> Vec<Duration> {
+    let mut cluster = Cluster::without_nodes(GroupConfig::bootstrap(members(3)));
+    for id in 1..=3 {
+        cluster.options.sync = match id {
+            id if id <= slow => SyncMode::Delayed(SYNC),
+            _ => SyncMode::Immediate,
+        };
+        cluster.boot(id);
+    }
+    cluster.lead(1);
+    let leader = cluster.group(1);
+    let commit = |_| {
+        let next = leader.status().last.index.next();
+        let begun = Instant::now();
+        let _answer = leader.propose("x");
+        wait_for_commit(leader, next);
+        begun.elapsed()
+    };
+    let mut took: Vec<Duration> = (0..30).map(commit).collect();
+    took.sort_unstable();
+    println!(
+        "{slow} of three disks take {SYNC:?} for a sync: a commit takes {:?}, {:?}, {:?} \
+         (shortest, median, longest)",
+        took[0],
+        took[took.len() / 2],
+        took[took.len() - 1]
+    );
+    took
+}
+
+/// The one place where how long something takes is what is asked.
+#[test]
+fn commit_takes_as_long_as_the_second_fastest_disk() {
+    let took = commits_with_slow_disks(1);
+    assert!(took[took.len() / 2] < SYNC, "{took:?}");
+    let took = commits_with_slow_disks(2);
+    assert!(took[0] >= SYNC, "{took:?}");
 }
 
 const PANIC: usize = usize::MAX - 1;

@@ -41,3 +41,9 @@ fn counter_answers_at_the_leader_and_through_a_follower() {
     assert_eq!(nodes[0].0.id(), NodeId(1));
     nodes.iter().for_each(|(host, _)| host.stop());
 }
+
+#[test]
+fn example_takes_less_than_sixty_lines() {
+    let lines = include_str!("../examples/quickstart.rs").lines().count();
+    assert!(lines < 60, "{lines} lines");
+}
