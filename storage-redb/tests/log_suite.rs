@@ -15,12 +15,13 @@ fn open(
     vfs: Arc<dyn Vfs>,
     path: impl Into<PathBuf>,
     tail_bytes_max: u64,
+    batch_bytes_max: u64,
 ) -> Result<Arc<dyn Storage>, StorageError> {
     let mut options = RedbLogOptions::new(path);
     options.cache_bytes = 1 << 20;
     options.queue = QueueOptions {
-        queued_bytes_max: 8 << 20,
-        batch_bytes_max: 4 << 20,
+        queued_bytes_max: 2 * batch_bytes_max,
+        batch_bytes_max,
         tail_bytes_max,
         ..QueueOptions::default()
     };
@@ -28,7 +29,14 @@ fn open(
 }
 
 fn faulty(vfs: &FaultVfs, tail_bytes_max: u64) -> Result<Arc<dyn Storage>, StorageError> {
-    open(Arc::new(vfs.clone()), "/log", tail_bytes_max)
+    open(Arc::new(vfs.clone()), "/log", tail_bytes_max, 4 << 20)
+}
+
+#[test]
+fn entry_of_sixteen_mebibytes_comes_back_whole() {
+    let open = |vfs: &FaultVfs| open(Arc::new(vfs.clone()), "/log", 0, 17 << 20);
+    let home = move || VfsHome::new(open);
+    raftwerk_testkit::log_suite::run("largest_entry_comes_back_whole", &home);
 }
 
 mod read_from_memory {
@@ -48,6 +56,7 @@ mod on_the_disk {
 
     raftwerk_testkit::storage_suite!(|| FolderHome::new(
         "the other modules of this suite run on a file system that forgets and fails",
-        |path: &Path| super::open(Arc::new(RealVfs), path, 0)
-    ));
+        |path: &Path| super::open(Arc::new(RealVfs), path, 0, 4 << 20)
+    )
+    .in_full(cfg!(feature = "long-tests")));
 }

@@ -45,10 +45,10 @@ impl LogHome for ToyHome {
         Ability::Done
     }
 
-    fn hold_syncs(&mut self) -> Option<HeldSyncs> {
+    fn hold_syncs(&mut self) -> Result<HeldSyncs, &'static str> {
         self.disk.hold();
         let disk = self.disk.clone();
-        Some(HeldSyncs::new(move || disk.release()))
+        Ok(HeldSyncs::new(move || disk.release()))
     }
 
     fn fail_next_sync(&mut self) -> Ability {

@@ -21,12 +21,14 @@ pub struct FolderHome<O> {
     root: TempDir,
     life: u64,
     elsewhere: &'static str,
+    held_elsewhere: &'static str,
+    in_full: bool,
     open: O,
 }
 
 impl<O> FolderHome<O> {
-    /// A home without a store yet. `elsewhere` says where power cuts and failing syncs are tried
-    /// instead: it is printed with each case that cannot try them here.
+    /// A home without a store yet. `elsewhere` says where power cuts, failing and held syncs are
+    /// tried instead: it is printed with each case that cannot try them here.
     ///
     /// # Panics
     /// When there can be no temporary folder.
@@ -35,8 +37,25 @@ impl<O> FolderHome<O> {
             root: TempDir::new().expect("a temporary folder"),
             life: 0,
             elsewhere,
+            held_elsewhere: elsewhere,
+            in_full: false,
             open,
         }
+    }
+
+    /// Syncs are held in another place than that where power cuts and failing syncs are tried.
+    #[must_use]
+    pub const fn syncs_held(mut self, elsewhere: &'static str) -> Self {
+        self.held_elsewhere = elsewhere;
+        self
+    }
+
+    /// Whether random batches are tried with every seed and to the last step, as where nothing
+    /// waits for a disk. Without this they are cut short, and say so.
+    #[must_use]
+    pub const fn in_full(mut self, yes: bool) -> Self {
+        self.in_full = yes;
+        self
     }
 
     fn path(&self) -> PathBuf {
@@ -69,11 +88,11 @@ where
     }
 
     fn is_slow(&self) -> bool {
-        true
+        !self.in_full
     }
 
-    fn hold_syncs(&mut self) -> Option<HeldSyncs> {
-        None
+    fn hold_syncs(&mut self) -> Result<HeldSyncs, &'static str> {
+        Err(self.held_elsewhere)
     }
 
     fn fail_next_sync(&mut self) -> Ability {

@@ -39,8 +39,8 @@ impl LogHome for Bare<ReferenceHome> {
         Ability::Unsupported("no power to cut")
     }
 
-    fn hold_syncs(&mut self) -> Option<HeldSyncs> {
-        None
+    fn hold_syncs(&mut self) -> Result<HeldSyncs, &'static str> {
+        Err("no sync to hold")
     }
 
     fn fail_next_sync(&mut self) -> Ability {
@@ -76,6 +76,7 @@ const NEEDS: &[(&str, &[&str])] = &[
             "reads_stay_open_when_poisoned",
         ],
     ),
+    ("an entry of 16 MiB", &["largest_entry_comes_back_whole"]),
     (
         "held syncs",
         &[

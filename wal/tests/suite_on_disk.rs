@@ -48,7 +48,8 @@ mod direct {
 
     raftwerk_testkit::storage_suite!(|| FolderHome::new(ELSEWHERE, |path: &std::path::Path| {
         super::open(path, Io::Direct)
-    }));
+    })
+    .in_full(cfg!(feature = "long-tests")));
 }
 
 mod buffered {
@@ -56,5 +57,6 @@ mod buffered {
 
     raftwerk_testkit::storage_suite!(|| FolderHome::new(ELSEWHERE, |path: &std::path::Path| {
         super::open(path, Io::Buffered)
-    }));
+    })
+    .in_full(cfg!(feature = "long-tests")));
 }

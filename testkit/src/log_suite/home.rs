@@ -52,14 +52,17 @@ pub trait LogHome: Send {
     /// handles as for [`LogHome::kill`].
     fn power_loss(&mut self, seed: u64) -> Ability;
 
-    /// Makes every sync of the open store wait until the returned value is dropped. `None`: this
-    /// home cannot.
-    fn hold_syncs(&mut self) -> Option<HeldSyncs>;
+    /// Makes every sync of the open store wait until the returned value is dropped.
+    ///
+    /// # Errors
+    /// Why this home cannot: the case is printed as skipped, with this reason.
+    fn hold_syncs(&mut self) -> Result<HeldSyncs, &'static str>;
 
     /// Makes the next sync of the open store fail; later ones succeed.
     fn fail_next_sync(&mut self) -> Ability;
 
-    /// Whether what this home does takes its time: the cases of random batches are short then.
+    /// Whether what this home does takes its time: the cases of random batches are short then, and
+    /// say what they left out.
     fn is_slow(&self) -> bool {
         false
     }
@@ -263,10 +266,10 @@ where
         Ability::Done
     }
 
-    fn hold_syncs(&mut self) -> Option<HeldSyncs> {
+    fn hold_syncs(&mut self) -> Result<HeldSyncs, &'static str> {
         let arrival = self.gate.close();
         let gate = Arc::clone(&self.gate);
-        Some(HeldSyncs::new(move || gate.open()).telling(arrival))
+        Ok(HeldSyncs::new(move || gate.open()).telling(arrival))
     }
 
     fn fail_next_sync(&mut self) -> Ability {

@@ -9,7 +9,7 @@ use raftwerk_raft::{
 
 use super::home::LogFactory;
 use super::model::GroupModel;
-use super::session::Session;
+use super::session::{Session, skip};
 use super::simpler::{describe, simpler};
 use crate::dice::Dice;
 use crate::shrink::{Failure, guarded, shrink};
@@ -294,9 +294,19 @@ fn perform(step: &Step, session: &mut Session) -> Result<(), String> {
 }
 
 fn check(factory: &dyn LogFactory, runs: u64, count: usize, crashes: bool, reopen_each: bool) {
-    let (runs, count) = match factory.create().is_slow() {
-        true => (1, count / 4),
-        false => (runs, count),
+    let (runs, count) = if factory.create().is_slow() {
+        let part = format!(
+            "{} of {runs} seeds and {} of {count} steps",
+            runs - 1,
+            count - count / 4
+        );
+        skip(
+            &part,
+            "this home is slow, and was not told to try random batches in full",
+        );
+        (1, count / 4)
+    } else {
+        (runs, count)
     };
     for seed in 0..runs {
         let steps = steps(&mut Dice::new(seed), count, crashes);

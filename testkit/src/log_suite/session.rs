@@ -217,10 +217,7 @@ impl Session {
 
     pub(super) fn hold_syncs(&mut self) -> Option<HeldSyncs> {
         let held = self.home.hold_syncs();
-        if held.is_none() {
-            skip("held syncs", "the home cannot hold them");
-        }
-        held
+        held.map_err(|reason| skip("held syncs", reason)).ok()
     }
 
     #[must_use]

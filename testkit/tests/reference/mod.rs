@@ -140,7 +140,7 @@ impl LogHome for ReferenceHome {
         Ability::Done
     }
 
-    fn hold_syncs(&mut self) -> Option<HeldSyncs> {
+    fn hold_syncs(&mut self) -> Result<HeldSyncs, &'static str> {
         let arrival = Arc::<Arrival>::default();
         *self.gate.closed.lock() = Some(Arc::clone(&arrival));
         let gate = Arc::clone(&self.gate);
@@ -148,7 +148,7 @@ impl LogHome for ReferenceHome {
             *gate.closed.lock() = None;
             gate.opened.notify_all();
         });
-        Some(held.telling(arrival))
+        Ok(held.telling(arrival))
     }
 
     fn fail_next_sync(&mut self) -> Ability {
