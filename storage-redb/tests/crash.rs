@@ -26,6 +26,15 @@ impl SnapshotReader for Incoming {
     }
 }
 
+/// How many batches are written before the restore, and at which of the calls the power goes: at
+/// every so-manieth. The long form is `cargo test --profile ci -p raftwerk-storage-redb --features
+/// long-tests`.
+const BATCHES: u64 = if cfg!(feature = "long-tests") {
+    200
+} else {
+    15
+};
+const STRIDE: usize = if cfg!(feature = "long-tests") { 1 } else { 2 };
 /// Every batch of these tests gathers.
 const GATHERING: usize = 64;
 /// Those of [`batch`] that go on where the one before ended go into the B-tree by themselves.
@@ -143,17 +152,17 @@ fn enumerate(
         options,
         |vfs, progress| {
             let store = open_with(vfs, straight_ops_min).unwrap();
-            for index in 1..=15 {
+            for index in 1..=BATCHES {
                 store.write(&batch(index), id(index)).unwrap();
-                if index == 5 || index == 10 {
+                if index.is_multiple_of(5) && index < BATCHES {
                     let durable = store.persist().unwrap();
                     assert_eq!(durable, id(index));
                     progress.update(|acknowledged| *acknowledged = index);
                 }
             }
             let source = store.checkpoint().unwrap();
-            store.write(&batch(16), id(16)).unwrap();
-            assert_eq!(store.restore(&mut Incoming(source)).unwrap(), id(15));
+            store.write(&batch(BATCHES + 1), id(BATCHES + 1)).unwrap();
+            assert_eq!(store.restore(&mut Incoming(source)).unwrap(), id(BATCHES));
         },
         |vfs| open_with(vfs, straight_ops_min),
         |acknowledged, store| check(*acknowledged, &store),
@@ -164,7 +173,8 @@ fn enumerate(
 #[test]
 fn data_and_applied_index_agree_after_every_crash() {
     for straight in [GATHERING, STRAIGHT] {
-        let report = enumerate(&FaultVfs::new(), &options(2, 1), straight).unwrap();
+        let report = enumerate(&FaultVfs::new(), &options(STRIDE, 1), straight).unwrap();
+        println!("{BATCHES} batches, every {STRIDE}. call: {report:?}");
         assert!(report.moments > 40 && report.images > 200, "{report:?}");
     }
 }

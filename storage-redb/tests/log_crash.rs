@@ -54,6 +54,15 @@ fn acknowledged_survives_every_crash_and_nothing_else_appears() {
     assert!(report.moments > 100 && report.images > 50, "{report:?}");
 }
 
+/// The long form: `cargo test --profile ci -p raftwerk-storage-redb --features long-tests`.
+#[cfg(feature = "long-tests")]
+#[test]
+fn acknowledged_survives_a_crash_at_every_call_of_a_long_history() {
+    let report = enumerate(&FaultVfs::new(), &options(1, 1), 100).unwrap();
+    println!("two hundred batches, every call: {report:?}");
+    assert!(report.moments > 1_000, "{report:?}");
+}
+
 #[test]
 fn acknowledged_survives_a_crash_of_the_recovery_too() {
     let mut options = options(9, 2);

@@ -16,6 +16,15 @@ const GROUPS: u64 = 4;
 /// What each group has at the most, in entries.
 const LIVE: u64 = 4000;
 const ROUND: u64 = 100;
+/// How often everything is replaced; a hundred times with `cargo test --profile ci -p
+/// raftwerk-storage-redb --features long-tests`.
+const TIMES: u64 = if cfg!(feature = "long-tests") {
+    100
+} else {
+    25
+};
+/// How many quarters of that are written: the first four fill the log, the others replace it.
+const QUARTERS: u64 = 4 + 4 * TIMES;
 
 fn open(dir: &TempDir) -> RedbLog {
     let mut options = RedbLogOptions::new(dir.path().join("log"));
@@ -68,15 +77,15 @@ fn file_stays_under_twice_the_peak_of_live_bytes_and_shrinks_offline() {
         .flat_map(|index| (0..GROUPS).map(move |group| data(group, index).len() as u64))
         .sum();
     let mut peak = 0;
-    // A hundred times everything is replaced.
-    for cycle in 0..100 {
-        let from = 1 + cycle * LIVE / 4;
+    // A quarter of everything at a time.
+    for quarter in 0..QUARTERS {
+        let from = 1 + quarter * LIVE / 4;
         fill(&log, from, from + LIVE / 4 - 1);
         peak = peak.max(log.file_bytes().unwrap());
     }
     assert!(peak < 2 * live, "{peak} bytes of file for {live} alive");
     // All but the last round goes.
-    let last = 100 * LIVE / 4;
+    let last = QUARTERS * LIVE / 4;
     for group in 0..GROUPS {
         let to = last - ROUND;
         let write = GroupWrite {
