@@ -94,6 +94,14 @@ impl Entries {
         }
     }
 
+    /// Leaves all of them out.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        if self.shared.is_some() {
+            *self = Self::new();
+        }
+    }
+
     /// Gives them ids of `term`, one behind the other behind `before`, and says the last.
     #[inline]
     pub(crate) fn number(&mut self, term: Term, before: LogId) -> LogId {

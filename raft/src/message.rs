@@ -159,7 +159,7 @@ pub enum Body {
     },
 }
 
-/// Which kind of [`Body`] a message has.
+/// Which kind of [`Body`] a message has. In the same order: then nothing has to be looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each is the body of the same name")]
 pub enum MessageKind {
@@ -170,19 +170,19 @@ pub enum MessageKind {
     Append,
     AppendResponse,
     Heartbeat,
+    Commit,
     HeartbeatResponse,
     Snapshot,
     TimeoutNow,
     Propose,
     ReadIndex,
     ReadIndexResponse,
+    ReadIndexDropped,
     TransferLeader,
     Committed,
     Acked,
     Lost,
     WantSnapshot,
-    ReadIndexDropped,
-    Commit,
 }
 
 impl MessageKind {

@@ -12,7 +12,7 @@ use crate::error::{
     ApplyConfChangeError, ConfigError, Halted, LeaseReadError, ProposeError, ReadIndexError,
     RequestSnapshotError, StepError,
 };
-use crate::message::{Message, MessageKind};
+use crate::message::{Body, Message};
 use crate::observer::{NoObserver, Observer};
 use crate::raft::{Digest, Raft};
 use crate::ready::{
@@ -57,6 +57,14 @@ impl Quiet {
     #[inline]
     fn end(&mut self) {
         *self.0.get_mut() = false;
+    }
+}
+
+/// Nothing is moved where there is nothing, as nearly always. `out` is empty.
+#[inline]
+const fn hand_out<T>(out: &mut Vec<T>, list: &mut Vec<T>) {
+    if !list.is_empty() {
+        mem::swap(out, list);
     }
 }
 
@@ -120,15 +128,15 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         self.check()?;
         let from = message.from;
         let response = matches!(
-            message.body.kind(),
-            MessageKind::AppendResponse
-                | MessageKind::VoteResponse
-                | MessageKind::PreVoteResponse
-                | MessageKind::HeartbeatResponse
-                | MessageKind::ReadIndexResponse
-                | MessageKind::Lost
-                | MessageKind::WantSnapshot
-                | MessageKind::ReadIndexDropped
+            message.body,
+            Body::AppendResponse { .. }
+                | Body::VoteResponse { .. }
+                | Body::PreVoteResponse { .. }
+                | Body::HeartbeatResponse { .. }
+                | Body::ReadIndexResponse { .. }
+                | Body::Lost { .. }
+                | Body::WantSnapshot { .. }
+                | Body::ReadIndexDropped { .. }
         );
         if response && !self.raft.tracker.progress.contains_key(&from) {
             return Err(StepError::PeerNotFound { from });
@@ -364,7 +372,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             || raft.cold.has_outbox()
             || raft.snapshot_wanted
             || !raft.losses.marks.is_empty()
-            || raft.reads.round_due()
+            || raft.owes_read_round()
             || raft.has_committed()
     }
 
@@ -406,16 +414,18 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             None
         };
         let soft_state = self.raft.soft_state();
-        ready.soft_state = (soft_state != self.soft_state).then_some(soft_state);
-        self.soft_state = soft_state;
-        mem::swap(&mut ready.messages, &mut self.raft.messages);
-        mem::swap(&mut ready.read_states, &mut self.raft.read_states);
-        mem::swap(&mut ready.fates, &mut self.raft.fates);
+        if soft_state != self.soft_state {
+            ready.soft_state = Some(soft_state);
+            self.soft_state = soft_state;
+        }
+        hand_out(&mut ready.messages, &mut self.raft.messages);
+        hand_out(&mut ready.read_states, &mut self.raft.read_states);
+        hand_out(&mut ready.fates, &mut self.raft.fates);
         if !self.runs() {
             ready.persist = None;
             return;
         }
-        ready.reads = self.raft.cold.take_outbox();
+        self.raft.cold.take_outbox(&mut ready.reads);
         ready.snapshot_wanted = mem::take(&mut self.raft.snapshot_wanted);
         let persist = ready.persist.get_or_insert_default();
         let ack = self.take_persist(persist);
@@ -446,21 +456,22 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     #[inline]
     fn take_persist(&mut self, persist: &mut Persist) -> Option<PersistAck> {
         let raft = &mut self.raft;
-        let hard_state = raft.hard_state();
-        let before = mem::replace(&mut self.hard_state, hard_state);
         // Nearly never there, and large: nothing of it is moved about then.
-        if let Some(snapshot) = raft.log.unstable.next_snapshot() {
-            persist.snapshot = Some(snapshot.clone());
+        let mut snapshot = None;
+        if let Some(meta) = raft.log.unstable.next_snapshot() {
+            persist.snapshot = Some(meta.clone());
+            snapshot = Some(meta.last.index);
         }
-        let snapshot = persist.snapshot.as_ref().map(|meta| meta.last.index);
-        let entries = &mut persist.entries;
-        raft.log.unstable.accept(entries);
-        mem::swap(&mut persist.meta, &mut raft.losses.marks);
-        mem::swap(&mut persist.messages, &mut raft.messages_after_persist);
-        let must_sync = !entries.is_empty()
-            || !persist.meta.is_empty()
-            || snapshot.is_some()
-            || (hard_state.term, hard_state.vote) != (before.term, before.vote);
+        let news = raft.log.unstable.accept(&mut persist.entries);
+        hand_out(&mut persist.meta, &mut raft.losses.marks);
+        hand_out(&mut persist.messages, &mut raft.messages_after_persist);
+        let mut must_sync = news || !persist.meta.is_empty() || snapshot.is_some();
+        let (hard_state, before) = (raft.hard_state(), &mut self.hard_state);
+        if hard_state != *before {
+            must_sync |= (hard_state.term, hard_state.vote) != (before.term, before.vote);
+            *before = hard_state;
+            persist.hard_state = Some(hard_state);
+        }
         // As long as entries wait to be durable every receipt names the last of them, also when
         // they went out with an earlier step: a receipt that came after its term had ended did
         // not count.
@@ -474,7 +485,6 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             },
             snapshot,
         });
-        persist.hard_state = (hard_state != before).then_some(hard_state);
         persist.must_sync = must_sync;
         ack
     }
@@ -601,6 +611,9 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     #[inline]
     fn check(&mut self) -> Result<(), Halted> {
         self.quiet.end();
-        self.raft.halted.clone().map_or(Ok(()), Err)
+        match &self.raft.halted {
+            None => Ok(()),
+            Some(halted) => Err(halted.clone()),
+        }
     }
 }

@@ -67,7 +67,7 @@ impl Ready {
             persist.clear();
         }
         messages.clear();
-        *committed = Entries::new();
+        committed.clear();
         *apply_ack = None;
         read_states.clear();
         fates.clear();
@@ -102,6 +102,7 @@ pub struct Persist {
 
 impl Persist {
     /// Nothing, but for the memory that the lists have.
+    #[inline]
     fn clear(&mut self) {
         let Self {
             hard_state,
@@ -113,8 +114,10 @@ impl Persist {
             ack,
         } = self;
         *hard_state = None;
-        *snapshot = None;
-        *entries = Entries::new();
+        if snapshot.is_some() {
+            *snapshot = None;
+        }
+        entries.clear();
         meta.clear();
         *must_sync = false;
         messages.clear();

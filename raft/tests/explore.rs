@@ -124,6 +124,6 @@ fn a_receipt_before_the_write_is_found() {
     is_found(
         REPLICATION,
         Driver::AcknowledgesEarly,
-        &["applied and not on the disk"],
+        &["applied and not on the disk", "disks"],
     );
 }

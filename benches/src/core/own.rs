@@ -159,11 +159,16 @@ impl<const SYNC: bool> OwnCore<SYNC> {
             let entries = mem::take(&mut persist.entries);
             self.log.0.lock().append(entries);
         }
-        for message in persist.messages.drain(..) {
-            if message.to == self.node.id() {
-                step(&mut self.node, message)?;
-            } else {
-                out.push(message);
+        let own = self.node.id();
+        if persist.messages.iter().all(|message| message.to != own) {
+            out.append(&mut persist.messages);
+        } else {
+            for message in persist.messages.drain(..) {
+                if message.to == own {
+                    step(&mut self.node, message)?;
+                } else {
+                    out.push(message);
+                }
             }
         }
         if let Some(ack) = persist.ack.take() {
@@ -173,8 +178,8 @@ impl<const SYNC: bool> OwnCore<SYNC> {
     }
 
     fn apply(&mut self) {
-        let entries = mem::take(&mut self.ready.committed);
-        for entry in &entries {
+        let entries = &self.ready.committed;
+        for entry in entries {
             black_box(&entry.data);
         }
         if let Some(last) = entries.last() {

@@ -323,12 +323,15 @@ impl<L: LogReader> RaftLog<L> {
         true
     }
 
-    /// The store holds everything up to `id` durably, if that is still what stands there.
-    pub(crate) fn stable_to<O: Observer>(&mut self, id: LogId, observer: &mut O) {
+    /// The store holds everything up to `id` durably, if that is still what stands there. Says
+    /// whether it is.
+    pub(crate) fn stable_to<O: Observer>(&mut self, id: LogId, observer: &mut O) -> bool {
         let entries = &mut self.durable.entries;
-        if self.unstable.stable_to(id, entries, observer) {
+        let held = self.unstable.stable_to(id, entries, observer);
+        if held {
             self.durable.reached(id, self.applying);
         }
+        held
     }
 
     /// The entries of `range` up to `max` bytes, as [`RaftLog::slice`] gives them, if they all are

@@ -70,15 +70,19 @@ impl Unstable {
             .filter(|_| !self.snapshot_in_progress)
     }
 
-    /// Hands out the entries not yet handed out to `out`, which is empty, and the snapshot.
+    /// Hands out the entries not yet handed out to `out`, which is empty, and the snapshot. Says
+    /// whether there were any.
     #[inline]
-    pub(crate) fn accept(&mut self, out: &mut Entries) {
-        if self.has_next_entries() {
+    pub(crate) fn accept(&mut self, out: &mut Entries) -> bool {
+        self.snapshot_in_progress = self.snapshot.is_some();
+        let end = self.end();
+        let found = self.offset_in_progress < end;
+        if found {
             // What is committed of them later goes out together as well.
             *out = self.entries.join(self.offset_in_progress);
-            self.offset_in_progress = self.end();
+            self.offset_in_progress = end;
         }
-        self.snapshot_in_progress = self.snapshot.is_some();
+        found
     }
 
     /// Everything up to `id` is durable, if that is still what stands here: moved behind what

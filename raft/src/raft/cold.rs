@@ -118,8 +118,10 @@ impl ColdReads {
     }
 
     #[inline]
-    pub(crate) fn take_outbox(&mut self) -> Vec<LogRead> {
-        mem::take(&mut self.outbox)
+    pub(crate) fn take_outbox(&mut self, out: &mut Vec<LogRead>) {
+        if self.has_outbox() {
+            *out = mem::take(&mut self.outbox);
+        }
     }
 }
 

@@ -626,7 +626,11 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     pub(crate) fn persisted(&mut self, ack: PersistAck) {
         if ack.last != LogId::ZERO {
             if ack.term == self.term {
-                self.log.stable_to(ack.last, &mut self.observer);
+                let held = self.log.stable_to(ack.last, &mut self.observer);
+                // A leader counts its own copy once it is durable, like anybody's.
+                if held && self.role == Role::Leader && !self.config.etcd_quirks {
+                    self.handle_append_ack(self.config.id, ack.last.index);
+                }
             } else {
                 // Entries may have been overwritten by ones of a later term that are not durable.
                 let (term, ack_term) = (self.term, ack.term);

@@ -74,11 +74,6 @@ impl ReadQueue {
         self.last_position
     }
 
-    #[inline]
-    pub(crate) const fn round_due(&self) -> bool {
-        self.round_due
-    }
-
     /// A round is sent: it carries every position so far.
     pub(super) const fn begin_round(&mut self) {
         self.round_due = false;
@@ -151,6 +146,15 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             // Not before the next `Ready`: one round confirms all that have come until then.
             self.reads.round_due = true;
         }
+    }
+
+    /// Reads wait for a round that is not yet sent, and there is somebody to send it to: of a joint
+    /// configuration of this member and itself nobody is.
+    #[inline]
+    pub(crate) fn owes_read_round(&self) -> bool {
+        self.reads.round_due
+            && !self.reads.pending.is_empty()
+            && (0..self.tracker.progress.len()).any(|place| self.other(place).is_some())
     }
 
     /// Sends the round that reads wait for, unless one has left since or nobody waits any more.

@@ -125,19 +125,21 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         self.uncommitted_bytes = total;
         let last = entries.number(self.term, self.log.last());
         self.log.append(entries, &mut self.observer);
-        // The leader counts its own copy once it is durable, like anybody's.
-        self.send(
-            self.config.id,
-            Body::AppendResponse {
-                index: last.index,
-                reject: None,
-            },
-        );
+        // Otherwise the receipt says it: see `persisted`.
+        if self.config.etcd_quirks {
+            self.send(
+                self.config.id,
+                Body::AppendResponse {
+                    index: last.index,
+                    reject: None,
+                },
+            );
+        }
         Some(last)
     }
 
     /// Who stands at `place` among the members, if it is another one.
-    fn other(&self, place: usize) -> Option<NodeId> {
+    pub(super) fn other(&self, place: usize) -> Option<NodeId> {
         let id = self.tracker.progress.id_at(place);
         id.filter(|id| *id != self.config.id)
     }
