@@ -10,7 +10,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use raftwerk_tests::client::{Client, fill, key, leader, value};
+use raftwerk_tests::client::{Client, fill, key, leader, value, verify};
 use raftwerk_tests::processes::{Cluster, command, contents};
 
 /// The file of the log that holds `bytes`, and where.
@@ -34,7 +34,7 @@ async fn one_flipped_byte_in_the_log_is_named_and_nothing_is_cut() {
     fill(&cluster, "key", 500, 100, 8).await;
     let folder = cluster.members[0].folder.clone();
     assert!(cluster.members[0].stop().success(), "{}", cluster.outputs());
-    let (segment, at) = place_in_log(&folder, &value(250, 100));
+    let (segment, at) = place_in_log(&folder, &value(&key("key", 250), 100));
     let whole = fs::read(&segment).unwrap();
     let mut damaged = whole.clone();
     damaged[at + 50] ^= 1;
@@ -69,8 +69,7 @@ async fn one_flipped_byte_in_the_log_is_named_and_nothing_is_cut() {
     cluster.start_member(0);
     leader(&cluster).await;
     let mut client = Client::of_all(&cluster, 0);
-    assert_eq!(client.count("key").await, 500);
-    assert_eq!(client.get(&key("key", 250)).await, Some(value(250, 100)));
+    verify(&mut client, "key", 500, 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

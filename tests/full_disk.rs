@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use raftwerk_tests::client::{Client, key, leader, value};
+use raftwerk_tests::client::{Client, key, leader, value, verify};
 use raftwerk_tests::processes::{Cluster, PATIENCE, Patience};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -54,28 +54,20 @@ async fn a_full_disk_refuses_writes_and_serves_again_once_there_is_space() {
     let ballast = cluster.members[0].folder.join("ballast");
     fs::write(&ballast, vec![1; 160 << 20]).unwrap();
     let mut client = Client::of_all(&cluster, 0);
-    let mut acknowledged = Vec::new();
+    let mut acknowledged = 0;
     let began = Instant::now();
     let refused = loop {
         assert!(began.elapsed() < 2 * PATIENCE, "the disk never gets full");
-        let number = acknowledged.len();
-        match client
-            .put_once(&key("key", number), &value(number, VALUE_BYTES))
-            .await
-        {
-            Ok(_) => acknowledged.push(number),
+        let key = key("key", acknowledged);
+        match client.put_once(&key, &value(&key, VALUE_BYTES)).await {
+            Ok(_) => acknowledged += 1,
             Err(status) => break status,
         }
     };
-    println!("{} writes of 128 KiB, then: {refused}", acknowledged.len());
+    println!("{acknowledged} writes of 128 KiB, then: {refused}");
     assert!(refused.message().contains("space"), "{refused:?}");
-    for number in [0, acknowledged.len() / 2, acknowledged.len() - 1] {
-        let found = client.get(&key("key", number)).await;
-        assert!(
-            found == Some(value(number, VALUE_BYTES)),
-            "{number} while full"
-        );
-    }
+    // While it is full.
+    verify(&mut client, "key", acknowledged, VALUE_BYTES).await;
     assert!(cluster.members[0].runs());
 
     fs::remove_file(&ballast).unwrap();
@@ -87,12 +79,6 @@ async fn a_full_disk_refuses_writes_and_serves_again_once_there_is_space() {
     }
     cluster.members[0].kill();
     cluster.start_member(0);
-    for &number in &acknowledged {
-        let found = client.get(&key("key", number)).await;
-        assert!(
-            found == Some(value(number, VALUE_BYTES)),
-            "{number} after a restart"
-        );
-    }
+    verify(&mut client, "key", acknowledged, VALUE_BYTES).await;
     assert_eq!(client.get("after").await.as_deref(), Some(b"1".as_slice()));
 }

@@ -7,7 +7,9 @@
     clippy::panic
 )]
 
-use raftwerk_tests::client::{Client, agreed_hash, await_known, fill, leader, number, report};
+use raftwerk_tests::client::{
+    Client, agreed_hash, await_known, entries, fill, leader, number, report,
+};
 use raftwerk_tests::processes::{Cluster, command, succeed};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,6 +63,7 @@ async fn a_leader_told_to_leave_hands_over_and_ends_in_good_order() {
     let at = leader(&cluster).await;
     fill(&cluster, "key", 20, 10, 4).await;
     let endpoint = cluster.members[at].endpoint();
+    let term = number(&report(&cluster.members[at]), "term");
     let said = succeed(&["member", "leave", "--endpoints", &endpoint]);
     assert!(said.contains("has left"), "{said}");
     let began = std::time::Instant::now();
@@ -76,6 +79,12 @@ async fn a_leader_told_to_leave_hands_over_and_ends_in_good_order() {
         "{status}: {}",
         cluster.members[at].output()
     );
+    // It handed over before it was removed: its log goes on in the term of another leader. One
+    // that is removed while it leads has no entry of a later term than its own.
+    let folder = cluster.members[at].folder.display().to_string();
+    let last = entries(&succeed(&["log", "dump", &folder, "--json"]));
+    let (_, last_term) = last.last_key_value().unwrap();
+    assert!(*last_term > term, "led in term {term}, ends in {last_term}");
     let other = cluster.members[(at + 1) % 3].endpoint();
     let list = succeed(&["member", "list", "--endpoints", &other]);
     let gone = format!(":{}", cluster.members[at].peer_port);
@@ -105,7 +114,7 @@ async fn a_snapshot_taken_by_hand_is_told_and_survives_a_crash() {
         let report = report(member);
         assert!(number(&report, "snapshot_index") >= 100, "{report}");
     }
-    cluster.members.iter_mut().for_each(|member| member.kill());
+    cluster.kill_all();
     (0..3).for_each(|index| cluster.start_member(index));
     leader(&cluster).await;
     assert_eq!(agreed_hash(&cluster).await, (revision, hash));

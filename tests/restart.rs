@@ -7,35 +7,23 @@
     clippy::panic
 )]
 
-use raftwerk_tests::client::{Client, agreed_hash, leader};
+use raftwerk_tests::client::{Client, leader};
 use raftwerk_tests::processes::Cluster;
+use raftwerk_tests::writers::Writers;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_members_killed_at_once_keep_every_acknowledged_write() {
+async fn all_members_killed_at_once_under_load_keep_every_acknowledged_write() {
     let mut cluster = Cluster::start(3, &[]);
     leader(&cluster).await;
-    let mut client = Client::of_all(&cluster, 0);
-    for n in 0..50 {
-        client
-            .put(&format!("key{n}"), format!("value{n}").as_bytes())
-            .await;
+    let writers = Writers::start(&cluster);
+    for _ in 0..3 {
+        writers.more(300, &cluster).await;
+        cluster.kill_all();
+        (0..3).for_each(|index| cluster.start_member(index));
     }
-    for member in &mut cluster.members {
-        member.kill();
-    }
-    for index in 0..3 {
-        cluster.start_member(index);
-    }
-    leader(&cluster).await;
-    for turn in 0..3 {
-        let mut client = Client::of_all(&cluster, turn);
-        assert_eq!(client.count("key").await, 50, "at member {turn}");
-        assert_eq!(
-            client.get("key49").await.as_deref(),
-            Some(b"value49".as_slice())
-        );
-    }
-    agreed_hash(&cluster).await;
+    writers.more(300, &cluster).await;
+    let written = writers.end().await;
+    written.verify(&cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

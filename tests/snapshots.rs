@@ -7,7 +7,7 @@
     clippy::panic
 )]
 
-use raftwerk_tests::client::{Client, agreed_hash, fill, key, leader, number, report, value};
+use raftwerk_tests::client::{Client, agreed_hash, fill, leader, number, report, verify};
 use raftwerk_tests::processes::{Cluster, await_some};
 
 /// Stops a member for `count` writes while the others compact their logs, and starts it again.
@@ -41,10 +41,8 @@ async fn come_back_after(count: usize, entries: &str, keep: &str) {
     println!("back at revision {revision} after {:?}", began.elapsed());
     assert!(number(&report(&cluster.members[away]), "log_first") > last + 1);
     let mut client = Client::of(&cluster.members[away]);
-    assert_eq!(client.count("early").await, 10);
-    assert_eq!(client.count("late").await, i64::try_from(count).unwrap());
-    let some = key("late", count / 2);
-    assert_eq!(client.get(&some).await, Some(value(count / 2, 100)));
+    verify(&mut client, "early", 10, 100).await;
+    verify(&mut client, "late", count, 100).await;
     // It takes part: with it alone beside the leader, writes go on.
     let other = (0..3).find(|at| *at != away).unwrap();
     cluster.members[other].kill();
@@ -74,7 +72,7 @@ async fn members_killed_after_compaction_find_everything_again() {
             (number(&report(member), "log_first") > 1).then_some(())
         });
     }
-    cluster.members.iter_mut().for_each(|member| member.kill());
+    cluster.kill_all();
     (0..3).for_each(|index| cluster.start_member(index));
     leader(&cluster).await;
     assert_eq!(agreed_hash(&cluster).await, (revision, hash));

@@ -1,5 +1,6 @@
 //! A client of the etcd API for tests: asks one member after the other until one answers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raftwerk_server::proto::etcdserverpb as pb;
@@ -265,9 +266,8 @@ pub async fn fill(
             let mut client = Client::of_all(cluster, writer);
             tokio::spawn(async move {
                 for number in (writer..count).step_by(writers) {
-                    client
-                        .put(&key(prefix, number), &value(number, value_bytes))
-                        .await;
+                    let key = key(prefix, number);
+                    client.put(&key, &value(&key, value_bytes)).await;
                 }
             })
         })
@@ -283,19 +283,55 @@ pub fn key(prefix: &str, number: usize) -> String {
     format!("{prefix}{number:08}")
 }
 
-/// The value of the `number`-th key of [`fill`]: differs from all others and does not compress.
+/// The value that [`fill`] gives to `key`: differs from all others and does not compress.
 #[must_use]
-pub fn value(number: usize, bytes: usize) -> Vec<u8> {
-    let mut state = u64::try_from(number).expect("small") ^ 0x9e37_79b9_7f4a_7c15;
+pub fn value(key: &str, bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut out = Vec::with_capacity(bytes + 8);
+    for byte in key.bytes() {
+        state = next(state ^ u64::from(byte));
+    }
     while out.len() < bytes {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = next(state);
         out.extend((state ^ (state >> 29)).to_le_bytes());
     }
     out.truncate(bytes);
     out
+}
+
+/// The number behind `state` in a sequence without pattern.
+const fn next(state: u64) -> u64 {
+    state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407)
+}
+
+/// Reads the first `count` keys of a [`fill`] linearizably, page by page: none may be missing, none
+/// have another value. What follows them is not looked at.
+///
+/// # Panics
+/// When something is amiss.
+pub async fn verify(client: &mut Client, prefix: &str, count: usize, value_bytes: usize) {
+    let page_keys = ((1 << 20) / value_bytes).clamp(1, 1_000);
+    let mut expected = 0;
+    while expected < count {
+        let mut request = of_prefix(prefix);
+        request.key = key(prefix, expected).into_bytes().into();
+        request.limit = i64::try_from(page_keys).expect("small");
+        let page = client.range(request).await.kvs;
+        let first = key(prefix, expected);
+        assert!(!page.is_empty(), "{first} of {count} is missing");
+        for kv in page.iter().take(count - expected) {
+            let key = key(prefix, expected);
+            let found = String::from_utf8_lossy(&kv.key);
+            assert_eq!(found, key, "acknowledged and gone");
+            assert!(
+                kv.value == value(&key, value_bytes),
+                "{key} has another value"
+            );
+            expected += 1;
+        }
+    }
 }
 
 /// How the member sees itself, as `raftwerk status --json` tells it. Waits until it is in the
@@ -340,4 +376,22 @@ pub fn number(report: &Value, name: &str) -> u64 {
     report[name]
         .as_u64()
         .unwrap_or_else(|| panic!("no {name} in {report}"))
+}
+
+/// The index of each entry that `raftwerk log dump --json` has shown, with its term.
+///
+/// # Panics
+/// When a line is no JSON.
+#[must_use]
+pub fn entries(dumped: &str) -> BTreeMap<u64, u64> {
+    let items = dumped.lines().map(|line| -> Value {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    });
+    let entries = items.filter(|item| item["kind"] == "entries");
+    entries
+        .flat_map(|item| {
+            let term = number(&item, "term");
+            (number(&item, "first")..number(&item, "end")).map(move |index| (index, term))
+        })
+        .collect()
 }

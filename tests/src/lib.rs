@@ -9,6 +9,7 @@
 pub mod client;
 pub mod golden;
 pub mod processes;
+pub mod writers;
 
 use std::path::{Path, PathBuf};
 

@@ -356,6 +356,15 @@ impl Cluster {
         member.process = Some(process);
     }
 
+    /// Kills all members at the same time and waits for their ends.
+    ///
+    /// # Panics
+    /// When one does not run.
+    pub fn kill_all(&mut self) {
+        self.members.iter().for_each(|m| m.signal(Signal::KILL));
+        self.members.iter_mut().for_each(Member::kill);
+    }
+
     /// The endpoints of all members, comma separated.
     #[must_use]
     pub fn endpoints(&self) -> String {
