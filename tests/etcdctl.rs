@@ -10,6 +10,7 @@
 )]
 #![allow(missing_docs)]
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -31,15 +32,27 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// The etcdctl programs there are; says so loudly when there are none.
+/// The versions of etcdctl whose answers are recorded.
+const VERSIONS: [&str; 2] = ["3.4", "3.5"];
+
+/// The etcdctl programs there are; says so loudly when there are none. Those that are named must be
+/// there, of every recorded version and no other.
 fn programs() -> Vec<Etcdctl> {
-    let paths = std::env::var("RAFTWERK_ETCDCTLS").unwrap_or_else(|_| "etcdctl".to_owned());
-    let found: Vec<_> = paths.split(':').filter_map(Etcdctl::find).collect();
-    if found.is_empty() {
-        say(&format!(
-            "SKIPPED: no etcdctl at {paths}: install etcd-client or set RAFTWERK_ETCDCTLS"
-        ));
-    }
+    let Ok(paths) = std::env::var("RAFTWERK_ETCDCTLS") else {
+        let found: Vec<_> = Etcdctl::find("etcdctl").into_iter().collect();
+        if found.is_empty() {
+            say("SKIPPED: no etcdctl: install etcd-client or set RAFTWERK_ETCDCTLS");
+        }
+        return found;
+    };
+    let find = |path: &str| Etcdctl::find(path).unwrap_or_else(|| panic!("no etcdctl at {path}"));
+    let found: Vec<_> = paths.split(':').map(find).collect();
+    let versions: BTreeSet<_> = found.iter().map(|one| one.version.as_str()).collect();
+    assert_eq!(
+        versions,
+        BTreeSet::from(VERSIONS),
+        "RAFTWERK_ETCDCTLS={paths}"
+    );
     found
 }
 
@@ -237,7 +250,7 @@ fn transcripts_differ_when_one_line_or_the_number_of_masks_does() {
 
 #[test]
 fn recorded_transcripts_hold_every_case() {
-    for version in ["3.4", "3.5"] {
+    for version in VERSIONS {
         for (name, cases) in case_files(&golden().join("cases")) {
             let text =
                 std::fs::read_to_string(golden().join(version).join(&name)).expect("recorded");

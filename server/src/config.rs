@@ -111,7 +111,7 @@ pub(crate) struct ServeArgs {
     /// The member's folder, created with mode 0700 [default: NAME.raftwerk]
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
-    /// Where clients are served [default: 127.0.0.1:2379]
+    /// Where clients are served; loopback only [default: 127.0.0.1:2379]
     #[arg(long)]
     pub(crate) listen_client: Option<String>,
     /// Where peers are served; loopback only [default: 127.0.0.1:2380]
@@ -132,7 +132,7 @@ pub(crate) struct ServeArgs {
     /// Where the state is kept [default: redb]
     #[arg(long, value_enum)]
     pub(crate) store: Option<StoreBackend>,
-    /// Where /health and /metrics are served over HTTP [default: nowhere]
+    /// Where /health and /metrics are served over HTTP; loopback only [default: nowhere]
     #[arg(long)]
     pub(crate) metrics: Option<String>,
     /// What to do with a log whose very end is ambiguous [default: refuse]
@@ -151,7 +151,8 @@ pub(crate) struct ServeArgs {
     /// Entries before a snapshot that stay in the log for members a little behind [default: 10000]
     #[arg(long)]
     pub(crate) snapshot_keep: Option<u64>,
-    /// Bytes of a log segment, in MiB; four to eight of them are on disk at least [default: 64]
+    /// Bytes of a log segment, in MiB; three of them are on disk at first, and four or more once
+    /// one is full [default: 64]
     #[arg(long)]
     pub(crate) segment_mib: Option<u64>,
     /// Writes are refused while the disk has less than this left, in MiB [default: 64]
@@ -336,14 +337,16 @@ impl ServeArgs {
         let listen_client = address("--listen-client", client)?;
         let peer = self.listen_peer.as_deref().unwrap_or("127.0.0.1:2380");
         let listen_peer = address("--listen-peer", peer)?;
-        for (flag, address) in [
-            ("--listen-peer", listen_peer),
-            ("--listen-client", listen_client),
-        ] {
-            check_listen(address).map_err(|error| CliError::usage(format!("{flag}: {error}")))?;
-        }
         let metrics = self.metrics.as_deref();
         let metrics = metrics.map(|text| address("--metrics", text)).transpose()?;
+        for (flag, address) in [
+            ("--listen-peer", Some(listen_peer)),
+            ("--listen-client", Some(listen_client)),
+            ("--metrics", metrics),
+        ] {
+            let checked = address.map_or(Ok(()), check_listen);
+            checked.map_err(|error| CliError::usage(format!("{flag}: {error}")))?;
+        }
         let (heartbeat, election_ticks) = times(self.heartbeat_ms, self.election_ms)?;
         let snapshot_entries = self
             .snapshot_entries
@@ -642,11 +645,15 @@ mod tests {
             args.settings().unwrap_err().to_string()
         };
         type Case = (fn(&mut ServeArgs), &'static str);
-        let cases: [Case; 10] = [
+        let cases: [Case; 11] = [
             (|args| args.name = Some("z".to_owned()), "not among"),
             (|args| args.name = Some("a/b".to_owned()), "--name"),
             (
                 |args| args.listen_peer = Some("0.0.0.0:1".to_owned()),
+                "until TLS is there",
+            ),
+            (
+                |args| args.metrics = Some("0.0.0.0:1".to_owned()),
                 "until TLS is there",
             ),
             (

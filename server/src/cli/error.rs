@@ -40,6 +40,12 @@ impl CliError {
         Self { code, ..self }
     }
 
+    /// The same, with `name` in its words where `path` stands.
+    pub(crate) fn renamed(self, path: &str, name: &str) -> Self {
+        let message = self.message.replace(path, name);
+        Self { message, ..self }
+    }
+
     /// The exit code.
     #[must_use]
     pub const fn code(&self) -> u8 {

@@ -91,7 +91,8 @@ enum Command {
     /// Measure puts or gets; works against any etcd
     #[command(subcommand)]
     Bench(BenchCommand),
-    /// Look at a stopped member's log, of any backend, read-only; save what can be read of it
+    /// Look at a stopped member's log, of any backend, read-only; save what can be read of it;
+    /// shrink it
     #[command(subcommand)]
     Log(LogCommand),
     /// Copy a stopped member's log or state store into another backend
@@ -112,6 +113,22 @@ enum MemberCommand {
         /// As a learner, which receives the log and does not vote
         #[arg(long)]
         learner: bool,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Make a learner a voter
+    Promote {
+        /// Its id or its name
+        member: String,
+        #[command(flatten)]
+        remote: RemoteArgs,
+    },
+    /// Change where the others reach a member
+    Update {
+        /// Its id or its name
+        member: String,
+        /// Its new peer address
+        peer_url: String,
         #[command(flatten)]
         remote: RemoteArgs,
     },
@@ -187,6 +204,12 @@ enum LogCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Shrink the file of a redb log, which keeps the size that it once had; other logs give
+    /// their space back by themselves
+    Compact {
+        /// The member's folder, or its log's; the member must not run
+        dir: PathBuf,
+    },
     /// Say how much the log holds, of each group
     Stats {
         /// The member's folder, or its log's
@@ -258,6 +281,7 @@ fn run(command: Command) -> Result<ExitCode, CliError> {
         Command::Log(LogCommand::Dump { dir, json }) => look::dump(&dir, json),
         Command::Log(LogCommand::Verify { dir, json }) => look::verify(&dir, json),
         Command::Log(LogCommand::Stats { dir, json }) => look::stats(&dir, json),
+        Command::Log(LogCommand::Compact { dir }) => crate::offline::compact::run(&dir),
         Command::Log(LogCommand::Salvage { dir, to, json }) => {
             crate::offline::salvage::run(&dir, &to, json)
         }
@@ -288,18 +312,7 @@ async fn run_remote(command: Command) -> Result<ExitCode, CliError> {
         } => client::keys::get(&remote, key, range, limit, consistency).await,
         Command::Del { key, range, remote } => client::keys::del(&remote, key, range).await,
         Command::Status { json, remote } => client::status::status(&remote, json).await,
-        Command::Member(MemberCommand::List { remote }) => client::members::list(&remote).await,
-        Command::Member(MemberCommand::Add {
-            peer_url,
-            learner,
-            remote,
-        }) => client::members::add(&remote, peer_url, learner).await,
-        Command::Member(MemberCommand::Remove { member, remote }) => {
-            client::members::remove(&remote, &member).await
-        }
-        Command::Member(MemberCommand::Leave { member, remote }) => {
-            client::members::leave(&remote, member.as_deref()).await
-        }
+        Command::Member(command) => run_member(command).await,
         Command::Snapshot(SnapshotCommand::Take { member, remote }) => {
             client::members::take_snapshot(&remote, member.as_deref()).await
         }
@@ -310,6 +323,26 @@ async fn run_remote(command: Command) -> Result<ExitCode, CliError> {
         Command::Up(_) | Command::Serve(_) | Command::Log(_) | Command::Migrate(_) => {
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+async fn run_member(command: MemberCommand) -> Result<ExitCode, CliError> {
+    use crate::client::members;
+    match command {
+        MemberCommand::List { remote } => members::list(&remote).await,
+        MemberCommand::Add {
+            peer_url,
+            learner,
+            remote,
+        } => members::add(&remote, peer_url, learner).await,
+        MemberCommand::Promote { member, remote } => members::promote(&remote, &member).await,
+        MemberCommand::Update {
+            member,
+            peer_url,
+            remote,
+        } => members::update(&remote, &member, &peer_url).await,
+        MemberCommand::Remove { member, remote } => members::remove(&remote, &member).await,
+        MemberCommand::Leave { member, remote } => members::leave(&remote, member.as_deref()).await,
     }
 }
 

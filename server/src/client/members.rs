@@ -1,10 +1,10 @@
-//! member list / add / remove / leave, snapshot take.
+//! member list / add / promote / update / remove / leave, snapshot take.
 
 use std::process::ExitCode;
 
 use tonic::transport::Channel;
 
-use crate::cli::words::{complain, say};
+use crate::cli::words::{complain, program, say};
 use crate::cli::{CliError, RemoteArgs};
 use crate::client::connect::{Effect, connect, failed, with_cluster};
 use crate::client::table::{bytes, table};
@@ -12,7 +12,8 @@ use crate::proto::admin::admin_client::AdminClient;
 use crate::proto::admin::{LeaveRequest, TakeSnapshotRequest};
 use crate::proto::etcdserverpb::cluster_client::ClusterClient;
 use crate::proto::etcdserverpb::{
-    Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest,
+    Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
+    MemberUpdateRequest,
 };
 
 /// The cluster's members, as the cluster itself says.
@@ -68,7 +69,7 @@ pub(crate) async fn add(
     peer_url: String,
     learner: bool,
 ) -> Result<ExitCode, CliError> {
-    raftwerk_transport::check_url(&peer_url).map_err(|error| CliError::usage(error.to_string()))?;
+    check(&peer_url)?;
     let request = MemberAddRequest {
         peer_ur_ls: vec![peer_url.clone()],
         is_learner: learner,
@@ -82,8 +83,9 @@ pub(crate) async fn add(
     let id = answer.member.map_or(0, |member| member.id);
     say!("added member {id:x}; start it with an empty folder:");
     say!(
-        "  raftwerk serve --id {id:x} --join {} --listen-peer {} --listen-client 127.0.0.1:PORT \
+        "  {} serve --id {id:x} --join {} --listen-peer {} --listen-client 127.0.0.1:PORT \
          --data FOLDER",
+        program(),
         remote.endpoints.join(","),
         peer_url.trim_start_matches("http://")
     );
@@ -99,6 +101,51 @@ pub(crate) fn find<'a>(members: &'a [Member], wanted: &str) -> Result<&'a Member
     by_name
         .or_else(|| members.iter().find(|member| Some(member.id) == id))
         .ok_or_else(|| CliError::failed(format!("no member {wanted}; see: raftwerk member list")))
+}
+
+/// Gives a learner its vote.
+pub(crate) async fn promote(remote: &RemoteArgs, wanted: &str) -> Result<ExitCode, CliError> {
+    let members = fetch(remote).await?;
+    let member = find(&members, wanted)?;
+    let request = MemberPromoteRequest { id: member.id };
+    with_cluster(remote, Effect::Write, |channel| async move {
+        ClusterClient::new(channel).member_promote(request).await
+    })
+    .await?;
+    let name = or_dash(&member.name);
+    say!("member {:x} ({name}) is a voter now", member.id);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells the cluster where the others reach a member from now on.
+pub(crate) async fn update(
+    remote: &RemoteArgs,
+    wanted: &str,
+    peer_url: &str,
+) -> Result<ExitCode, CliError> {
+    check(peer_url)?;
+    let members = fetch(remote).await?;
+    let member = find(&members, wanted)?;
+    let request = MemberUpdateRequest {
+        id: member.id,
+        peer_ur_ls: vec![peer_url.to_owned()],
+    };
+    with_cluster(remote, Effect::Write, |channel| {
+        let request = request.clone();
+        async move { ClusterClient::new(channel).member_update(request).await }
+    })
+    .await?;
+    let name = or_dash(&member.name);
+    say!(
+        "member {:x} ({name}) is reached at {peer_url} now",
+        member.id
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(peer_url: &str) -> Result<(), CliError> {
+    let checked = raftwerk_transport::check_url(peer_url);
+    checked.map_or_else(|error| Err(CliError::usage(error.to_string())), |_| Ok(()))
 }
 
 /// Removes a member.

@@ -3,8 +3,9 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use raftwerk_raft::StorageError;
+use raftwerk_raft::{Storage, StorageError};
 
 use super::copy::Scratch;
 use super::engine::{Engine, Held, Purpose, failed, open_log, recognise};
@@ -12,6 +13,7 @@ use super::{stats, wal, walk};
 use crate::cli::CliError;
 use crate::cli::words::{complain, say};
 use crate::serve::backends::LOG_DIR;
+use crate::up::not_a_member;
 
 /// What an examination found; also the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,13 +41,28 @@ pub(super) fn find(dir: &Path) -> Result<(PathBuf, Engine), CliError> {
     } else {
         dir
     };
-    match recognise(dir)? {
+    let held = recognise(dir).map_err(|error| not_a_member(dir).unwrap_or(error))?;
+    match held {
         (Held::Log(engine), _) => Ok((dir.to_owned(), engine)),
         (held, _) => Err(CliError::failed(format!(
             "{} holds {held}, not a log",
             dir.display()
         ))),
     }
+}
+
+/// Shows `look` a copy of the log, as opening one of this engine writes to it. What it says of the
+/// copy is said of the log.
+pub(super) fn with_copy<T>(
+    dir: &Path,
+    engine: Engine,
+    purpose: Purpose,
+    look: impl FnOnce(Result<Arc<dyn Storage>, StorageError>) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let scratch = Scratch::of(dir)?;
+    let copy = scratch.store();
+    let seen = look(open_log(engine, &copy, purpose));
+    seen.map_err(|error| error.renamed(&copy.to_string_lossy(), &dir.to_string_lossy()))
 }
 
 /// Says what the engine's own way of opening cannot avoid.
@@ -64,9 +81,9 @@ pub(crate) fn dump(dir: &Path, json: bool) -> Result<ExitCode, CliError> {
         Engine::Wal => wal::dump(&dir, json, &mut out)?,
         other => {
             tell_copy(other);
-            let scratch = Scratch::of(&dir)?;
-            let log = open_log(other, &scratch.store(), Purpose::Look).map_err(failed)?;
-            walk::dump(log.as_ref(), json, &mut out)?
+            with_copy(&dir, other, Purpose::Look, |log| {
+                walk::dump(log.map_err(failed)?.as_ref(), json, &mut out)
+            })?
         }
     };
     match out.flush() {
@@ -94,24 +111,22 @@ pub(crate) fn verify(dir: &Path, json: bool) -> Result<ExitCode, CliError> {
 
 fn verify_copy(dir: &Path, engine: Engine, json: bool) -> Result<(String, Finding), CliError> {
     tell_copy(engine);
-    let scratch = Scratch::of(dir)?;
-    let log = match open_log(engine, &scratch.store(), Purpose::Look) {
-        Ok(log) => log,
+    with_copy(dir, engine, Purpose::Look, |log| match log {
+        Ok(log) => walk::verify(log.as_ref(), json),
         Err(StorageError::Corrupt { reason, .. }) => {
-            return Ok((walk::unreadable(&reason, json), Finding::Damaged));
+            Ok((walk::unreadable(&reason, json), Finding::Damaged))
         }
-        Err(error) => return Err(failed(error)),
-    };
-    walk::verify(log.as_ref(), json)
+        Err(error) => Err(failed(error)),
+    })
 }
 
 /// Prints how much there is. Exit code 2 when something of it cannot be read.
 pub(crate) fn stats(dir: &Path, json: bool) -> Result<ExitCode, CliError> {
     let (dir, engine) = find(dir)?;
     tell_copy(engine);
-    let scratch = Scratch::of(&dir)?;
-    let log = open_log(engine, &scratch.store(), Purpose::Look).map_err(failed)?;
-    let (text, finding) = stats::stats(&dir, log.as_ref(), json)?;
+    let (text, finding) = with_copy(&dir, engine, Purpose::Look, |log| {
+        stats::stats(&dir, log.map_err(failed)?.as_ref(), json)
+    })?;
     say!("{text}");
     Ok(finding.code())
 }

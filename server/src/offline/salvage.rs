@@ -15,9 +15,9 @@ use raftwerk_raft::{
 };
 use raftwerk_storage::folder::{Folder, FolderMode};
 
-use super::copy::{Scratch, sync_folder};
+use super::copy::sync_folder;
 use super::engine::{Engine, Held, Purpose, failed, open_log};
-use super::look::{CANNOT_LOOK, Finding, find};
+use super::look::{CANNOT_LOOK, Finding, find, with_copy};
 use super::migrate::log::{Filling, base};
 use super::migrate::progress::Shown;
 use super::migrate::transfer::check_apart;
@@ -54,7 +54,9 @@ struct Salvaged {
 
 /// Saves the log in `dir` into `to`. The exit code is the [`Finding`], or [`CANNOT_LOOK`].
 pub(crate) fn run(dir: &Path, to: &Path, json: bool) -> Result<ExitCode, CliError> {
-    let salvaged = find(dir)
+    // A member's folder is not to be written to either.
+    let salvaged = check_apart(dir, to)
+        .and_then(|()| find(dir))
         .and_then(|(dir, engine)| salvage(&dir, engine, to))
         .map_err(|error| error.with_code(CANNOT_LOOK))?;
     let torn = salvaged
@@ -83,14 +85,14 @@ fn salvage(dir: &Path, engine: Engine, to: &Path) -> Result<Salvaged, CliError> 
     if engine == Engine::Wal {
         salvaged.end = super::wal::end(dir)?;
     }
-    let scratch = Scratch::of(dir)?;
-    let source = open_log(engine, &scratch.store(), Purpose::Salvage).map_err(failed)?;
-    let kind = Held::Log(engine).kind()?;
-    let mode = FolderMode::CreateIfMissing;
-    drop(Folder::open(disk(), &unfinished, kind, mode).map_err(failed)?);
-    let new = open_log(engine, &unfinished, Purpose::Keep).map_err(failed)?;
-    salvaged.fill(source.as_ref(), new.as_ref())?;
-    drop(new);
+    with_copy(dir, engine, Purpose::Salvage, |source| {
+        let source = source.map_err(failed)?;
+        let kind = Held::Log(engine).kind()?;
+        let mode = FolderMode::CreateIfMissing;
+        drop(Folder::open(disk(), &unfinished, kind, mode).map_err(failed)?);
+        let new = open_log(engine, &unfinished, Purpose::Keep).map_err(failed)?;
+        salvaged.fill(source.as_ref(), new.as_ref())
+    })?;
     settle(&unfinished, to)?;
     Ok(salvaged)
 }

@@ -16,6 +16,18 @@ use crate::serve::folder::{Stored as Member, lock, write_whole};
 
 /// The cluster's own file.
 const FILE: &str = "cluster.toml";
+
+/// What to say where a member's folder is meant and `dir` holds a whole cluster.
+pub(crate) fn not_a_member(dir: &Path) -> Option<CliError> {
+    dir.join(FILE).is_file().then(|| {
+        CliError::failed(format!(
+            "{} is the folder of a cluster; a member's is in it: {}",
+            dir.display(),
+            dir.join("m1").display()
+        ))
+    })
+}
+
 /// Held for as long as `up` runs.
 const LOCK: &str = "UP.LOCK";
 /// How far above its client port a member's peer port is.

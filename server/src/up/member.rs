@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,8 +19,9 @@ use crate::cli::words::{complain, say};
 const LOG_FILE: &str = "member.log";
 /// How much of them is shown when it fails, in bytes.
 const SHOWN_BYTES: u64 = 2048;
-/// How long a member may take to end when asked.
-const END_MAX: Duration = Duration::from_secs(20);
+/// How long the members may take to end when asked. A member first brings what it holds in memory
+/// to disk, which on a slow one may take most of a minute; killed, it loses nothing either.
+pub(super) const END_MAX: Duration = Duration::from_secs(120);
 const RESTART_FIRST: Duration = Duration::from_millis(500);
 const RESTART_MOST: Duration = Duration::from_secs(30);
 /// A member that ran this long has not failed to start.
@@ -236,19 +237,22 @@ impl Member {
         }
     }
 
-    /// Waits for the end; kills what does not come to one. True when it ended well.
-    pub(super) async fn wait(&mut self) -> bool {
+    /// Waits for the end; kills what has not come to one by `until`. True when it ended well.
+    pub(super) async fn wait(&mut self, until: Instant) -> bool {
         let State::Running { child, .. } = &mut self.state else {
             return true;
         };
-        match tokio::time::timeout(END_MAX, child.wait()).await {
+        match tokio::time::timeout_at(until.into(), child.wait()).await {
             Ok(status) => {
                 self.state = State::Over;
-                status.is_ok_and(|status| status.success())
+                status.is_ok_and(ended_as_asked)
             }
             Err(_) => {
                 let seconds = END_MAX.as_secs();
-                complain!("{} does not end within {seconds} s", self.planned.name);
+                complain!(
+                    "{} has not ended in {seconds} s and is killed",
+                    self.planned.name
+                );
                 self.kill().await;
                 false
             }
@@ -265,6 +269,11 @@ impl Member {
     }
 }
 
+/// By itself, or by the signal when it came before the process had begun to listen for it.
+fn ended_as_asked(status: ExitStatus) -> bool {
+    status.success() || status.signal() == Some(Signal::TERM.as_raw())
+}
+
 /// The last [`SHOWN_BYTES`] of a file, however long it has become.
 fn end_of(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
@@ -278,6 +287,15 @@ fn end_of(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_member_asked_to_end_before_it_listens_has_ended_well() {
+        let status = ExitStatus::from_raw;
+        assert!(ended_as_asked(status(0)));
+        assert!(ended_as_asked(status(Signal::TERM.as_raw())));
+        assert!(!ended_as_asked(status(Signal::KILL.as_raw())));
+        assert!(!ended_as_asked(status(1 << 8)));
+    }
 
     #[test]
     fn end_of_a_long_file_is_all_that_is_read_of_it() {

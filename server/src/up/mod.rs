@@ -11,17 +11,21 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::cli::words::{complain, say};
+use crate::cli::words::{complain, program, say};
 use crate::cli::{CliError, Signal, Signals};
 use crate::client::connect::connect;
 use crate::config::{LogBackend, StoreBackend};
 use crate::proto::admin::StatusRequest;
 use crate::proto::admin::admin_client::AdminClient;
+pub(crate) use cluster::not_a_member;
 use cluster::{Claim, Cluster, Planned};
-use member::{CODE_REFUSED, Ended, Member};
+use member::{CODE_REFUSED, END_MAX, Ended, Member};
 
-/// How long the cluster may take to elect a leader.
-const READY_MAX: Duration = Duration::from_secs(60);
+/// How long the cluster may take to elect a leader: on a slow disk a member's start alone takes
+/// many seconds.
+const READY_MAX: Duration = Duration::from_secs(300);
+/// When it is told that this, or the end, takes its time.
+const TOLD_AFTER: Duration = Duration::from_secs(10);
 const READY_POLL: Duration = Duration::from_millis(50);
 
 /// The flags of `raftwerk up`.
@@ -94,6 +98,7 @@ async fn supervise(cluster: Cluster) -> Result<ExitCode, CliError> {
 /// cluster has refused is told of and left out.
 async fn wait_until_ready(members: &mut [Member]) -> Result<String, CliError> {
     let began = Instant::now();
+    let mut told = false;
     loop {
         let (mut running, mut heard, mut leader) = (0_usize, 0_usize, 0);
         for member in members.iter_mut().filter(|member| !member.is_over()) {
@@ -118,6 +123,10 @@ async fn wait_until_ready(members: &mut [Member]) -> Result<String, CliError> {
             return Ok(name
                 .map(|member| member.planned.name.clone())
                 .unwrap_or_default());
+        }
+        if began.elapsed() > TOLD_AFTER && !told {
+            told = true;
+            complain!("{heard} of {running} members know a leader; waiting for the others");
         }
         if began.elapsed() > READY_MAX {
             let seconds = READY_MAX.as_secs();
@@ -173,8 +182,9 @@ fn announce(cluster: &Cluster, members: &[Member], leader: &str) {
         "127.0.0.1:2379" => String::new(),
         other => format!(" --endpoints {other}"),
     };
-    say!("try: raftwerk put hello world{endpoints}");
-    say!("     raftwerk status{endpoints}");
+    let program = program();
+    say!("try: {program} put hello world{endpoints}");
+    say!("     {program} status{endpoints}");
     say!("     ETCDCTL_API=3 etcdctl --endpoints {first} get hello");
 }
 
@@ -207,9 +217,17 @@ async fn next_event(members: &mut [Member]) -> usize {
 async fn end(members: &mut [Member], signals: &mut Signals) -> ExitCode {
     members.iter_mut().for_each(Member::ask_to_end);
     let mut clean = true;
+    let until = Instant::now() + END_MAX;
     let all = async {
         for member in members.iter_mut() {
-            clean &= member.wait().await;
+            clean &= member.wait(until).await;
+        }
+    };
+    let all = async {
+        tokio::pin!(all);
+        if tokio::time::timeout(TOLD_AFTER, &mut all).await.is_err() {
+            complain!("still ending; Ctrl-C kills, which loses nothing that was acknowledged");
+            all.await;
         }
     };
     let insisted = tokio::select! {

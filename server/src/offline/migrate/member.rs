@@ -16,6 +16,7 @@ use crate::config::{LogBackend, StoreBackend};
 use crate::offline::engine::{Engine, recognise};
 use crate::serve::backends::{LOG_DIR, STATE_DIR};
 use crate::serve::folder::{MemberFolder, Stored};
+use crate::up::not_a_member;
 
 /// Behind a part's name: the store that is to replace it.
 const NEXT: &str = "next";
@@ -41,7 +42,10 @@ pub(super) fn migrate(
     store: Option<StoreBackend>,
     progress: &mut dyn Progress,
 ) -> Result<String, CliError> {
-    let none = || CliError::failed(format!("{} holds no member", data.display()));
+    let none = || {
+        let none = || CliError::failed(format!("{} holds no member", data.display()));
+        not_a_member(data).unwrap_or_else(none)
+    };
     Stored::read(data)?.ok_or_else(none)?;
     let folder = MemberFolder::claim(data)?;
     // Again, now that nobody else can be at it.

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::engine::Engine;
 use crate::cli::CliError;
@@ -39,15 +39,11 @@ with the new store, the old one is of the past: never start from it again.";
 /// From where to where.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
+#[command(group = ArgGroup::new("source").required(true).args(["from", "data"]))]
 pub(crate) struct MigrateArgs {
     /// The log (wal, redb, rocksdb) or state store (redb, rocksdb) to copy, as BACKEND:FOLDER;
     /// nothing in it changes
-    #[arg(
-        long,
-        value_name = "BACKEND:DIR",
-        requires = "to",
-        required_unless_present = "data"
-    )]
+    #[arg(long, value_name = "BACKEND:DIR", requires = "to")]
     from: Option<Place>,
     /// Where to: a missing or empty folder, or what an ended migration of the same store left
     #[arg(long, value_name = "BACKEND:DIR", requires = "from")]
