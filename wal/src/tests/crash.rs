@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use raftwerk_raft::Storage;
 use raftwerk_testkit::crash::{CrashOptions, CrashReport, Progress, crash_points};
 use raftwerk_testkit::fault_vfs::{CallKind, FaultVfs, PlanLimits};
 
@@ -66,6 +67,23 @@ fn is_everywhere(report: &CrashReport) {
         CallKind::Remove,
     ] {
         assert!(report.before.contains_key(&kind), "{report:?}");
+    }
+}
+
+/// No history ends before its time, whatever it needs room for.
+#[test]
+fn every_batch_of_a_long_history_is_taken() {
+    for (small, count) in [
+        (Small::Pages8, 200),
+        (Small::Aside8, 200),
+        (Small::Pages32, 2000),
+    ] {
+        for seed in [1, 2, 13] {
+            let wal = open_with(&FaultVfs::new(), small.options()).unwrap();
+            let progress = Progress::new(super::workload::Known::default());
+            let taken = run_on(&wal, &progress, &models(), small.history(seed), count);
+            assert_eq!(taken, count, "{small:?} {seed}: {:?}", wal.durable());
+        }
     }
 }
 

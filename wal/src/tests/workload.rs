@@ -108,7 +108,7 @@ pub(super) enum NotTaken {
 /// Submits, making room where there is none.
 pub(super) fn submit(wal: &Wal, batch: WriteBatch, last: Ticket) -> Result<Ticket, NotTaken> {
     let mut batch = batch;
-    for _ in 0..4 {
+    for _ in 0..8 {
         match wal.submit(batch) {
             Ok(ticket) => return Ok(ticket),
             Err(SubmitError::Full(back)) => batch = back,
@@ -118,10 +118,9 @@ pub(super) fn submit(wal: &Wal, batch: WriteBatch, last: Ticket) -> Result<Ticke
         }
         if last > Ticket(0) {
             wal.wait(last).map_err(|_| NotTaken::Stopped)?;
-        } else {
-            // What moves entries may wait to be written.
-            wal.step_writer();
         }
+        // What moves entries may wait to be written, and nobody waits for that.
+        wal.step_writer();
         prepare(wal);
     }
     Err(NotTaken::Stopped)
