@@ -124,7 +124,10 @@ fn failed_sync() {
                 lives.settle(stop_after(lives.next(&[]), 2));
             }
         }
-        assert!(poisoned > 0, "no sync of {what:?} failed");
+        print!("{poisoned} of 6 lives of {what:?} poisoned ... ");
+        // The last of these calls may come after the last batch, and then nobody notices.
+        let wanted = if what == What::Log { 3 } else { 2 };
+        assert!(poisoned >= wanted, "{poisoned} of 6 lives of {what:?}");
     }
 }
 

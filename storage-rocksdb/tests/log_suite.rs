@@ -30,8 +30,9 @@ fn open(path: &Path, batch_bytes_max: usize) -> Result<Arc<dyn Storage>, Storage
 const ELSEWHERE: &str =
     "RocksDB writes its own files: tests/power_cut.rs cuts the power, tests/kill.rs fails syncs";
 
-const HELD_ELSEWHERE: &str = "nothing stands between RocksDB and the disk: storage/tests/queue_suite.rs holds the syncs of \
-     the queue that this log is built on, over an engine in memory";
+const HELD_ELSEWHERE: &str = "nothing stands between RocksDB and the disk: \
+    storage/tests/queue_suite.rs holds the syncs of the queue that this log is built on, over an \
+    engine in memory";
 
 /// Random batches in full: `cargo test --profile ci -p raftwerk-storage-rocksdb --features
 /// long-tests`.
