@@ -9,6 +9,8 @@
 
 mod datadriven;
 mod harness;
+#[path = "support/progress.rs"]
+mod progress;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

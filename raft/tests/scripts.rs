@@ -140,3 +140,34 @@ fn script_that_would_check_nothing_fails() {
     failure("end", "a\n----\n----\nx\n\n", |_| "x".to_owned());
     failure("list", "a b=(1\n----\n", |_| String::new());
 }
+
+#[test]
+fn file_that_nothing_runs_fails() {
+    let root = env::temp_dir().join(format!("raftwerk-scripts-{}", process::id()));
+    let put = |path: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "a\n----\n").unwrap();
+    };
+    for path in [
+        "README.md",
+        "etcd/LICENSE",
+        "etcd/a.txt",
+        "random/deep/er/b.txt",
+    ] {
+        put(path);
+    }
+    let listed = || catch_unwind(|| datadriven::scripts(&root));
+    let found = listed().unwrap();
+    assert_eq!(
+        found,
+        ["etcd/a.txt", "random/deep/er/b.txt"].map(|path| root.join(path))
+    );
+    for path in ["unknown/c.txt", "d.txt", "etcd/e.trace", "random/deep/f"] {
+        put(path);
+        let panic = *listed().unwrap_err().downcast::<String>().unwrap();
+        assert!(panic.contains(path), "{panic}");
+        fs::remove_file(root.join(path)).unwrap();
+    }
+    fs::remove_dir_all(&root).unwrap();
+}

@@ -1,7 +1,5 @@
 //! What a leader knows of one follower's log.
 
-use std::fmt;
-
 use super::Inflights;
 use crate::message::Standing;
 use crate::types::LogIndex;
@@ -16,16 +14,6 @@ pub enum ProgressState {
     Replicate,
     /// The follower needs a snapshot and gets no entries until it has it.
     Snapshot,
-}
-
-impl fmt::Display for ProgressState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Probe => "StateProbe",
-            Self::Replicate => "StateReplicate",
-            Self::Snapshot => "StateSnapshot",
-        })
-    }
 }
 
 /// What a leader knows of one follower's log (Raft paper, figure 2: nextIndex and matchIndex), and
@@ -198,39 +186,5 @@ impl Progress {
     #[inline]
     pub fn is_paused(&self) -> bool {
         self.state == ProgressState::Snapshot || self.msg_app_flow_paused
-    }
-}
-
-impl fmt::Display for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} match={} next={}",
-            self.state, self.match_index, self.next
-        )?;
-        if self.is_learner {
-            f.write_str(" learner")?;
-        }
-        match self.standing {
-            Standing::Sound => {}
-            Standing::Voteless => f.write_str(" voteless")?,
-            Standing::Uncounted => f.write_str(" uncounted")?,
-        }
-        if self.is_paused() {
-            f.write_str(" paused")?;
-        }
-        if self.pending_snapshot > LogIndex::ZERO {
-            write!(f, " pendingSnap={}", self.pending_snapshot)?;
-        }
-        if !self.recent_active {
-            f.write_str(" inactive")?;
-        }
-        if self.inflights.count() > 0 {
-            write!(f, " inflight={}", self.inflights.count())?;
-            if self.inflights.is_full() {
-                f.write_str("[full]")?;
-            }
-        }
-        Ok(())
     }
 }

@@ -115,24 +115,53 @@ pub fn run_file(path: impl AsRef<Path>, mut handle: impl FnMut(&Command) -> Stri
     }
 }
 
-/// The scripts (`*.txt`) in `folder`, sorted.
-pub fn scripts(folder: impl AsRef<Path>) -> Vec<PathBuf> {
-    let folder = folder.as_ref();
-    let listing =
-        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut paths: Vec<PathBuf> = listing
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
-        .collect();
+/// The folders of scripts that some test runs.
+const KINDS: [&str; 5] = ["confchange", "etcd", "interaction", "quorum", "random"];
+/// So many scripts of its own the package has at least.
+const OWN_SCRIPTS_MIN: usize = 40;
+
+/// Every script (`*.txt`) below `root`, sorted. Panics where a file stands that nothing runs: it is
+/// no script, or in no folder of a known kind. Readmes and licences may.
+pub fn scripts(root: impl AsRef<Path>) -> Vec<PathBuf> {
+    let root = root.as_ref();
+    let (mut paths, mut folders) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        let listing =
+            fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        for entry in listing {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !["README", "LICENSE", "LICENCE"].contains(&name.split('.').next().unwrap()) {
+                paths.push(path);
+            }
+        }
+    }
+    for path in &paths {
+        let script = path.extension().is_some_and(|extension| extension == "txt");
+        let kind = path.strip_prefix(root).unwrap().parent();
+        let known = kind.is_some_and(|kind| KINDS.iter().any(|known| kind.starts_with(known)));
+        assert!(script && known, "{}: nothing runs it", path.display());
+    }
     paths.sort();
+    paths
+}
+
+fn scripts_of(root: &Path, kind: &str) -> Vec<PathBuf> {
+    let folder = root.join(kind);
+    let mut paths = scripts(root);
+    paths.retain(|path| path.starts_with(&folder));
+    assert!(!paths.is_empty(), "{}: no scripts", folder.display());
     paths
 }
 
 /// This package's own scripts in `tests/data/<kind>`: at least one.
 pub fn own_scripts(kind: &str) -> Vec<PathBuf> {
-    let paths = scripts(Path::new(PACKAGE).join("tests/data").join(kind));
-    assert!(!paths.is_empty(), "no scripts of kind {kind}");
-    paths
+    let root = Path::new(PACKAGE).join("tests/data");
+    let count = scripts(&root).len();
+    assert!(count >= OWN_SCRIPTS_MIN, "only {count} scripts of our own");
+    scripts_of(&root, kind)
 }
 
 /// The scripts in the folder `kind` of where `RAFTWERK_TRACES` points; none when that is not set.
@@ -143,10 +172,7 @@ pub fn extra_traces(kind: &str) -> Vec<PathBuf> {
     let Some(root) = env::var_os("RAFTWERK_TRACES").filter(|root| !root.is_empty()) else {
         return Vec::new();
     };
-    let folder = Path::new(PACKAGE).join("..").join(root).join(kind);
-    let paths = scripts(&folder);
-    assert!(!paths.is_empty(), "{}: no scripts", folder.display());
-    paths
+    scripts_of(&Path::new(PACKAGE).join("..").join(root), kind)
 }
 
 /// Reads a whole script.

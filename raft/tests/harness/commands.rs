@@ -14,6 +14,7 @@ use super::describe::{self, Wire};
 use super::output::role_name;
 use super::{Cluster, Done, Level, Logger, Member, step_error};
 use crate::datadriven::{Command, parse_bool};
+use crate::progress::shown;
 use crate::support::MemLog;
 
 impl Cluster {
@@ -265,7 +266,7 @@ impl Cluster {
         let status = self.member(id)?.node.status();
         if status.role == Role::Leader {
             for (id, progress) in &status.progress {
-                self.out.line(&format!("{id}: {progress}"));
+                self.out.line(&format!("{id}: {}", shown(progress)));
             }
         }
         Ok(())

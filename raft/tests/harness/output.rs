@@ -8,6 +8,8 @@ use raftwerk_raft::{
     MessageKind, NodeId, Observer, Role, VoteRequest,
 };
 
+use crate::progress::shown;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     #[default]
@@ -228,7 +230,11 @@ fn losses(id: u64, event: &Event<'_>) -> Told {
         }
         Event::RefillFinished { last } => format!("{id:x} is whole again at {last}"),
         Event::FollowerLost { from, progress } => {
-            format!("{id:x} hears that {:x} lost entries [{progress}]", from.0)
+            format!(
+                "{id:x} hears that {:x} lost entries [{}]",
+                from.0,
+                shown(progress)
+            )
         }
         Event::VoteInLease { from } => {
             format!(
@@ -461,11 +467,16 @@ fn replication(id: u64, event: &Event<'_>) -> Told {
             hint.index, hint.term, from.0
         ),
         Event::ProgressDecreased { of, progress } => {
-            format!("{id:x} decreased progress of {:x} to [{progress}]", of.0)
+            format!(
+                "{id:x} decreased progress of {:x} to [{}]",
+                of.0,
+                shown(progress)
+            )
         }
         Event::PeerUnreachable { peer, progress } => format!(
-            "{id:x} failed to send message to {:x} because it is unreachable [{progress}]",
-            peer.0
+            "{id:x} failed to send message to {:x} because it is unreachable [{}]",
+            peer.0,
+            shown(progress)
         ),
         _ => return None,
     };
@@ -584,28 +595,34 @@ fn snapshot_sending(id: u64, event: &Event<'_>) -> Told {
             progress,
         } => format!(
             "{id:x} [firstindex: {first}, commit: {commit}] sent snapshot[index: {}, term: {}] to \
-             {:x} [{progress}]",
-            s.index, s.term, to.0
+             {:x} [{}]",
+            s.index,
+            s.term,
+            to.0,
+            shown(progress)
         ),
         Event::ReplicationPaused { to, progress } => {
             format!(
-                "{id:x} paused sending replication messages to {:x} [{progress}]",
-                to.0
+                "{id:x} paused sending replication messages to {:x} [{}]",
+                to.0,
+                shown(progress)
             )
         }
         Event::SnapshotAcknowledged { from, progress } => format!(
             "{id:x} recovered from needing snapshot, resumed sending replication messages to {:x} \
-             [{progress}]",
-            from.0
+             [{}]",
+            from.0,
+            shown(progress)
         ),
         Event::SnapshotReported {
             to,
             finished,
             progress,
         } => format!(
-            "{id:x} snapshot {}, resumed sending replication messages to {:x} [{progress}]",
+            "{id:x} snapshot {}, resumed sending replication messages to {:x} [{}]",
             if *finished { "succeeded" } else { "failed" },
-            to.0
+            to.0,
+            shown(progress)
         ),
         Event::SnapshotToInactive { to } => {
             format!(

@@ -60,8 +60,6 @@ impl Digest {
                 self.bytes(name);
                 self.bytes(value.as_deref().unwrap_or_default());
             }
-            let ack = persist.ack.as_ref();
-            self.number(ack.map_or(0, |ack| ack.last().index.0));
         }
         for entry in &ready.committed {
             codec::encode_entry(entry, &mut encoded);
@@ -83,6 +81,9 @@ impl Digest {
         }
         self.number(u64::from(ready.snapshot_wanted));
         // What has no encoding of its own.
-        self.bytes(format!("{:?} {:?}", ready.reads, ready.fates).as_bytes());
+        let receipt = ready.persist.as_ref().and_then(|persist| persist.ack);
+        let receipts = (receipt, ready.apply_ack);
+        let rest = format!("{:?} {:?} {receipts:?}", ready.reads, ready.fates);
+        self.bytes(rest.as_bytes());
     }
 }
