@@ -168,11 +168,14 @@ pub(crate) fn open_log(
                 },
                 Purpose::Look => raftwerk_wal::Options {
                     background: raftwerk_wal::Background::Manual,
+                    // A bad sector is to be an error, and not the end of the process.
+                    mapped_reads: false,
                     ..defaults
                 },
                 Purpose::Salvage => raftwerk_wal::Options {
                     background: raftwerk_wal::Background::Manual,
                     ambiguous_tail: raftwerk_wal::AmbiguousTail::KeepPrefix,
+                    mapped_reads: false,
                     ..defaults
                 },
             };

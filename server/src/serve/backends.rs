@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use raftwerk::Incarnation;
 use raftwerk_raft::{StateError, StateStore, Storage, StorageError};
@@ -10,9 +11,11 @@ use raftwerk_storage::folder::{Folder, StoreUuid};
 use raftwerk_storage::vfs::{RealVfs, Vfs};
 use raftwerk_storage_mem::{MemLog, MemLogOptions, MemStore};
 use raftwerk_storage_redb::{RedbLog, RedbLogOptions, RedbOptions, RedbStore};
-use raftwerk_wal::Wal;
+use raftwerk_wal::{Progress, Wal};
 
 use crate::cli::CliError;
+use crate::cli::words::complain;
+use crate::client::table::bytes;
 use crate::config::{AmbiguousTail, LogBackend, Settings, StoreBackend};
 
 /// The log's folder in a member's.
@@ -25,6 +28,9 @@ pub(crate) const SNAPSHOT_DIR: &str = "snapshots";
 /// What to do where a restart does not help.
 const REPLACE: &str = "if the disk cannot be mended: remove this member from the cluster, \
      delete its folder and add it again as a new member; the others hold what is missing";
+
+/// How often the progress of reading a log is told.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// The real disk.
 pub(crate) fn disk() -> Arc<dyn Vfs> {
@@ -107,13 +113,36 @@ fn open_wal(settings: &Settings, dir: &Path) -> Result<OpenLog, CliError> {
         on_damage: raftwerk_wal::OnDamage::Refuse,
         ..raftwerk_wal::Options::default()
     };
-    let wal = Arc::new(Wal::open(disk(), dir, options).map_err(refuse_log)?);
+    let watch = &mut tell_progress();
+    let wal = Wal::open_watched(disk(), dir, options, watch).map_err(refuse_log)?;
+    let wal = Arc::new(wal);
     let identity = Folder::peek(disk().as_ref(), dir).map_err(refuse_log)?;
     let storage = Arc::clone(&wal) as Arc<dyn Storage>;
     Ok(OpenLog {
         wal: Some(wal),
         ..OpenLog::new(storage, incarnation(identity.uuid))
     })
+}
+
+/// Says on standard error, about once a second, how far reading a log is: nothing of one that
+/// takes no longer.
+pub(crate) fn tell_progress() -> impl FnMut(Progress) {
+    let mut last = Instant::now();
+    move |progress| {
+        if let Some(words) = progress_line(&mut last, Instant::now(), progress) {
+            complain!("{words}");
+        }
+    }
+}
+
+/// What to say at `now`, if the `last` time is long ago.
+fn progress_line(last: &mut Instant, now: Instant, progress: Progress) -> Option<String> {
+    if now.duration_since(*last) < PROGRESS_EVERY {
+        return None;
+    }
+    *last = now;
+    let (done, total) = (bytes(progress.done_bytes), bytes(progress.total_bytes));
+    Some(format!("reading the log: {done} of {total}"))
 }
 
 fn open_redb(dir: &Path) -> Result<OpenLog, CliError> {
@@ -199,4 +228,30 @@ pub(crate) fn folder_bytes(folder: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.flatten().map(bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_a_log_is_told_of_once_a_second_and_not_when_it_is_short() {
+        let begin = Instant::now();
+        let mut last = begin;
+        let mut at = |millis| {
+            let progress = Progress {
+                done_bytes: millis << 20,
+                total_bytes: 4 << 30,
+            };
+            progress_line(&mut last, begin + Duration::from_millis(millis), progress)
+        };
+        assert_eq!([0, 500, 999].map(&mut at), [None, None, None]);
+        let line = at(1024).unwrap();
+        assert_eq!(
+            line,
+            format!("reading the log: {} of {}", bytes(1 << 30), bytes(4 << 30))
+        );
+        assert_eq!([1025, 2023].map(&mut at), [None, None]);
+        assert!(at(2024).is_some());
+    }
 }

@@ -10,7 +10,7 @@ use super::progress::{Phase, Progress};
 use super::target::Target;
 use super::{log, state};
 use crate::cli::CliError;
-use crate::offline::copy::{copy_folder, lock, not_locked};
+use crate::offline::copy::{BadSectors, copy_folder, lock, not_locked};
 use crate::offline::engine::{Held, failed, recognise};
 use crate::serve::backends::{disk, folder_bytes};
 
@@ -46,10 +46,15 @@ pub(super) fn transfer(
     let target = Target::claim(&to.dir, &identity)?;
     let (total, mut copied) = (folder_bytes(&from.dir), 0);
     progress.at(Phase::Copy, 0, total)?;
-    copy_folder(&from.dir, &target.source(), &mut |bytes| {
-        copied += bytes;
-        progress.at(Phase::Copy, copied, total)
-    })?;
+    copy_folder(
+        &from.dir,
+        &target.source(),
+        BadSectors::Refuse,
+        &mut |bytes| {
+            copied += bytes;
+            progress.at(Phase::Copy, copied, total)
+        },
+    )?;
     progress.at(Phase::Copy, total, total)?;
     let done = fill(
         held,
