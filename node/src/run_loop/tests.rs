@@ -334,3 +334,27 @@ fn change_held_for_another_says_so_when_it_is_given_up() {
     let held = changes.pop().unwrap();
     assert_eq!(held.wait(), Err(ProposeError::ChangePending));
 }
+
+#[test]
+fn leader_that_was_alone_tells_how_far_its_first_learner_is() {
+    let mut bench = Bench::new(GroupConfig::bootstrap(vec![Member::new(HOST)]));
+    bench.lead();
+    let tick = |bench: &mut Bench| {
+        bench.give(Event::Tick);
+        for _ in 0..4 {
+            bench.durable();
+        }
+    };
+    tick(&mut bench);
+    let (answer, _made) = pending();
+    let change = MembershipChange::new().add_learner(Member::new(PEER));
+    let change = change.into_conf_change();
+    bench.ask(Ask::Change { change, answer });
+    tick(&mut bench);
+    tick(&mut bench);
+    let learners = bench
+        .shared
+        .read(|status| status.conf_state.learners.clone());
+    assert_eq!(learners, [PEER]);
+    assert_eq!(bench.shared.read(|status| status.peers.len()), 1);
+}

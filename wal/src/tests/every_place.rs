@@ -342,8 +342,8 @@ fn zeroed_unreadable_and_stale_sectors_of_a_whole_log_are_named() {
 }
 
 /// A header comes next, behind the end or, if the segment is full, in the one that is prepared. One
-/// bit of it alone is neither zeros nor a write that was cut short. Farther on there is nothing that
-/// a bit could be a part of.
+/// bit of it alone is neither zeros nor a write that was cut short. Farther on there is nothing
+/// that a bit could be a part of.
 #[test]
 fn flipped_bit_behind_the_end_is_ambiguous_where_a_next_header_goes_and_nowhere_else() {
     let victim = Victim::make(End::Vouched);

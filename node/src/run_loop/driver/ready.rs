@@ -184,6 +184,8 @@ impl Driver {
             return;
         };
         self.membership.change(entry.index(), &change, conf_state);
+        // A leader that was alone had nobody to tell of.
+        self.tells_peers |= self.soft_state.role == Role::Leader;
     }
 }
 
