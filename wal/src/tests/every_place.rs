@@ -366,7 +366,7 @@ fn flipped_bit_behind_the_end_is_ambiguous_where_a_next_header_goes_and_nowhere_
         counts,
         BTreeMap::from([(Outcome::Ambiguous, 2 * 8 * header)])
     );
-    let counts = victim.attack("every 61st bit behind", rest.into_iter().step_by(61));
+    let counts = victim.attack("every 997th bit behind", rest.into_iter().step_by(997));
     assert_eq!(counts.keys().collect::<Vec<_>>(), [&Outcome::Intact]);
 }
 
