@@ -81,9 +81,7 @@ fn a_stopped_member_goes_on_with_log_and_state_in_rocksdb() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("member");
     let ports = ports();
-    let member = Member::serve(&data, ports, &[]);
-    member.ask_patiently(&["put", "hello", "world"]);
-    assert_eq!(member.end(), Some(0));
+    Member::leave_hello(&data, ports);
     let flags = ["--log", "rocksdb", "--store", "rocksdb"];
     succeed(&[&["migrate", "--data", path(&data)][..], &flags].concat());
     let member = Member::serve(&data, ports, &flags);
@@ -275,9 +273,7 @@ fn a_wrong_folder_is_told_where_the_right_one_is() {
 fn a_migration_that_is_killed_leaves_no_store_and_is_completed_by_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("member");
-    let member = Member::serve(&data, ports(), &[]);
-    member.ask_patiently(&["put", "hello", "world"]);
-    assert_eq!(member.end(), Some(0));
+    Member::leave_hello(&data, ports());
     let copy = folder.path().join("copy");
     let from = format!("wal:{}", path(&data.join("log")));
     let to = format!("redb:{}", path(&copy));

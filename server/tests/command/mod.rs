@@ -86,6 +86,13 @@ impl Member {
         Self { child, client }
     }
 
+    /// What a member that has ended leaves at `data`: one key.
+    pub fn leave_hello(data: &Path, ports: [u16; 2]) {
+        let member = Self::serve(data, ports, &[]);
+        member.ask_patiently(&["put", "hello", "world"]);
+        assert_eq!(member.end(), Some(0));
+    }
+
     pub fn ask(&self, args: &[&str]) -> Output {
         run(&[args, &["--endpoints", &self.client]].concat())
     }
