@@ -300,6 +300,8 @@ impl Inner {
         let ended = Arc::clone(&self.ended);
         let finish = move || {
             end(threads, &workers);
+            // Whoever is told that all has ended may close the log: nothing here holds it then.
+            drop(workers);
             ended.tell();
         };
         let finishing = thread::Builder::new().name("raft-stop".into());

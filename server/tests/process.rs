@@ -122,6 +122,21 @@ fn every_log_goes_with_every_store() {
     assert_eq!(ran, wanted);
 }
 
+/// RocksDB aborts a process that leaves `main` while another thread closes its database.
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_member_ends_in_order_however_often_it_is_told_to_end_early() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("member");
+    let ports = ports();
+    for round in 0..20 {
+        let flags = ["--log", "rocksdb", "--store", "mem"];
+        let member = Member::serve(&data, ports, &flags);
+        member.ask_patiently(&["put", "hello", "world"]);
+        assert_eq!(member.end(), Some(0), "round {round}");
+    }
+}
+
 #[test]
 fn a_learner_is_promoted_and_a_member_gets_another_address() {
     let folder = tempfile::tempdir().unwrap();

@@ -28,6 +28,8 @@ use member::{Member, Ports};
 
 /// How long clients may take to finish when the member ends.
 const CLIENTS_MAX: Duration = Duration::from_secs(2);
+/// How long tasks that nobody waits for may take to let go of the stores.
+const TASKS_MAX: Duration = Duration::from_secs(10);
 /// Signs of life that a silent client connection is asked for.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Threads that serve clients, at most.
@@ -59,8 +61,10 @@ pub(crate) fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
         .build()
         .map_err(|error| CliError::failed(format!("cannot start: {error}")))?;
     let ended = runtime.block_on(serve(settings));
-    // What still runs is a client that did not finish in time.
-    runtime.shutdown_background();
+    // What still runs is a client that did not finish in time, and the tasks that hold the
+    // stores. RocksDB aborts a process that leaves `main` while one of its databases is being
+    // closed: the stores are closed first.
+    runtime.shutdown_timeout(TASKS_MAX);
     ended
 }
 
