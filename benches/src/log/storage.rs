@@ -84,6 +84,9 @@ impl StorageLog {
 
     fn wait_for(&self, ticket: Ticket) -> Result<(), String> {
         self.log.wait(ticket).map_err(words)?;
+        if self.vfs.is_some() {
+            return Ok(());
+        }
         let durable = self.log.durable().map_err(words)?.0;
         if self.durable.fetch_max(durable, Ordering::Relaxed) < durable {
             self.moves.fetch_add(1, Ordering::Relaxed);
