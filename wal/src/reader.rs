@@ -11,7 +11,7 @@ use raftwerk_storage::payload_fits;
 use crate::engine::Engine;
 use crate::index::Extent;
 use crate::record::{Copies, read_entries};
-use crate::segment::format::section_crc;
+use crate::segment::format::is_section;
 use crate::state::Group;
 use crate::stats::count;
 use crate::tables::Sealed;
@@ -319,7 +319,7 @@ impl GroupLog {
 /// Whether a section is what its place in the index names.
 fn verify(section: &[u8], extent: &Extent) -> Result<(), LogError> {
     let whole = section.len() == extent.bytes as usize;
-    match whole && section_crc(extent.seed, section) == extent.crc {
+    match whole && is_section(extent.seed, section, extent.crc) {
         true => Ok(()),
         false => Err(LogError::Faulty {
             range: extent.range(),

@@ -20,12 +20,30 @@ macro_rules! rules {
 rules! {
     /// What is proven durable and cannot be read is corruption, not a torn tail.
     Watermark,
-    /// The scan goes on behind a bad place, for witnesses.
+    /// What the slot vouches for is proven durable.
+    Slot,
+    /// The scan goes on behind a bad place, for witnesses and for what stands there.
     FullScan,
+    /// A lost frame may hold a vote of any group, of one that appears nowhere else too.
+    Strangers,
     /// Each frame is the successor of the one before.
     Chain,
+    /// A frame counts only in the life of the segment, and at the place, that it names.
+    Place,
+    /// Every checksum begins with the log's identity and the frame's place.
+    Seed,
+    /// A frame's header is believed only with its checksum.
+    HeaderChecksum,
     /// A directory is believed only with its checksum.
     DirectoryChecksum,
+    /// A section is believed only with its checksum.
+    SectionChecksum,
+    /// Entries that were moved truncate nothing.
+    Relocation,
+    /// A group that was made again has nothing of its life before.
+    Generation,
+    /// A group that was destroyed stays so: what a checkpoint leaves out is gone.
+    Destroyed,
     /// Open copies what is not proven durable and appends to no segment of an earlier life.
     RewriteAtOpen,
     /// A segment's footer is durable before its successor gets a frame.

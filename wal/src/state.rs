@@ -17,6 +17,7 @@ use crate::index::{Extent, Extents, Live, agreeing};
 use crate::options::Options;
 use crate::record::is_encodable;
 use crate::recovery::survey::Frames;
+use crate::rules::{Rule, holds};
 use crate::segment::checkpoint::{LogRecord, Tombstone, group_bytes_max, snapshot_bytes_max};
 use crate::segment::footer::footer_bytes_max;
 use crate::segment::format::frame_bytes_max;
@@ -72,7 +73,7 @@ impl Group {
         let extent = extent.clip(&log)?;
         let term = |index| self.image.term(index).ok();
         let extent = extent.clip(&agreeing(&extent.range(), extent.term, term))?;
-        (generation == self.generation).then_some(extent)
+        (generation == self.generation || !holds(Rule::Generation)).then_some(extent)
     }
 
     /// At most how many ranges of segments a checkpoint names for it, whatever is under way: an

@@ -16,7 +16,7 @@ use crate::index::Extent;
 use crate::recovery::survey::Survey;
 use crate::segment::footer::{put_extents, read_extents};
 use crate::segment::format::{
-    FRAME_HEADER_BYTES, FrameHeader, ItemKind, read_directory, section_crc, section_seed,
+    FRAME_HEADER_BYTES, FrameHeader, ItemKind, is_section, read_directory, section_seed,
 };
 use crate::segment::header::SegmentHeader;
 
@@ -202,7 +202,7 @@ impl Table {
                 sealed.fetch(offset, bytes).ok()?.0
             }
         };
-        let sound = || section_crc(section_seed(self.seed, line.start), &section) == line.crc;
+        let sound = || is_section(section_seed(self.seed, line.start), &section, line.crc);
         if !self.surveyed && !sound() {
             return None;
         }

@@ -78,6 +78,7 @@ pub(crate) fn examine(
     let files = files::open_all(vfs, dir, uuid, mode, page_bytes)?;
     let slot_file = vfs.open(&dir.join(SLOT_FILE), OpenMode::Read).ok();
     let slot = slot_file.and_then(|file| Slot::read(file.as_ref(), uuid));
+    let slot = slot.filter(|_| holds(Rule::Slot));
     let mut parts = files::chain(&files);
     if parts.is_empty() {
         refuse_lost(dir, &files, uuid, slot)?;

@@ -5,11 +5,13 @@ use std::ops::Range;
 
 use raftwerk_raft::{GroupId, LogId, LogIndex, Term};
 use raftwerk_storage::folder::StoreUuid;
+use raftwerk_storage::image::GroupImage;
 
 use super::scan::{Frame, Section};
 use super::verdict::{Damage, Lost};
 use crate::index::{Extent, Extents, Live, Part, Parts};
 use crate::record::{COMPACT, CREATE, DESTROY, HARD_STATE, read_state};
+use crate::rules::{Rule, holds};
 use crate::segment::checkpoint::{LogRecord, Tombstone, read_group};
 use crate::segment::format::{FrameKind, ItemKind, Span};
 use crate::state::Group;
@@ -77,7 +79,7 @@ impl Replay {
             what,
         });
         self.suspects.extend(self.groups.keys().copied());
-        self.strangers = true;
+        self.strangers = holds(Rule::Strangers);
     }
 
     /// Repeats one frame.
@@ -127,7 +129,7 @@ impl Replay {
         let gone: Vec<_> = self
             .groups
             .keys()
-            .filter(|group| !listed.contains(group))
+            .filter(|group| !listed.contains(group) && holds(Rule::Destroyed))
             .copied()
             .collect();
         for id in gone {
@@ -221,6 +223,9 @@ impl Replay {
             }
             return;
         };
+        if let Some(generation) = generation.filter(|_| !write.destroy) {
+            self.outlive(id, generation);
+        }
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
@@ -298,17 +303,39 @@ impl Replay {
     }
 
     fn relocated(&mut self, segment: u64, span: &Span, generation: u64, section: &Section<'_>) {
+        let id = section.item.group;
+        if self.outlive(id, generation) {
+            self.vote_lost.insert(id);
+        }
         if section.bytes.is_none() {
             self.lose_entries(segment, span, section);
             return;
         }
-        let Some(group) = self.groups.get_mut(&section.item.group) else {
+        let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
+        if !holds(Rule::Relocation) {
+            append_ids(group, &(span.first..span.end()), span.term);
+        }
         let extent = extent(segment, span, section);
         if let Some(extent) = group.relocatable(generation, &extent) {
             group.extents.parts.place(Part::of(&extent), &mut self.live);
         }
+    }
+
+    /// A group is in its life `generation`. If an earlier one is all that is known of it, that has
+    /// ended in what is lost: nothing of it counts. True when that is so.
+    fn outlive(&mut self, id: GroupId, generation: u64) -> bool {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return false;
+        };
+        let ended = (1..generation).contains(&group.generation) && holds(Rule::Generation);
+        if ended {
+            group.extents.clear(&mut self.live);
+            group.image = GroupImage::default();
+            group.generation = generation;
+        }
+        ended
     }
 
     /// Nobody's vote is certain any more.

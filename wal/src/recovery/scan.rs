@@ -8,8 +8,8 @@ use raftwerk_storage::vfs::VfsFile;
 
 use crate::rules::{Rule, holds};
 use crate::segment::format::{
-    FRAME_HEADER_BYTES, FrameHeader, FrameKind, Item, begins_as_header, read_directory,
-    section_crc, section_seed,
+    FRAME_HEADER_BYTES, FrameHeader, FrameKind, Item, begins_as_header, is_section, read_directory,
+    section_seed,
 };
 use crate::segment::header::SegmentHeader;
 
@@ -258,7 +258,7 @@ impl<'a> Scan<'a> {
         };
         let bytes = header.frame_bytes(self.header.page_bytes);
         let misplaced = header.id != self.header.id || header.offset != offset;
-        if misplaced || offset + bytes > self.header.capacity {
+        if misplaced && holds(Rule::Place) || offset + bytes > self.header.capacity {
             return nothing;
         }
         self.read(header, chain, offset + bytes)
@@ -286,8 +286,8 @@ impl<'a> Scan<'a> {
             start = range.end;
             let offset = (range.start - FRAME_HEADER_BYTES) as u32;
             let section = content.get(range.clone());
-            let sound = section
-                .is_some_and(|bytes| section_crc(section_seed(seed, offset), bytes) == item.crc);
+            let seed = section_seed(seed, offset);
+            let sound = section.is_some_and(|bytes| is_section(seed, bytes, item.crc));
             bad.push(!sound);
             torn |= !sound && (cut || is_torn(content, &range));
         }

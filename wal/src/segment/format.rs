@@ -184,7 +184,7 @@ impl FrameHeader {
             directory_crc: reader.u32()?,
             body_bytes: reader.u32()?,
         };
-        if stored != header.crc(uuid, covered) {
+        if stored != header.crc(uuid, covered) && holds(Rule::HeaderChecksum) {
             return Err(DecodeError::Invalid {
                 reason: "checksum of a frame's header",
             });
@@ -204,6 +204,9 @@ impl FrameHeader {
     /// What every checksum of the frame begins with: this log, this life of this segment, this
     /// place. Stale, misdirected and swapped sectors do not pass.
     pub(crate) fn seed(&self, uuid: StoreUuid) -> u32 {
+        if !holds(Rule::Seed) {
+            return 0;
+        }
         let mut place = [uuid.0; 3];
         let [_, id, at] = &mut place;
         (*id, *at) = (
@@ -390,10 +393,15 @@ pub(crate) fn section_seed(seed: u32, offset: u32) -> u32 {
 }
 
 /// The checksum of a section.
-pub(crate) fn section_crc(section_seed: u32, section: &[u8]) -> u32 {
+fn section_crc(section_seed: u32, section: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(section_seed);
     hasher.update(section);
     hasher.finalize()
+}
+
+/// Whether a section is the one whose checksum is `crc`.
+pub(crate) fn is_section(section_seed: u32, section: &[u8], crc: u32) -> bool {
+    section_crc(section_seed, section) == crc || !holds(Rule::SectionChecksum)
 }
 
 fn directory_crc(seed: u32, directory: &[u8]) -> u32 {

@@ -2,17 +2,68 @@
 
 use std::path::{Path, PathBuf};
 
-use raftwerk_raft::{GroupId, LogIndex, Storage, Term};
+use raftwerk_raft::{
+    GroupId, GroupWrite, HardState, LogError, LogIndex, NodeId, Storage, Term, Ticket,
+};
 use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Keep};
 
 use super::sites::{GROUP, append, entry, vote};
+use super::space::{entries, fill_segments, settle, write};
 use super::workload::{DIR, keep_prefix, open, open_with, prepare};
 use crate::rules::{Rule, broken};
-use crate::segment::header::file_name;
+use crate::segment::format::{FRAME_HEADER_BYTES, FrameHeader, Item, ItemKind, read_directory};
+use crate::segment::header::{SegmentHeader, file_name, parse_file_name};
 use crate::{SYNC_BATCH, Verdict, Wal};
+
+/// A group beside [`GROUP`].
+const OTHER: GroupId = GroupId(50);
+/// Where a segment's first frame begins.
+const FIRST_FRAME: u64 = 512;
 
 fn path_of(number: u64) -> PathBuf {
     Path::new(DIR).join(file_name(number))
+}
+
+/// The disk after a power cut, with the sector zeroed in which `place` is.
+fn damaged(vfs: &FaultVfs, (number, offset): (u64, u64)) -> FaultVfs {
+    let after = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    after.zero_sector(&path_of(number), offset / 512).unwrap();
+    after
+}
+
+/// The newest vote that [`GROUP`] knows of is of this term.
+fn votes_in(wal: &Wal, term: u64) -> Result<(), String> {
+    match wal.open_group(GROUP).unwrap().state.hard_state.term {
+        found if found == Term(term) => Ok(()),
+        found => Err(format!("term {found} instead of {term}")),
+    }
+}
+
+/// [`OTHER`] has entries up to this one.
+fn ends_with(wal: &Wal, last: u64) -> Result<(), String> {
+    match wal.open_group(OTHER).unwrap().log.last().index {
+        found if found == LogIndex(last) => Ok(()),
+        found => Err(format!("entries up to {found} instead of {last}")),
+    }
+}
+
+/// A vote of [`OTHER`], which is made by it if it is not there.
+fn others_vote() -> GroupWrite {
+    GroupWrite {
+        hard_state: Some(HardState {
+            term: Term(5),
+            vote: Some(NodeId(2)),
+            commit: LogIndex::ZERO,
+        }),
+        ..write(OTHER.0, Vec::new())
+    }
+}
+
+fn others_end() -> GroupWrite {
+    GroupWrite {
+        destroy: true,
+        ..write(OTHER.0, Vec::new())
+    }
 }
 
 /// A log whose frames each take one page, and where each began.
@@ -31,20 +82,48 @@ fn log_of_votes(vfs: &FaultVfs, count: u64) -> (std::sync::Arc<Wal>, Vec<(u64, u
 fn proven_damage_is_named() -> Result<(), String> {
     let vfs = FaultVfs::new();
     let (_wal, places) = log_of_votes(&vfs, 4);
-    let (number, offset) = places[1];
-    let after = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
-    after.zero_sector(&path_of(number), offset / 512).unwrap();
-    let wal = open(&after)?;
-    let term = wal.open_group(GROUP).unwrap().state.hard_state.term;
-    match (term, wal.report().verdict()) {
-        (Term(4), Verdict::Corrupt) => Ok(()),
+    let wal = open(&damaged(&vfs, places[1]))?;
+    votes_in(&wal, 4)?;
+    match wal.report().verdict() {
+        Verdict::Corrupt => Ok(()),
         other => Err(format!("{other:?}")),
     }
 }
 
-/// The last frame proves the one before it, which is damaged: only a look behind finds it.
-fn scan_finds_the_witness() -> Result<(), String> {
-    proven_damage_is_named()
+/// Behind the last write only the slot knows that it was acknowledged.
+fn slot_vouches_for_the_last_vote() -> Result<(), String> {
+    let vfs = FaultVfs::new();
+    let (wal, places) = log_of_votes(&vfs, 3);
+    wal.step_writer();
+    let wal = open(&damaged(&vfs, places[2]))?;
+    match wal.open_group(GROUP).unwrap().state.health.vote_unknown {
+        true => Ok(()),
+        false => Err("the vote is lost, and the one before it believed".to_owned()),
+    }
+}
+
+/// The slot vouches for all; what stands behind the bad place is there, and is served.
+fn damage_hides_nothing_behind_it() -> Result<(), String> {
+    let vfs = FaultVfs::new();
+    let (wal, places) = log_of_votes(&vfs, 2);
+    let behind = vec![write(OTHER.0, entries(1, 1..4, 20))];
+    settle(&wal, behind, &mut Ticket(0));
+    let wal = open(&damaged(&vfs, places[1]))?;
+    ends_with(&wal, 3)
+}
+
+/// Of a group that voted in a lost frame and nowhere else nothing is left: its vote is in doubt.
+fn stranger_may_have_voted() -> Result<(), String> {
+    let vfs = FaultVfs::new();
+    let (wal, _) = log_of_votes(&vfs, 1);
+    let place = wal.engine_end();
+    settle(&wal, vec![others_vote()], &mut Ticket(0));
+    wal.wait(vote(&wal, 2, 1)).unwrap();
+    let wal = open(&damaged(&vfs, place))?;
+    match wal.open_group(OTHER).unwrap().state.health.vote_unknown {
+        true => Ok(()),
+        false => Err("it may vote again".to_owned()),
+    }
 }
 
 /// A segment of one timeline behind one of another: each is sound, together they are no log.
@@ -95,14 +174,182 @@ fn next_entry(wal: &Wal, term: u64, size: usize) -> raftwerk_raft::Entry {
     entry(term, last.0 + 1, size)
 }
 
+/// The segments that there are, prepared ones included.
+fn segments(vfs: &FaultVfs) -> Vec<u64> {
+    let files = vfs.files().into_iter();
+    files
+        .filter_map(|path| parse_file_name(path.file_name()?.to_str()?))
+        .collect()
+}
+
 fn newest(vfs: &FaultVfs) -> u64 {
-    let numbers = vfs.files().into_iter().filter_map(|path| {
-        let name = path.file_name()?.to_str()?.to_owned();
-        let number = crate::segment::header::parse_file_name(&name)?;
-        let bytes = vfs.read_file(&path).ok()?;
-        (!frames(&bytes).is_empty()).then_some(number)
+    let has_frames = |number: &u64| !frames(&vfs.read_file(&path_of(*number)).unwrap()).is_empty();
+    segments(vfs).into_iter().filter(has_frames).max().unwrap()
+}
+
+/// The prepared segment that is used last.
+fn prepared(vfs: &FaultVfs) -> u64 {
+    segments(vfs).into_iter().max().unwrap()
+}
+
+/// What a lost write leaves of another segment in a prepared one is no part of the log.
+fn stale_frame_is_not_the_log() -> Result<(), String> {
+    let vfs = FaultVfs::new();
+    let wal = open(&vfs).unwrap();
+    let (number, end) = wal.engine_end();
+    let bytes = vfs.read_file(&path_of(number)).unwrap();
+    let stale = &bytes[FIRST_FRAME as usize..end as usize];
+    prepare(&wal);
+    for term in 1..=3 {
+        wal.wait(vote(&wal, term, 1)).unwrap();
+    }
+    let after = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    let path = path_of(prepared(&after));
+    after.poke(&path, FIRST_FRAME, stale).unwrap();
+    // It stands where the next write goes: what it hides, if anything, is not known.
+    let wal = open_with(&after, keep_prefix())?;
+    votes_in(&wal, 3)
+}
+
+/// A segment of another store under the name of one of this log's is no part of it.
+fn segment_of_another_store_is_not_the_log() -> Result<(), String> {
+    let (vfs, other) = (FaultVfs::new(), FaultVfs::new());
+    log_of_votes(&vfs, 3);
+    let path = path_of(prepared(&vfs));
+    let theirs = open(&other).unwrap();
+    while theirs.engine_end().0 < prepared(&vfs) {
+        prepare(&theirs);
+        let next = next_entry(&theirs, 1, 2000);
+        theirs.wait(append(&theirs, next)).unwrap();
+    }
+    theirs.wait(vote(&theirs, 9, 2)).unwrap();
+    let after = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    after
+        .poke(&path, 0, &other.read_file(&path).unwrap())
+        .unwrap();
+    let wal = open(&after)?;
+    votes_in(&wal, 3)
+}
+
+/// A bit of a header flipped hides nothing of what stands behind it.
+fn header_is_not_believed_without_its_checksum() -> Result<(), String> {
+    let vfs = FaultVfs::new();
+    let (_wal, places) = log_of_votes(&vfs, 4);
+    let (number, offset) = places[2];
+    let image = vfs.crash(&CrashPlan::LOSE_UNSYNCED).image();
+    for bit in 0..FRAME_HEADER_BYTES as u64 * 8 {
+        let after = image.after(&CrashPlan::Kill);
+        after
+            .flip_bit(&path_of(number), offset + bit / 8, (bit % 8) as u8)
+            .unwrap();
+        let shown = open(&after).and_then(|wal| votes_in(&wal, 4));
+        shown.map_err(|reason| format!("bit {bit}: {reason}"))?;
+    }
+    Ok(())
+}
+
+/// A bit of an entry flipped is never served.
+fn section_is_not_believed_without_its_checksum() -> Result<(), String> {
+    let vfs = FaultVfs::new();
+    let wal = open(&vfs).unwrap();
+    prepare(&wal);
+    let (number, offset) = wal.engine_end();
+    wal.wait(append(&wal, entry(1, 1, 300))).unwrap();
+    wal.wait(vote(&wal, 1, 1)).unwrap();
+    let after = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    after.flip_bit(&path_of(number), offset + 200, 3).unwrap();
+    let log = open(&after)?.open_group(GROUP).unwrap().log;
+    match log.read(LogIndex(1)..LogIndex(2), u64::MAX) {
+        Err(LogError::Faulty { .. }) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+/// The front of a log moves behind its end, which stays.
+fn moved_entries_truncate_nothing() -> Result<(), String> {
+    let vfs = FaultVfs::new();
+    let wal = open(&vfs).unwrap();
+    let mut last = Ticket(0);
+    settle(
+        &wal,
+        vec![write(OTHER.0, entries(1, 1..11, 100))],
+        &mut last,
+    );
+    fill_segments(&wal, &mut last, |wal| {
+        (wal.engine_segments() > 6).then_some(())
     });
-    numbers.max().unwrap()
+    settle(
+        &wal,
+        vec![write(OTHER.0, entries(1, 11..15, 20))],
+        &mut last,
+    );
+    let moved = wal.stats().rewritten_entries;
+    if moved < 10 {
+        return Err(format!("{moved} entries were moved"));
+    }
+    let wal = open(&vfs.crash(&CrashPlan::LOSE_UNSYNCED))?;
+    ends_with(&wal, 14)
+}
+
+/// A group is destroyed in a frame that is lost, and made again.
+fn group_made_again_has_nothing_of_its_namesake() -> Result<(), String> {
+    let vfs = FaultVfs::new();
+    let wal = open(&vfs).unwrap();
+    let mut last = Ticket(0);
+    settle(
+        &wal,
+        vec![write(OTHER.0, entries(1, 1..11, 100))],
+        &mut last,
+    );
+    let place = wal.engine_end();
+    settle(&wal, vec![others_end()], &mut last);
+    settle(&wal, vec![others_vote()], &mut last);
+    let wal = open(&damaged(&vfs, place))?;
+    ends_with(&wal, 0)
+}
+
+/// A group is destroyed in a frame that is lost; the checkpoint that knows it, of another group,
+/// is damaged too, and so the frames before it are repeated.
+fn destroyed_group_stays_destroyed() -> Result<(), String> {
+    let vfs = FaultVfs::new();
+    let wal = open(&vfs).unwrap();
+    let mut last = Ticket(0);
+    settle(
+        &wal,
+        vec![write(OTHER.0, entries(1, 1..11, 100))],
+        &mut last,
+    );
+    let place = wal.engine_end();
+    settle(&wal, vec![others_end()], &mut last);
+    while wal.engine_end().0 == place.0 {
+        wal.wait(append(&wal, next_entry(&wal, 1, 2000))).unwrap();
+        prepare(&wal);
+    }
+    for term in 1..=2 {
+        wal.wait(vote(&wal, term, 1)).unwrap();
+    }
+    let after = damaged(&vfs, place);
+    let path = path_of(wal.engine_end().0);
+    let checkpoint = checkpoint_of(&after.read_file(&path).unwrap(), GROUP);
+    after.flip_bit(&path, checkpoint, 0).unwrap();
+    match open(&after)?.groups().unwrap().contains(&OTHER) {
+        true => Err("it is back".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// Where in its segment the first frame says how it found `group`.
+fn checkpoint_of(segment: &[u8], group: GroupId) -> u64 {
+    let uuid = SegmentHeader::decode(segment).unwrap().uuid;
+    let frame = &segment[FIRST_FRAME as usize..];
+    let (header, _) = FrameHeader::decode(frame, uuid).unwrap();
+    let directory = FRAME_HEADER_BYTES + header.body_bytes as usize;
+    let directory = &frame[directory..directory + header.directory_bytes as usize];
+    let items = read_directory(&header, uuid, directory).unwrap();
+    let is_it = |item: &&Item| item.kind == ItemKind::Checkpoint && item.group == group;
+    let before = items.iter().take_while(|item| !is_it(item));
+    let before: u64 = before.map(|item| u64::from(item.bytes)).sum();
+    FIRST_FRAME + FRAME_HEADER_BYTES as u64 + before
 }
 
 /// Where frames begin.
@@ -122,7 +369,9 @@ fn directory_is_not_believed_without_its_checksum() -> Result<(), String> {
     wal.wait(vote(&wal, 2, 1)).unwrap();
     wal.wait(vote(&wal, 3, 1)).unwrap();
     let image = vfs.crash(&CrashPlan::LOSE_UNSYNCED).image();
-    for bit in 0..512 * 8 {
+    let page = &vfs.read_file(&path_of(number)).unwrap()[offset as usize..][..512];
+    let written = page.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
+    for bit in 0..written * 8 {
         let after = image.after(&CrashPlan::Kill);
         after
             .flip_bit(&path_of(number), offset + bit / 8, (bit % 8) as u8)
@@ -204,9 +453,18 @@ type Scenario = fn() -> Result<(), String>;
 fn scenario(rule: Rule) -> Scenario {
     match rule {
         Rule::Watermark => proven_damage_is_named,
-        Rule::FullScan => scan_finds_the_witness,
+        Rule::Slot => slot_vouches_for_the_last_vote,
+        Rule::FullScan => damage_hides_nothing_behind_it,
+        Rule::Strangers => stranger_may_have_voted,
         Rule::Chain => clones_do_not_mix,
+        Rule::Place => stale_frame_is_not_the_log,
+        Rule::Seed => segment_of_another_store_is_not_the_log,
+        Rule::HeaderChecksum => header_is_not_believed_without_its_checksum,
         Rule::DirectoryChecksum => directory_is_not_believed_without_its_checksum,
+        Rule::SectionChecksum => section_is_not_believed_without_its_checksum,
+        Rule::Relocation => moved_entries_truncate_nothing,
+        Rule::Generation => group_made_again_has_nothing_of_its_namesake,
+        Rule::Destroyed => destroyed_group_stays_destroyed,
         Rule::RewriteAtOpen => open_makes_durable_what_it_shows,
         Rule::SealOrder => footer_is_durable_before_the_successor_begins,
     }
@@ -215,10 +473,8 @@ fn scenario(rule: Rule) -> Scenario {
 fn matters(rule: Rule) {
     let scenario = scenario(rule);
     broken(None, scenario).unwrap();
-    assert!(
-        broken(Some(rule), scenario).is_err(),
-        "nobody noticed that {rule:?} is broken"
-    );
+    let harm = broken(Some(rule), scenario).expect_err("nobody noticed that it is broken");
+    println!("without {rule:?}: {harm}");
 }
 
 #[test]
@@ -237,8 +493,53 @@ fn chain_keeps_timelines_apart() {
 }
 
 #[test]
+fn slot_is_a_witness() {
+    matters(Rule::Slot);
+}
+
+#[test]
+fn lost_frame_may_hold_a_vote_of_anybody() {
+    matters(Rule::Strangers);
+}
+
+#[test]
+fn frame_counts_only_in_its_life_and_at_its_place() {
+    matters(Rule::Place);
+}
+
+#[test]
+fn checksums_begin_with_whose_frame_it_is_and_where_it_stands() {
+    matters(Rule::Seed);
+}
+
+#[test]
+fn header_has_a_checksum_of_its_own() {
+    matters(Rule::HeaderChecksum);
+}
+
+#[test]
 fn directory_has_a_checksum_of_its_own() {
     matters(Rule::DirectoryChecksum);
+}
+
+#[test]
+fn section_has_a_checksum_of_its_own() {
+    matters(Rule::SectionChecksum);
+}
+
+#[test]
+fn relocation_is_no_append() {
+    matters(Rule::Relocation);
+}
+
+#[test]
+fn generation_parts_a_group_from_its_namesake() {
+    matters(Rule::Generation);
+}
+
+#[test]
+fn checkpoint_leaves_out_what_is_destroyed() {
+    matters(Rule::Destroyed);
 }
 
 #[test]
