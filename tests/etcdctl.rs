@@ -15,11 +15,12 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use raftwerk_testkit::ports;
 use raftwerk_tests::golden::{
     Case, Etcdctl, Target, TargetMember, case_files, difference, leader_first, parse_cases,
     transcript,
 };
-use raftwerk_tests::processes::{Cluster, await_some, free_port};
+use raftwerk_tests::processes::{Cluster, await_some};
 use raftwerk_tests::workspace;
 use tempfile::TempDir;
 
@@ -96,8 +97,10 @@ fn etcdctl_shows_what_it_shows_of_a_real_etcd() {
             ));
             continue;
         }
-        let mut cluster = Cluster::start(3, &[]);
-        let joiner = cluster.add_member(&[]);
+        // Transcripts are of one leader, however long a busy machine lets it stand still.
+        let patient = ["--election-ms", "5000"];
+        let mut cluster = Cluster::start(3, &patient);
+        let joiner = cluster.add_member(&patient);
         let target = ready(&etcdctl, ours(&cluster, joiner));
         let mut join = |target: &Target, id: &str| {
             let endpoint = &target.members.first().expect("a member").client_url;
@@ -141,12 +144,14 @@ struct RealEtcd {
 impl RealEtcd {
     fn start(program: &str) -> Self {
         let folder = tempfile::tempdir().expect("folder");
-        let url = || format!("http://127.0.0.1:{}", free_port());
         let mut members: Vec<_> = (1..=4)
-            .map(|number| TargetMember {
-                name: format!("m{number}"),
-                client_url: url(),
-                peer_url: url(),
+            .map(|number| {
+                let [client, peer] = ports::take();
+                TargetMember {
+                    name: format!("m{number}"),
+                    client_url: format!("http://127.0.0.1:{client}"),
+                    peer_url: format!("http://127.0.0.1:{peer}"),
+                }
             })
             .collect();
         let joiner = members.pop();

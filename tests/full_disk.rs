@@ -9,9 +9,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use raftwerk_tests::client::{Client, key, leader, value, verify};
+use raftwerk_tests::client::{Client, is_transient, key, leader, value, verify};
 use raftwerk_tests::processes::{Cluster, PATIENCE, Patience};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -55,17 +54,23 @@ async fn a_full_disk_refuses_writes_and_serves_again_once_there_is_space() {
     fs::write(&ballast, vec![1; 160 << 20]).unwrap();
     let mut client = Client::of_all(&cluster, 0);
     let mut acknowledged = 0;
-    let began = Instant::now();
+    let patience = Patience::new(2 * PATIENCE);
     let refused = loop {
-        assert!(began.elapsed() < 2 * PATIENCE, "the disk never gets full");
+        assert!(acknowledged < 10_000, "the disk never gets full");
         let key = key("key", acknowledged);
         match client.put_once(&key, &value(&key, VALUE_BYTES)).await {
             Ok(_) => acknowledged += 1,
-            Err(status) => break status,
+            Err(status) if status.message().contains("space") => break status,
+            // A busy machine answers late; a disk that is nearly full, too.
+            Err(status) => {
+                assert!(is_transient(&status), "{status}");
+                patience
+                    .again(|| format!("{status}\n{}", cluster.outputs()))
+                    .await;
+            }
         }
     };
     println!("{acknowledged} writes of 128 KiB, then: {refused}");
-    assert!(refused.message().contains("space"), "{refused:?}");
     // While it is full.
     verify(&mut client, "key", acknowledged, VALUE_BYTES).await;
     assert!(cluster.members[0].runs());

@@ -9,7 +9,6 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use raftwerk_server::proto::etcdserverpb as pb;
 use raftwerk_tests::client::{Client, channel, leader};
@@ -83,17 +82,14 @@ async fn a_request_that_is_too_large_or_has_no_key_is_refused_in_words() {
     let cluster = Cluster::start(1, &[]);
     let mut client = Client::of_all(&cluster, 0);
     client.put("a", b"1").await;
-    let large = client
-        .put_once("large", &vec![7; 1_600_000])
-        .await
-        .unwrap_err();
+    let large = client.put_refused("large", &vec![7; 1_600_000]).await;
     assert_eq!(
         large.message(),
         "etcdserver: request is too large",
         "{large:?}"
     );
     assert_eq!(large.code(), Code::InvalidArgument);
-    let empty = client.put_once("", b"value").await.unwrap_err();
+    let empty = client.put_refused("", b"value").await;
     assert_eq!(
         empty.message(),
         "etcdserver: key is not provided",
@@ -107,7 +103,7 @@ async fn a_request_that_is_too_large_or_has_no_key_is_refused_in_words() {
 async fn what_is_not_served_says_so() {
     let cluster = Cluster::start(1, &[]);
     leader(&cluster).await;
-    let channel = channel(&cluster.members[0], Duration::from_secs(3));
+    let channel = channel(&cluster.members[0], PATIENCE);
     let mut leases = pb::lease_client::LeaseClient::new(channel);
     let request = pb::LeaseGrantRequest { ttl: 5, id: 0 };
     let refused = leases.lease_grant(request).await.unwrap_err();

@@ -7,19 +7,18 @@
     clippy::panic
 )]
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
+use raftwerk_testkit::ports::take_row;
 use raftwerk_tests::processes::{
-    PATIENCE, await_some, command, contents, free_ports, pause, raftwerk, succeed,
+    PATIENCE, await_some, command, contents, pause, raftwerk, succeed_patiently,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-
-/// How far above the client ports the peer ports are.
-const PEER_PORTS_ABOVE: u16 = 100;
 
 /// A running `raftwerk up`.
 struct Up {
@@ -28,15 +27,9 @@ struct Up {
     members: Vec<u32>,
 }
 
-/// A client port whose neighbours, for three members and their peers, are free.
+/// The first client port of three members.
 fn ports() -> u16 {
-    loop {
-        let first = free_ports(3);
-        let peers = first + PEER_PORTS_ABOVE;
-        if (peers..peers + 3).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()) {
-            return first;
-        }
-    }
+    take_row(3)
 }
 
 impl Up {
@@ -116,9 +109,17 @@ impl Drop for Up {
         if std::thread::panicking() {
             eprintln!("{}", self.text());
         }
-        // Its members end when it does.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        // In good order, so that no member lives longer than the folder it writes to.
+        if let Ok(None) = self.process.try_wait() {
+            let _ = kill_process(Pid::from_child(&self.process), Signal::INT);
+        }
+        let until = Instant::now() + PATIENCE;
+        while let Ok(None) = self.process.try_wait() {
+            if Instant::now() > until {
+                let _ = self.process.kill();
+            }
+            pause();
+        }
     }
 }
 
@@ -140,8 +141,8 @@ fn up_serves_ends_all_members_at_ctrl_c_and_has_the_data_again() {
     let mut up = Up::start(&root, &[], port);
     assert_eq!(up.members.len(), 3, "{}", up.text());
     assert!(up.text().contains("Ctrl-C"), "{}", up.text());
-    let _ = succeed(&["put", "hello", "world", "--endpoints", &endpoints]);
-    let value = succeed(&["get", "hello", "--endpoints", &endpoints]);
+    let _ = succeed_patiently(&["put", "hello", "world", "--endpoints", &endpoints]);
+    let value = succeed_patiently(&["get", "hello", "--endpoints", &endpoints]);
     assert_eq!(value.trim_end(), "world");
     assert_eq!(mode(Path::new(&data(&root))), 0o700);
 
@@ -151,11 +152,17 @@ fn up_serves_ends_all_members_at_ctrl_c_and_has_the_data_again() {
     up.await_members_gone();
 
     let up = Up::start(&root, &[], port);
-    let value = succeed(&["get", "hello", "--endpoints", &endpoints]);
+    let value = succeed_patiently(&["get", "hello", "--endpoints", &endpoints]);
     assert_eq!(value.trim_end(), "world");
     // Killed outright it cannot end its members: they end by themselves.
     up.signal(Signal::KILL);
     up.await_members_gone();
+}
+
+/// What stands in a folder.
+fn names(folder: &str) -> BTreeSet<std::ffi::OsString> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name()).collect()
 }
 
 fn mode(path: &Path) -> u32 {
@@ -168,10 +175,10 @@ fn a_second_up_is_refused_and_touches_nothing() {
     let root = tempfile::tempdir().unwrap();
     let port = ports();
     let up = Up::start(&root, &["--members", "1"], port);
-    let names =
-        |folder: &str| -> Vec<PathBuf> { contents(Path::new(folder)).into_keys().collect() };
-    let before = names(&data(&root));
     let own = data(&root);
+    // Within its log a member that runs makes and removes files as it likes.
+    let names = || [names(&own), names(&format!("{own}/m1"))];
+    let before = names();
     // The same folder on other ports.
     let other_port = ports().to_string();
     let said = command(&["up", "--data", &own, "--client-port", &other_port]);
@@ -189,7 +196,7 @@ fn a_second_up_is_refused_and_touches_nothing() {
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.err.contains(&format!(":{port}")), "{said:?}");
     assert!(!other.exists());
-    assert_eq!(names(&own), before);
+    assert_eq!(names(), before);
     assert!(is_raftwerk(up.members[0]));
 }
 

@@ -8,7 +8,7 @@
 )]
 
 use raftwerk_tests::client::leader;
-use raftwerk_tests::processes::{Cluster, command, succeed};
+use raftwerk_tests::processes::{Cluster, command, succeed_patiently};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_put_read_and_deleted_by_words() {
@@ -23,7 +23,7 @@ async fn keys_are_put_read_and_deleted_by_words() {
     };
     let run = |args: &[&'static str]| {
         let all = with(args);
-        succeed(&all.iter().map(String::as_str).collect::<Vec<_>>())
+        succeed_patiently(&all.iter().map(String::as_str).collect::<Vec<_>>())
     };
     for (key, value) in [("a/1", "one"), ("a/2", "two"), ("b", "three")] {
         run(&["put", key, value]);
@@ -36,7 +36,7 @@ async fn keys_are_put_read_and_deleted_by_words() {
         "{range}"
     );
     run(&["del", "a/", "--prefix"]);
-    let all = with(&["get", "a/1"]);
+    let all = with(&["get", "a/1", "--timeout", "60"]);
     let said = command(&all.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
     assert_eq!(run(&["get", "b"]).trim_end(), "three");
@@ -48,7 +48,7 @@ async fn bench_counts_and_reports_as_json() {
     leader(&cluster).await;
     let at = cluster.members[0].endpoint();
     for op in ["put", "get"] {
-        let said = succeed(&[
+        let said = succeed_patiently(&[
             "bench",
             op,
             "--endpoints",

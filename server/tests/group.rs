@@ -50,15 +50,16 @@ impl Node {
     async fn start(network: &InProcessNetwork, id: u64, start: Start) -> Self {
         let vfs = FaultVfs::new();
         let mut config = HostConfig::new(NodeId(id), "/snapshots");
-        config.tick = Duration::from_millis(10);
+        // Members that stand still for a while on a busy machine must not elect another leader.
+        config.tick = Duration::from_millis(50);
         config.vfs = Arc::new(vfs.clone());
         let log = Arc::new(MemLog::new(MemLogOptions::default()).unwrap());
         let host = Host::start(config, log, network.join(NodeId(id))).unwrap();
         let machine = Machine::new(Arc::new(MemStore::new())).unwrap();
         let reader = machine.reader();
-        let group = host
-            .open_group(GROUP, GroupConfig::new(start), Box::new(machine))
-            .unwrap();
+        let mut options = GroupConfig::new(start);
+        options.raft.election_ticks = 60;
+        let group = host.open_group(GROUP, options, Box::new(machine)).unwrap();
         let identity = Identity {
             cluster_id: 77,
             member_id: id,
@@ -115,6 +116,10 @@ async fn cluster(size: u64) -> (InProcessNetwork, Vec<Node>) {
         nodes.push(Node::start(&network, id, start).await);
     }
     nodes[0].group.campaign();
+    for node in &nodes {
+        let led = node.group.until(|status| status.leader.is_some());
+        led.await.unwrap();
+    }
     (network, nodes)
 }
 

@@ -11,6 +11,7 @@
 //! - [`FolderHome`]: a folder on the real disk, for the suites.
 //! - [`processes::Writer`]: processes that are killed at any system call, and
 //!   [`processes::Disk`], whose power is cut.
+//! - [`ports`]: where servers that tests start may listen.
 //! - [`storage_suite!`] and [`state_store_suite!`]: the tests that every backend passes.
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ mod folder_home;
 pub mod history;
 mod lives;
 pub mod log_suite;
+pub mod ports;
 pub mod processes;
 mod shrink;
 mod skipped;

@@ -70,6 +70,21 @@ impl Client {
         }
     }
 
+    /// Writes until a member refuses it for what it is, and gives the refusal.
+    ///
+    /// # Panics
+    /// When it is acknowledged, or nothing has been answered after [`PATIENCE`].
+    pub async fn put_refused(&mut self, key: &str, value: &[u8]) -> Status {
+        let patience = Patience::new(PATIENCE);
+        loop {
+            let status = self.put_once(key, value).await.expect_err("refused");
+            if !is_transient(&status) {
+                return status;
+            }
+            patience.again(|| format!("put {key}: {status}")).await;
+        }
+    }
+
     /// Writes until it is acknowledged. Repeats are harmless for values that do not depend on it.
     ///
     /// # Panics
@@ -338,14 +353,14 @@ pub async fn verify(client: &mut Client, prefix: &str, count: usize, value_bytes
 /// member list with its address.
 ///
 /// # Panics
-/// When it does not answer, or not with JSON.
+/// When it does not answer with JSON.
 #[must_use]
 pub fn report(member: &Member) -> Value {
     let endpoint = member.endpoint();
     await_some("the member to know itself", || {
         let said = command(&["status", "--json", "--endpoints", &endpoint]);
-        let all: Vec<Value> =
-            serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+        // A member that is busy may not answer in time.
+        let all: Vec<Value> = serde_json::from_str(&said.out).ok()?;
         all.into_iter()
             .find(|one| one["endpoint"].as_str() == Some(&endpoint))
     })

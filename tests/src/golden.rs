@@ -166,6 +166,8 @@ impl Etcdctl {
         let mut child = command
             .args(&case.args)
             .env("ETCDCTL_API", "3")
+            .env("ETCDCTL_COMMAND_TIMEOUT", "60s")
+            .env("ETCDCTL_DIAL_TIMEOUT", "60s")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -498,7 +500,7 @@ fn replace(target: &Target, text: &str) -> String {
 /// Puts the leader in front.
 ///
 /// # Panics
-/// When nobody leads yet.
+/// When nobody leads.
 #[must_use]
 pub fn leader_first(etcdctl: &Etcdctl, mut target: Target) -> Target {
     let case = parse_cases("$ endpoint status -w json").remove(0);
@@ -513,7 +515,7 @@ pub fn leader_first(etcdctl: &Etcdctl, mut target: Target) -> Target {
         let leader = status.get("leader").cloned();
         leader.is_some() && leader == status.pointer("/header/member_id").cloned()
     };
-    let place = target.members.iter().position(leads).expect("a leader");
+    let place = await_some("a leader", || target.members.iter().position(leads));
     target.members.swap(0, place);
     target
 }

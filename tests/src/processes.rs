@@ -3,18 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use raftwerk_testkit::ports;
+pub use raftwerk_testkit::processes::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-
-/// How long anything may take before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The `raftwerk` command, built with the profile of the running test.
 ///
@@ -52,51 +50,6 @@ pub fn raftwerk() -> &'static Path {
         assert!(status.success(), "the raftwerk command does not build");
         folder.join("raftwerk")
     })
-}
-
-/// Below the ports that the kernel hands out to connections, one of which could take a member's
-/// port while that is down.
-const PORTS: std::ops::Range<u16> = 10_000..32_000;
-
-/// A port of loopback that nobody listens on right now and that this process has not given out.
-///
-/// # Panics
-/// When the machine has none.
-#[must_use]
-pub fn free_port() -> u16 {
-    free_ports(1)
-}
-
-/// The first of `count` ports in a row, as [`free_port`].
-///
-/// # Panics
-/// When the machine has none.
-#[must_use]
-pub fn free_ports(count: u16) -> u16 {
-    static NEXT: OnceLock<Mutex<u16>> = OnceLock::new();
-    // Test processes that run at the same time begin at different places.
-    let begin = || {
-        let span = u32::from(PORTS.end - PORTS.start);
-        let place = std::process::id().wrapping_mul(2_654_435_761) % span;
-        Mutex::new(PORTS.start + u16::try_from(place).expect("below the span"))
-    };
-    let mut next = NEXT.get_or_init(begin).lock();
-    for _ in 0..PORTS.len() {
-        if *next > PORTS.end - count {
-            *next = PORTS.start;
-        }
-        let first = *next;
-        let taken =
-            (first..first + count).find(|&port| TcpListener::bind(("127.0.0.1", port)).is_err());
-        match taken {
-            Some(port) => *next = port + 1,
-            None => {
-                *next = first + count;
-                return first;
-            }
-        }
-    }
-    panic!("no {count} free ports in a row")
 }
 
 /// One member of a [`Cluster`].
@@ -208,7 +161,7 @@ impl Member {
     /// When nobody answers there.
     pub fn http(&self, path: &str) -> io::Result<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.metrics_port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: member\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
@@ -282,10 +235,11 @@ impl Cluster {
         if !flags.contains(&"--segment-mib") {
             flags.extend(["--segment-mib", "16"]);
         }
+        let [client_port, peer_port, metrics_port] = ports::take();
         self.members.push(Member {
-            client_port: free_port(),
-            peer_port: free_port(),
-            metrics_port: free_port(),
+            client_port,
+            peer_port,
+            metrics_port,
             folder: self.root.path().join(&name),
             log: self.root.path().join(format!("{name}.out")),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
@@ -437,6 +391,49 @@ pub fn succeed(args: &[&str]) -> String {
     let said = command(args);
     assert_eq!(said.code, Some(0), "{args:?}: {said:?}");
     said.out
+}
+
+/// As [`succeed`], again and again until it does: what may be done more than once, asked of members
+/// that may be electing.
+///
+/// # Panics
+/// When it still fails after [`PATIENCE`].
+#[must_use]
+pub fn succeed_patiently(args: &[&str]) -> String {
+    let patience = Patience::new(PATIENCE);
+    loop {
+        let said = command(args);
+        if said.code == Some(0) {
+            return said.out;
+        }
+        patience.check(|| format!("{args:?}: {said:?}"));
+        pause();
+    }
+}
+
+/// Asks at `endpoint` for a change of the members until `look` finds what it looks for in their
+/// list: whether a change was made is not always known to whoever asked for it, and made again it
+/// is refused.
+///
+/// # Panics
+/// When it has not after [`PATIENCE`].
+pub fn change_members<T>(
+    endpoint: &str,
+    args: &[&str],
+    mut look: impl FnMut(&str) -> Option<T>,
+) -> T {
+    let at = ["--endpoints", endpoint];
+    let patience = Patience::new(PATIENCE);
+    loop {
+        let said = command(&[args, &at].concat());
+        let list = command(&[&["member", "list"], &at[..]].concat());
+        let found = (list.code == Some(0)).then(|| look(&list.out)).flatten();
+        if let Some(found) = found {
+            return found;
+        }
+        patience.check(|| format!("{args:?}: {said:?}\n{list:?}"));
+        pause();
+    }
 }
 
 /// Looks until `look` finds something.

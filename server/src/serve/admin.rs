@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raftwerk::{MembershipChange, ProposeError, SnapshotError};
+use raftwerk_raft::Role;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
@@ -20,6 +21,8 @@ use crate::proto::admin::{
 /// How long leaving may take before the caller is told to try again.
 const LEAVE_MAX: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(200);
+/// How often it tries to hand over, with a pause between, before it is removed while it leads.
+const HAND_OVERS_MAX: u32 = 8;
 
 /// One member's service.
 pub(crate) struct AdminService {
@@ -98,8 +101,15 @@ impl Admin for AdminService {
 /// member.
 async fn leave(member: &Member) -> Result<(), Status> {
     let own = member.record.id;
+    let mut tries = 0;
     loop {
         member.hand_over().await;
+        // On a busy machine it may take longer than one try until another one leads.
+        if member.group.status().role == Role::Leader && tries < HAND_OVERS_MAX {
+            tries += 1;
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
         match member
             .group
             .change_membership(MembershipChange::new().remove(own))

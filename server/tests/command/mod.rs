@@ -1,17 +1,18 @@
 //! The command as people run it: real processes, real folders, real ports.
 #![allow(dead_code, unreachable_pub)]
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+pub use raftwerk_testkit::ports::{take as ports, take_row as ports_in_a_row};
+pub use raftwerk_testkit::processes::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Long enough for a loaded machine; nothing waits this long when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at another process, which has no event to await.
+const PAUSE: Duration = Duration::from_millis(20);
 
 pub fn raftwerk() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_raftwerk"));
@@ -23,17 +24,51 @@ pub fn run(args: &[&str]) -> Output {
     raftwerk().args(args).output().unwrap()
 }
 
-/// Asks at `endpoint` until it works.
-pub fn ask_patiently(endpoint: &str, args: &[&str]) -> String {
-    let args = [args, &["--endpoints", endpoint]].concat();
+/// Looks until `look` finds something; says what it saw last when it never does.
+pub fn await_some<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) => assert!(began.elapsed() < PATIENCE, "waited in vain: {seen}"),
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Asks at `endpoint` until it works: what may be done more than once.
+pub fn ask_patiently(endpoint: &str, args: &[&str]) -> String {
+    let args = [args, &["--endpoints", endpoint]].concat();
+    await_some(|| {
+        let output = run(&args);
+        match output.status.success() {
+            true => Ok(said(&output)),
+            false => Err(format!("{args:?}: {}", said(&output))),
+        }
+    })
+}
+
+/// Asks at `endpoint` for a change of the members until their list shows it, as `is_done` says, and
+/// gives the list. Whether a change was made is not always known to whoever asked for it, and made
+/// again it is refused; what it says when it is made must contain `words`.
+pub fn change_members(
+    endpoint: &str,
+    args: &[&str],
+    words: &str,
+    is_done: impl Fn(&str) -> bool,
+) -> String {
+    let args = [args, &["--endpoints", endpoint]].concat();
+    await_some(|| {
         let output = run(&args);
         if output.status.success() {
-            return said(&output);
+            assert!(said(&output).contains(words), "{}", said(&output));
         }
-        assert!(began.elapsed() < PATIENCE, "{args:?}: {}", said(&output));
-    }
+        let list = run(&["member", "list", "--endpoints", endpoint]);
+        match list.status.success() && is_done(&said(&list)) {
+            true => Ok(said(&list)),
+            false => Err(format!("{args:?}: {}\n{}", said(&output), said(&list))),
+        }
+    })
 }
 
 pub fn said(output: &Output) -> String {
@@ -44,46 +79,62 @@ pub fn said(output: &Output) -> String {
     )
 }
 
-/// Ports that were free a moment ago.
-pub fn ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.each_ref()
-        .map(|listener| listener.local_addr().unwrap().port())
+/// A process that is told to end when it is dropped, and that has ended then.
+pub struct Process {
+    child: Child,
+    end: Signal,
 }
 
-/// One member, ended when dropped.
+impl Process {
+    /// Asks it to end, and gives its exit code.
+    fn end(&mut self, with: Signal) -> Option<i32> {
+        signal(i32::try_from(self.child.id()).unwrap(), with);
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process(Pid::from_child(&self.child), self.end);
+        }
+        let began = Instant::now();
+        while let Ok(None) = self.child.try_wait() {
+            if began.elapsed() > PATIENCE {
+                let _ = self.child.kill();
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// One member, killed when dropped.
 pub struct Member {
-    pub child: Child,
+    process: Process,
     pub client: String,
 }
 
 impl Member {
     pub fn serve(data: &Path, [client, peer]: [u16; 2], more: &[&str]) -> Self {
         let (client, peer) = (format!("127.0.0.1:{client}"), format!("127.0.0.1:{peer}"));
+        // A file, since a pipe that nobody reads would hold the member up once it is full.
+        let mut words = tempfile::tempfile().unwrap();
         let mut child = raftwerk()
             .args(["serve", "--segment-mib", "16", "--disk-reserve-mib", "0"])
             .args(["--listen-client", &client, "--listen-peer", &peer, "--data"])
             .arg(data)
             .args(more)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(words.try_clone().unwrap())
             .spawn()
             .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let end = Signal::KILL;
+        let process = Process { child, end };
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        if line.is_empty() {
-            let mut error = String::new();
-            child
-                .stderr
-                .take()
-                .unwrap()
-                .read_to_string(&mut error)
-                .unwrap();
-            panic!("did not start: {error}");
-        }
-        Self { child, client }
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "did not start: {}", all_of(&mut words));
+        Self { process, client }
     }
 
     /// What a member that has ended leaves at `data`: one key.
@@ -103,19 +154,9 @@ impl Member {
     }
 
     pub fn end(mut self) -> Option<i32> {
-        signal(i32::try_from(self.child.id()).unwrap(), Signal::TERM);
-        self.child.wait().unwrap().code()
+        self.process.end(Signal::TERM)
     }
-}
 
-impl Drop for Member {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Member {
     /// What a member says that does not start, and how it ends.
     pub fn serve_in_vain(data: &Path, [client, peer]: [u16; 2], more: &[&str]) -> Output {
         let output = raftwerk()
@@ -134,21 +175,17 @@ impl Member {
     }
 }
 
-/// `count` ports in a row whose peers, a hundred above, are free as well.
-pub fn ports_in_a_row(count: u16) -> u16 {
-    let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let fits = |first: &u16| (0..count).all(|n| free(first + n) && free(first + 100 + n));
-    // Tests that run at the same time begin at different places.
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let begin = 20_000 + (std::process::id() % 5_000) as u16;
-    let begin = begin + 300 * NEXT.fetch_add(1, Ordering::Relaxed);
-    (begin..begin + 5000).find(fits).unwrap()
+fn all_of(file: &mut File) -> String {
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    text
 }
 
-/// `up`, ended when dropped, and its members with it.
+/// `up`, ended when dropped, and its members before it.
 pub struct Up {
-    pub child: Child,
-    pub said: BufReader<std::process::ChildStdout>,
+    process: Process,
+    said: BufReader<ChildStdout>,
 }
 
 impl Up {
@@ -161,7 +198,9 @@ impl Up {
             .spawn()
             .unwrap();
         let said = BufReader::new(child.stdout.take().unwrap());
-        Self { child, said }
+        let end = Signal::INT;
+        let process = Process { child, end };
+        Self { process, said }
     }
 
     /// The next line with `what` in it.
@@ -179,15 +218,7 @@ impl Up {
     }
 
     pub fn interrupt(mut self) -> Option<i32> {
-        signal(i32::try_from(self.child.id()).unwrap(), Signal::INT);
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.end(Signal::INT)
     }
 }
 
