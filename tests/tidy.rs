@@ -265,6 +265,16 @@ fn readme_has_the_two_commands_and_the_minimum_rust_of_the_manifest() {
 }
 
 #[test]
+fn readme_shows_embedding_in_thirty_lines() {
+    let readme = read(&workspace().join("README.md"));
+    let blocks: Vec<&str> = readme.split("```rust").skip(1).collect();
+    assert_eq!(blocks.len(), 1, "one program, which is compiled as a test");
+    let program = blocks[0].split("```").next().unwrap();
+    let lines = program.lines().skip(1).count();
+    assert!((20..=30).contains(&lines), "{lines} lines");
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let mut offences = Vec::new();
     for path in files(&workspace(), &[".md"]) {
