@@ -29,6 +29,9 @@ pub(crate) enum Op {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BenchArgs {
     /// Client endpoints, separated by commas; the clients are spread over all of them
+    ///
+    /// One alone, as by default, serves all clients, and forwards writes unless it leads. To load
+    /// every member of `raftwerk up`: --endpoints 127.0.0.1:2379,127.0.0.1:2380,127.0.0.1:2381
     #[arg(
         long,
         env = "RAFTWERK_ENDPOINTS",

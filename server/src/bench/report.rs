@@ -47,9 +47,10 @@ impl Report<'_> {
     /// For people.
     pub(crate) fn text(&self) -> String {
         let mut out = format!(
-            "{}: {} clients, {}-byte values, {:.1} s\n{:>10.0} ops/s",
+            "{}: {} clients at {}, {}-byte values, {:.1} s\n{:>10.0} ops/s",
             self.what(),
             self.args.clients,
+            self.args.endpoints.join(", "),
             self.args.value_size,
             self.elapsed.as_secs_f64(),
             per_second(self.latencies.len(), self.elapsed)

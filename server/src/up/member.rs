@@ -1,10 +1,7 @@
 //! One member's process.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,12 +9,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::cluster::{Cluster, Planned};
+use super::log_file::LogFile;
 use crate::cli::CliError;
 use crate::cli::words::{complain, say};
 
-/// Where a member's words go.
-const LOG_FILE: &str = "member.log";
-/// How much of them is shown when it fails, in bytes.
+/// How much of a member's words is shown when it fails, in bytes.
 const SHOWN_BYTES: u64 = 2048;
 /// How long the members may take to end when asked. A member first brings what it holds in memory
 /// to disk, which on a slow one may take most of a minute; killed, it loses nothing either.
@@ -55,6 +51,7 @@ pub(super) struct Member {
     /// What it said about itself; zero before.
     pub(super) id: u64,
     arguments: Vec<String>,
+    words: LogFile,
     state: State,
     /// How its process ended, until that is told.
     ended: Option<Ended>,
@@ -92,6 +89,7 @@ impl Member {
             planned: planned.clone(),
             id: 0,
             arguments: arguments.map(str::to_owned).to_vec(),
+            words: LogFile::of(&planned.folder),
             state: State::Over,
             ended: None,
             wait: RESTART_FIRST,
@@ -108,12 +106,7 @@ impl Member {
             .mode(0o700)
             .create(&self.planned.folder)
             .map_err(failed)?;
-        let words = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(self.planned.folder.join(LOG_FILE))
-            .map_err(failed)?;
+        let words = self.words.open().map_err(failed)?;
         let child = Command::new(std::env::current_exe().map_err(failed)?)
             .args(&self.arguments)
             // Held open for as long as this process lives: it ends even if this one is killed.
@@ -139,8 +132,9 @@ impl Member {
         }
     }
 
-    /// How the process ended, if it did since the last look.
+    /// How the process ended, if it did since the last look. Keeps its words' bound, too.
     pub(super) fn try_ended(&mut self) -> Option<Ended> {
+        self.words.look();
         if let State::Running { child, since } = &mut self.state {
             let status = child.try_wait().ok().flatten()?;
             if since.elapsed() >= STABLE {
@@ -210,8 +204,7 @@ impl Member {
 
     /// What it said last, on lines of their own.
     fn last_words(&self) -> String {
-        let path = self.planned.folder.join(LOG_FILE);
-        let tail = end_of(&path).unwrap_or_default();
+        let tail = self.words.end(SHOWN_BYTES).unwrap_or_default();
         let tail = String::from_utf8_lossy(&tail);
         let lines: Vec<&str> = tail.lines().filter(|line| !line.is_empty()).collect();
         let shown = lines.len().saturating_sub(3);
@@ -220,7 +213,7 @@ impl Member {
             .skip(shown)
             .map(|line| format!("\n  {line}"))
             .collect();
-        format!("{last}\n  (all of it: {})", path.display())
+        format!("{last}\n  (all of it: {})", self.words.path().display())
     }
 
     /// SIGTERM, by process id.
@@ -274,16 +267,6 @@ fn ended_as_asked(status: ExitStatus) -> bool {
     status.success() || status.signal() == Some(Signal::TERM.as_raw())
 }
 
-/// The last [`SHOWN_BYTES`] of a file, however long it has become.
-fn end_of(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let len = file.metadata()?.len();
-    file.seek(SeekFrom::Start(len.saturating_sub(SHOWN_BYTES)))?;
-    let mut end = Vec::new();
-    file.take(SHOWN_BYTES).read_to_end(&mut end)?;
-    Ok(end)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,19 +278,5 @@ mod tests {
         assert!(ended_as_asked(status(Signal::TERM.as_raw())));
         assert!(!ended_as_asked(status(Signal::KILL.as_raw())));
         assert!(!ended_as_asked(status(1 << 8)));
-    }
-
-    #[test]
-    fn end_of_a_long_file_is_all_that_is_read_of_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        for (len, shown) in [(0, 0), (10, 10), (2048, 2048), (5000, 2048)] {
-            let text: Vec<u8> = (0..=u8::MAX).cycle().take(len).collect();
-            std::fs::write(&path, &text).unwrap();
-            let end = end_of(&path).unwrap();
-            assert!(text.ends_with(&end));
-            assert_eq!(end.len(), shown);
-        }
-        assert!(end_of(&folder.path().join("none")).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! `up`: a cluster of real processes on this machine, under one folder.
 
 mod cluster;
+mod log_file;
 mod member;
 mod ports;
 
