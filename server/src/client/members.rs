@@ -1,8 +1,10 @@
 //! member list / add / promote / update / remove / leave, snapshot take.
 
+use std::future::Future;
 use std::process::ExitCode;
 
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 use crate::cli::words::{complain, program, say};
 use crate::cli::{CliError, RemoteArgs};
@@ -103,17 +105,33 @@ pub(crate) fn find<'a>(members: &'a [Member], wanted: &str) -> Result<&'a Member
         .ok_or_else(|| CliError::failed(format!("no member {wanted}; see: raftwerk member list")))
 }
 
-/// Gives a learner its vote.
-pub(crate) async fn promote(remote: &RemoteArgs, wanted: &str) -> Result<ExitCode, CliError> {
+/// Finds a member, asks the cluster to change it, and gives it as it was.
+async fn change<T, F, Fut>(remote: &RemoteArgs, wanted: &str, call: F) -> Result<Member, CliError>
+where
+    F: Fn(ClusterClient<Channel>, u64) -> Fut,
+    Fut: Future<Output = Result<Response<T>, Status>>,
+{
     let members = fetch(remote).await?;
     let member = find(&members, wanted)?;
-    let request = MemberPromoteRequest { id: member.id };
-    with_cluster(remote, Effect::Write, |channel| async move {
-        ClusterClient::new(channel).member_promote(request).await
+    with_cluster(remote, Effect::Write, |channel| {
+        call(ClusterClient::new(channel), member.id)
     })
     .await?;
-    let name = or_dash(&member.name);
-    say!("member {:x} ({name}) is a voter now", member.id);
+    Ok(member.clone())
+}
+
+/// Its id and name, for people.
+fn named(member: &Member) -> String {
+    format!("member {:x} ({})", member.id, or_dash(&member.name))
+}
+
+/// Gives a learner its vote.
+pub(crate) async fn promote(remote: &RemoteArgs, wanted: &str) -> Result<ExitCode, CliError> {
+    let member = change(remote, wanted, |mut cluster, id| async move {
+        cluster.member_promote(MemberPromoteRequest { id }).await
+    })
+    .await?;
+    say!("{} is a voter now", named(&member));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -124,22 +142,13 @@ pub(crate) async fn update(
     peer_url: &str,
 ) -> Result<ExitCode, CliError> {
     check(peer_url)?;
-    let members = fetch(remote).await?;
-    let member = find(&members, wanted)?;
-    let request = MemberUpdateRequest {
-        id: member.id,
-        peer_ur_ls: vec![peer_url.to_owned()],
-    };
-    with_cluster(remote, Effect::Write, |channel| {
-        let request = request.clone();
-        async move { ClusterClient::new(channel).member_update(request).await }
+    let member = change(remote, wanted, |mut cluster, id| async move {
+        let peer_ur_ls = vec![peer_url.to_owned()];
+        let request = MemberUpdateRequest { id, peer_ur_ls };
+        cluster.member_update(request).await
     })
     .await?;
-    let name = or_dash(&member.name);
-    say!(
-        "member {:x} ({name}) is reached at {peer_url} now",
-        member.id
-    );
+    say!("{} is reached at {peer_url} now", named(&member));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -150,14 +159,11 @@ fn check(peer_url: &str) -> Result<(), CliError> {
 
 /// Removes a member.
 pub(crate) async fn remove(remote: &RemoteArgs, wanted: &str) -> Result<ExitCode, CliError> {
-    let members = fetch(remote).await?;
-    let member = find(&members, wanted)?;
-    let request = MemberRemoveRequest { id: member.id };
-    with_cluster(remote, Effect::Write, |channel| async move {
-        ClusterClient::new(channel).member_remove(request).await
+    let member = change(remote, wanted, |mut cluster, id| async move {
+        cluster.member_remove(MemberRemoveRequest { id }).await
     })
     .await?;
-    say!("removed member {:x} ({})", member.id, or_dash(&member.name));
+    say!("removed {}", named(&member));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -228,10 +234,10 @@ async fn take_one(member: &Member) -> Result<String, CliError> {
         0 => String::new(),
         count => format!(", {}", bytes(count)),
     };
-    let name = or_dash(&member.name);
     Ok(format!(
-        "member {:x} ({name}): snapshot at index {}{size}",
-        member.id, taken.index
+        "{}: snapshot at index {}{size}",
+        named(member),
+        taken.index
     ))
 }
 
