@@ -10,22 +10,19 @@ fn main() -> ExitCode {
     bench_main("append", run)
 }
 
-/// The largest step measured: what is above is too large for some logs to take at once.
-const STEP_BYTES_MAX: u64 = 8 << 20;
-
 fn run(report: &mut Report) -> Result<(), String> {
     let batches: &[u64] = match report.plan().mode {
         Mode::Full => &[1, 16, 256],
         Mode::Quick | Mode::Test => &[1, 16],
     };
+    if batches.contains(&256) {
+        report.note(
+            "256 x 64 KiB is more than Raftwerk's logs take in one batch: they get it as batches \
+             of 8 MiB, one behind the other, and it counts when the last one is durable.",
+        );
+    }
     for (entry_bytes, size) in [(128, "128 B"), (1024, "1 KiB"), (65_536, "64 KiB")] {
         for &batch in batches {
-            if batch * entry_bytes as u64 > STEP_BYTES_MAX {
-                report.note(format!(
-                    "{batch} x {size} is left out: more than a log has to take in one batch"
-                ));
-                continue;
-            }
             let shape = Shape {
                 batch,
                 ..Shape::durable(1, entry_bytes)

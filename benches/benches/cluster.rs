@@ -1,12 +1,15 @@
 //! The whole path: puts through etcd's API into three members as `raftwerk up` starts them.
 #![forbid(unsafe_code)]
 
-use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use raftwerk_benches::{Curve, Report, bench_main, scratch};
+use raftwerk_testkit::ports::take_row;
+use raftwerk_testkit::processes::PATIENCE;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -19,8 +22,8 @@ const BACKENDS: &[(&str, &str, &str)] = &[
     ("mem", "mem", "mem"),
 ];
 const MEMBERS: u16 = 3;
-const READY_MAX: Duration = Duration::from_secs(60);
-const ENDED_MAX: Duration = Duration::from_secs(20);
+/// Between two looks at another process.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Set for this very program when it is to be `raftwerk`: so it is built with the benches, the same
 /// way, and no run waits for a compiler.
@@ -57,6 +60,8 @@ fn words(error: impl std::fmt::Display) -> String {
 /// A running `raftwerk up`.
 struct Cluster {
     up: Child,
+    /// What it says goes here.
+    said: PathBuf,
     endpoints: String,
     // After the process: its files go when it has ended.
     _folder: tempfile::TempDir,
@@ -65,14 +70,16 @@ struct Cluster {
 impl Cluster {
     fn start(log: &str, store: &str) -> Result<Self, String> {
         let folder = scratch()?;
-        let port = free_ports()?;
+        let port = take_row(MEMBERS);
+        let said = folder.path().join("said");
+        let words_file = File::create(&said).map_err(words)?;
         let up = raftwerk()?
             .args(["up", "--log", log, "--store", store, "--data"])
             .arg(folder.path().join("cluster"))
             .args(["--client-port", &port.to_string()])
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(words_file.try_clone().map_err(words)?)
+            .stderr(words_file)
             .spawn()
             .map_err(words)?;
         let endpoints: Vec<String> = (port..port + MEMBERS)
@@ -80,6 +87,7 @@ impl Cluster {
             .collect();
         let cluster = Self {
             up,
+            said,
             endpoints: endpoints.join(","),
             _folder: folder,
         };
@@ -87,18 +95,28 @@ impl Cluster {
     }
 
     fn ready(mut self) -> Result<Self, String> {
+        self.patiently(&["put", "ready", "1"])?;
+        Ok(self)
+    }
+
+    /// Asks as a client until it works; says what stood in the way when it never does.
+    fn patiently(&mut self, args: &[&str]) -> Result<Output, String> {
         let start = Instant::now();
-        while start.elapsed() < READY_MAX {
+        loop {
+            let said = || fs::read_to_string(&self.said).unwrap_or_default();
             if let Some(status) = self.up.try_wait().map_err(words)? {
-                return Err(format!("raftwerk up ended: {status}"));
+                return Err(format!("raftwerk up ended: {status}\n{}", said()));
             }
-            let put = self.client()?.args(["put", "ready", "1"]).output();
-            if put.map_err(words)?.status.success() {
-                return Ok(self);
+            let output = self.client()?.args(args).output().map_err(words)?;
+            if output.status.success() {
+                return Ok(output);
             }
-            sleep(Duration::from_millis(100));
+            if start.elapsed() > PATIENCE {
+                let last = String::from_utf8_lossy(&output.stderr);
+                return Err(format!("{args:?}: {last}\n{}", said()));
+            }
+            sleep(PAUSE);
         }
-        Err("raftwerk up is not ready after a minute".to_owned())
     }
 
     fn client(&self) -> Result<Command, String> {
@@ -107,22 +125,24 @@ impl Cluster {
         Ok(command)
     }
 
-    fn measure(&self, report: &mut Report, name: &str) -> Result<(), String> {
+    fn measure(&mut self, report: &mut Report, name: &str) -> Result<(), String> {
         let seconds: u32 = report.plan().pick(1, 3, 10);
         let warm_up: u32 = report.plan().pick(0, 1, 2);
         let loads: &[u32] = report.plan().pick(&[8], &[1, 64], &[1, 64, 256]);
         for clients in loads {
-            let output = self
-                .client()?
-                .args(["bench", "put", "--json", "--value-size", "256"])
-                .args(["--clients", &clients.to_string()])
-                .args(["--seconds", &seconds.to_string()])
-                .args(["--warmup", &warm_up.to_string()])
-                .output()
-                .map_err(words)?;
-            if !output.status.success() {
-                return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-            }
+            let [count, seconds, warm_up] =
+                [*clients, seconds, warm_up].map(|number| number.to_string());
+            let load = [
+                "--clients",
+                &count,
+                "--seconds",
+                &seconds,
+                "--warmup",
+                &warm_up,
+            ];
+            let put = ["bench", "put", "--json", "--value-size", "256"];
+            // It fails when nothing at all was answered in its time, which says nothing.
+            let output = self.patiently(&[&put[..], &load].concat())?;
             let found: Value = serde_json::from_slice(&output.stdout).map_err(words)?;
             let plural = if *clients == 1 { "" } else { "s" };
             keep(report, &format!("{clients} client{plural}"), name, &found);
@@ -164,27 +184,14 @@ impl Drop for Cluster {
             let _ = kill_process(pid, Signal::TERM);
         }
         let start = Instant::now();
-        while start.elapsed() < ENDED_MAX {
+        while start.elapsed() < PATIENCE {
             if !matches!(self.up.try_wait(), Ok(None)) {
                 return;
             }
-            sleep(Duration::from_millis(20));
+            sleep(PAUSE);
         }
         // Its members end with it.
         let _ = self.up.kill();
         let _ = self.up.wait();
     }
-}
-
-/// The first of some ports in a row that are free now.
-fn free_ports() -> Result<u16, String> {
-    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-    for _ in 0..100 {
-        let first = bind(0).and_then(|listener| listener.local_addr());
-        let first = first.map_err(words)?.port();
-        if first < 60_000 && (first..first + MEMBERS).all(|port| bind(port).is_ok()) {
-            return Ok(first);
-        }
-    }
-    Err("no three ports in a row are free".to_owned())
 }

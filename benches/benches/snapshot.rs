@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 
 fn run(report: &mut Report) -> Result<(), String> {
     let bytes: u64 = report.plan().pick(1 << 20, 64 << 20, 1 << 30);
-    let rounds = report.plan().pick(1, 2, 2);
+    let rounds = report.plan().pick(1, 3, 5);
     let present = bytes / (VALUE_BYTES as u64 + KEY_BYTES);
     let load = format!("{} MiB", bytes >> 20);
     let device = times(rounds, || device(bytes))?;
@@ -49,6 +49,18 @@ fn said(report: &mut Report, load: &str, subject: &str, found: &[(f64, f64)]) {
     for (unit, values) in [(BUILD, builds), (RESTORE, restores)] {
         if let Some(quartiles) = Quartiles::of(&values) {
             report.say(load, subject, unit, quartiles.median);
+            report.row(
+                load,
+                subject,
+                &format!("{unit}, lower quartile"),
+                quartiles.lower,
+            );
+            report.row(
+                load,
+                subject,
+                &format!("{unit}, upper quartile"),
+                quartiles.upper,
+            );
         }
     }
 }

@@ -24,6 +24,7 @@ mod report;
 mod run;
 pub mod state;
 mod stats;
+mod table;
 
 pub use cost::Cost;
 pub use latency::{Latencies, PERCENTILES};
@@ -31,6 +32,6 @@ pub use machine::Machine;
 pub use place::{allocated_bytes, bench_folder, scratch, target_folder};
 pub use plan::{Mode, Plan};
 pub use random::{Payloads, Random};
-pub use report::{Curve, Report, Row, bench_main};
+pub use report::{Curve, Report, Row, bench_main, print_whole};
 pub use run::{Bench, Slice, Subject, Wanted, repeat, wal_before_backends};
 pub use stats::Quartiles;

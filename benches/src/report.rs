@@ -16,6 +16,7 @@ use crate::machine::{Machine, now_utc};
 use crate::page;
 use crate::place::bench_folder;
 use crate::plan::{Mode, Plan};
+use crate::table::table;
 
 /// One figure of one subject under one load.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +74,29 @@ pub fn bench_main(target: &str, run: impl FnOnce(&mut Report) -> Result<(), Stri
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{target}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The whole of the last target's `main`: prints one table of what every target found last.
+#[must_use]
+pub fn print_whole() -> ExitCode {
+    let folder = bench_folder();
+    match read_parts(&folder.join("parts")) {
+        Ok(parts) if !parts.is_empty() => {
+            println!("{}", table(&parts));
+            for name in ["summary.json", "index.html"] {
+                println!("all figures: {}", folder.join(name).display());
+            }
+            ExitCode::SUCCESS
+        }
+        Ok(_) => {
+            eprintln!("nothing has been measured yet");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{}: {error}", folder.display());
             ExitCode::FAILURE
         }
     }
@@ -200,7 +224,7 @@ fn write(folder: &Path, part: &Part) -> io::Result<[PathBuf; 2]> {
 }
 
 /// The order in which targets are shown; others follow by name.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 13] = [
     "wal",
     "append",
     "fsync",
@@ -211,6 +235,8 @@ const ORDER: [&str; 11] = [
     "footprint",
     "snapshot",
     "cluster",
+    "core",
+    "core_memory",
     "micro",
 ];
 

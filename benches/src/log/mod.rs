@@ -44,6 +44,20 @@ impl Append {
         self.removed.as_ref().map(|removed| *removed.end())
     }
 
+    /// The same step in pieces of at most `bytes` each, or of one entry: one behind the other.
+    pub fn pieces(&self, bytes: usize) -> impl Iterator<Item = Self> + '_ {
+        let entry = self.payloads.iter().map(Bytes::len).max().unwrap_or(0);
+        let count = (bytes / entry.max(1)).max(1);
+        let firsts = (self.first..).step_by(count);
+        let pieces = firsts.zip(self.payloads.chunks(count)).enumerate();
+        pieces.map(|(place, (first, payloads))| Self {
+            group: self.group,
+            first,
+            payloads: payloads.to_vec(),
+            removed: self.removed.clone().filter(|_| place == 0),
+        })
+    }
+
     /// The entries, all of the first term.
     pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
         (self.first..)
@@ -251,6 +265,40 @@ mod tests {
             first,
             payloads: vec![Bytes::from(vec![1; 100]); 4],
             removed,
+        }
+    }
+
+    #[test]
+    fn a_step_in_pieces_holds_the_same_entries_in_the_same_order() {
+        let mut step = step(5, Some(1..=2));
+        for (payload, byte) in step.payloads.iter_mut().zip(0..) {
+            *payload = Bytes::from(vec![byte; 100]);
+        }
+        let whole: Vec<Entry> = step.entries().collect();
+        for (bytes, count) in [(1000, 1), (399, 2), (250, 2), (100, 4), (1, 4)] {
+            let pieces: Vec<Append> = step.pieces(bytes).collect();
+            assert_eq!(pieces.len(), count, "{bytes}");
+            let entries: Vec<Entry> = pieces.iter().flat_map(Append::entries).collect();
+            assert_eq!(entries, whole, "{bytes}");
+            let removed: Vec<_> = pieces.iter().map(Append::compact_to).collect();
+            assert_eq!(removed[0], Some(2));
+            assert!(removed[1..].iter().all(Option::is_none));
+        }
+    }
+
+    #[test]
+    fn a_step_that_is_more_than_a_batch_may_carry_is_taken() {
+        for kind in logs() {
+            let folder = tempfile::tempdir().unwrap();
+            let log = (kind.open)(folder.path()).unwrap();
+            let large = Append {
+                payloads: vec![Bytes::from(vec![1; 65_536]); 256],
+                ..step(1, None)
+            };
+            log.append(&[large], true).unwrap();
+            if kind.role != Role::Device {
+                assert_eq!(log.read(7, 255, 256), Ok(2 * 65_536), "{}", kind.name);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 use raftwerk_raft::{
     Durability, GroupId, GroupWrite, HardState, LogError, LogIndex, LogReader, SnapshotMeta,
@@ -57,6 +58,9 @@ pub(super) fn open_mem(_folder: &Path) -> Result<Box<dyn LogTarget>, String> {
     let log = MemLog::new(MemLogOptions::default()).map_err(words)?;
     Ok(Box::new(StorageLog::new(Arc::new(log), None)))
 }
+
+/// What a batch carries at most, in bytes: half of what a log takes by default.
+const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Any [`Storage`].
 struct StorageLog {
@@ -155,7 +159,15 @@ impl LogTarget for StorageLog {
             true => Durability::Sync,
             false => Durability::Lazy,
         };
-        let ticket = self.submit(batch_of(steps, durability))?;
+        let payloads = steps.iter().flat_map(|step| &step.payloads);
+        let mut ticket = Ticket(0);
+        if payloads.map(Bytes::len).sum::<usize>() <= BATCH_BYTES_MAX {
+            ticket = self.submit(batch_of(steps, durability))?;
+        } else {
+            for piece in steps.iter().flat_map(|step| step.pieces(BATCH_BYTES_MAX)) {
+                ticket = self.submit(batch_of(&[piece], durability))?;
+            }
+        }
         self.last.fetch_max(ticket.0, Ordering::AcqRel);
         if durable {
             self.wait_for(ticket)?;

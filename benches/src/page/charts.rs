@@ -21,7 +21,7 @@ const AXIS_BELOW: f64 = 20.0;
 const PLAIN: f64 = 0.9;
 
 /// The colour of a subject, and how strong it is: an engine without our layer is pale, and so is
-/// what is the same in another way (`NAME, WAY`).
+/// what is the same in another way (`NAME, WAY`), as `prefilled` is of raft-engine.
 fn paint(subject: &str) -> (&'static str, f64) {
     let (name, plain) = subject
         .split_once(',')
@@ -36,6 +36,7 @@ fn paint(subject: &str) -> (&'static str, f64) {
         "mem" => "mem",
         "raw device" => "device",
         "raft-engine" | "raft-rs" => "peer",
+        "prefilled" => return ("peer", PLAIN / 1.5),
         _ => "other",
     };
     (colour, opacity)
@@ -253,4 +254,28 @@ pub(super) fn curves(curves: &[&Curve]) -> Option<Chart> {
         height: CURVE_HEIGHT,
         body: out,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{gathered_logs, logs, wal_peers};
+    use crate::state::states;
+
+    #[test]
+    fn every_log_and_store_has_a_paint_of_its_own() {
+        let logs = logs().into_iter().chain(gathered_logs()).chain(wal_peers());
+        let states = states().into_iter().map(|state| state.name);
+        let mut names: Vec<&str> = logs.map(|log| log.name).chain(states).collect();
+        names.extend(["raft-engine", "prefilled"]);
+        names.sort_unstable();
+        names.dedup();
+        let paints: Vec<_> = names.iter().map(|name| (paint(name), name)).collect();
+        for (place, (found, name)) in paints.iter().enumerate() {
+            assert_ne!(found.0, "other", "{name}");
+            let others = paints.iter().skip(place + 1);
+            let alike: Vec<_> = others.filter(|(other, _)| other == found).collect();
+            assert!(alike.is_empty(), "{name}: {alike:?}");
+        }
+    }
 }

@@ -158,7 +158,7 @@ fn head(out: &mut String, parts: &[Part]) {
 }
 
 /// The subjects in order of their first row.
-fn subjects<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<String> {
+pub(crate) fn subjects<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for row in rows {
         if !found.contains(&row.subject) {
@@ -199,7 +199,7 @@ fn section(out: &mut String, part: &Part) {
 }
 
 /// Rows of one bench, in order of their first.
-fn by_bench(rows: &[Row]) -> Vec<(&str, Vec<&Row>)> {
+pub(crate) fn by_bench(rows: &[Row]) -> Vec<(&str, Vec<&Row>)> {
     let mut found: Vec<(&str, Vec<&Row>)> = Vec::new();
     for row in rows {
         match found.iter_mut().find(|(bench, _)| *bench == row.bench) {
@@ -210,9 +210,9 @@ fn by_bench(rows: &[Row]) -> Vec<(&str, Vec<&Row>)> {
     found
 }
 
-/// One card with the rate where there is one, else one for each unit.
-fn cards(out: &mut String, part: &Part, bench: &str, rows: &[&Row]) {
-    let load = bench.split_once('/').map_or(bench, |(_, load)| load);
+/// What is shown of one bench: the rate where there is one, else every unit but those that only say
+/// how sure another one is, or what is wanted of it.
+pub(crate) fn units<'a>(rows: &[&'a Row]) -> Vec<&'a str> {
     let mut units: Vec<&str> = Vec::new();
     for row in rows {
         if !units.contains(&row.unit.as_str()) {
@@ -220,10 +220,18 @@ fn cards(out: &mut String, part: &Part, bench: &str, rows: &[&Row]) {
         }
     }
     if units.contains(&"ops/s") {
-        units = vec!["ops/s"];
+        return vec!["ops/s"];
     }
-    units.retain(|unit| !unit.ends_with(" bound") && !unit.contains(", wanted"));
-    for unit in units {
+    let beside = [" bound", " quartile"];
+    units
+        .retain(|unit| !beside.iter().any(|end| unit.ends_with(end)) && !unit.contains(", wanted"));
+    units
+}
+
+/// One card with the rate where there is one, else one for each unit.
+fn cards(out: &mut String, part: &Part, bench: &str, rows: &[&Row]) {
+    let load = bench.split_once('/').map_or(bench, |(_, load)| load);
+    for unit in units(rows) {
         let _ = write!(
             out,
             "<div class=\"card\"><h3>{} <span class=\"soft\">{}</span></h3>{}",
@@ -287,7 +295,7 @@ fn table(out: &mut String, part: &Part) {
 }
 
 /// A number that is short enough for a chart.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "-".to_owned();
     }
