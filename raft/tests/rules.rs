@@ -16,6 +16,8 @@ mod election;
 mod fates;
 #[path = "rules/lease.rs"]
 mod lease;
+#[path = "rules/limits.rs"]
+mod limits;
 #[path = "rules/loss.rs"]
 mod loss;
 #[path = "rules/membership.rs"]

@@ -264,48 +264,6 @@ fn a_full_window_lets_only_empty_appends_through() {
 }
 
 #[test]
-fn messages_keep_their_size_limit_but_take_at_least_one_entry() {
-    let mut solo = setup()
-        .log(&[1, 1, 1, 1])
-        .hard_state(1, 0, 0)
-        .options(|config| config.max_size_per_msg = 1)
-        .start();
-    solo.lead();
-    solo.nack(2, 4, 0, 0);
-    let sent = solo.sent_to(2, MessageKind::Append);
-    assert!(matches!(sent[..], [Body::Append { entries, .. }] if entries.len() == 1));
-    solo.take();
-    solo.ack(2, 1);
-    let sent = solo.sent_to(2, MessageKind::Append);
-    assert_eq!(
-        sent.len(),
-        4,
-        "the rest goes out at once, an entry in each message"
-    );
-}
-
-#[test]
-fn proposals_are_refused_while_too_much_is_uncommitted() {
-    let mut solo = setup()
-        .options(|config| config.max_uncommitted_size = 4)
-        .start();
-    solo.lead();
-    solo.propose("larger than the limit goes when nothing else does");
-    let refused = solo.node.propose("x".into());
-    assert_eq!(refused, Err(ProposeError::Busy));
-    assert!(
-        solo.node.propose(bytes::Bytes::new()).is_ok(),
-        "without payload always"
-    );
-    solo.drain();
-    solo.ack(2, 3);
-    assert!(
-        solo.node.propose("x".into()).is_ok(),
-        "once they are applied there is room"
-    );
-}
-
-#[test]
 fn a_batch_becomes_one_message() {
     let mut solo = setup().start();
     solo.lead();
