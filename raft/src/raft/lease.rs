@@ -141,9 +141,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         may
     }
 
-    /// Nobody else's vote or answer is needed.
+    /// Nobody else's vote or answer is needed, nor in the other half of a joint configuration.
     pub(super) fn decides_alone(&self) -> bool {
-        self.tracker.is_singleton() && self.is_voter(self.config.id)
+        let (own, mut voters) = (self.config.id, self.tracker.config.voters.ids());
+        self.is_voter(own) && voters.all(|id| id == own)
     }
 
     fn is_voter(&self, id: NodeId) -> bool {

@@ -129,7 +129,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let index = self.log.committed;
         // While leadership is handed over the lease no longer keeps others from being elected.
         let leased = self.config.read_only == ReadOnly::Lease && self.transferee.is_none();
-        if self.decides_alone() || leased {
+        // etcd asks in every joint configuration, also where there is nobody to answer.
+        let alone =
+            self.decides_alone() && (!self.config.etcd_quirks || self.tracker.is_singleton());
+        if alone || leased {
             self.answer_read(from, index, context);
             return;
         }
@@ -148,13 +151,10 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
     }
 
-    /// Reads wait for a round that is not yet sent, and there is somebody to send it to: of a joint
-    /// configuration of this member and itself nobody is.
+    /// Reads wait for a round that is not yet sent.
     #[inline]
     pub(crate) fn owes_read_round(&self) -> bool {
-        self.reads.round_due
-            && !self.reads.pending.is_empty()
-            && (0..self.tracker.progress.len()).any(|place| self.other(place).is_some())
+        self.reads.round_due && !self.reads.pending.is_empty()
     }
 
     /// Sends the round that reads wait for, unless one has left since or nobody waits any more.

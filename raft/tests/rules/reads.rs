@@ -1,11 +1,11 @@
 //! Reads of a linearizable state, and reads of entries that are not in memory.
 
 use raftwerk_raft::{
-    Body, ConfChangeKind, ConfigError, LogError, LogIndex, MessageKind, NodeId, RawNode,
+    Body, ConfChangeKind, ConfState, ConfigError, LogError, LogIndex, MessageKind, NodeId, RawNode,
     ReadIndexError, ReadOnly, Role,
 };
 
-use crate::solo::{Solo, append, change, entries, id, setup, voters};
+use crate::solo::{Solo, append, change, entries, id, joint, setup, voters};
 
 fn answer(solo: &mut Solo, from: u64, read_position: u64) {
     let term = solo.node.term().0;
@@ -54,6 +54,46 @@ fn a_single_member_does_not_answer_before_that_either() {
     );
     solo.sync();
     assert_eq!(solo.read_states[0].index, LogIndex(2));
+}
+
+#[test]
+fn who_decides_alone_commits_and_reads_alone_in_both_halves_and_beside_learners() {
+    let with_learner = |conf| ConfState {
+        learners: vec![NodeId(4)],
+        ..conf
+    };
+    let alone = [voters(&[1]), joint(&[1], &[1])];
+    for conf in alone.clone().into_iter().chain(alone.map(with_learner)) {
+        let mut solo = setup()
+            .conf(conf.clone())
+            .options(|config| config.check_quorum = true)
+            .start();
+        solo.lead();
+        solo.propose("x");
+        assert_eq!(solo.commit(), 2, "{conf:?}");
+        ask(&mut solo, "r");
+        let indexes: Vec<u64> = solo.read_states.iter().map(|state| state.index.0).collect();
+        assert_eq!(indexes, [2], "{conf:?}");
+        assert_eq!(solo.node.status().pending_reads, 0);
+        // The learner, if there is one, never says a word.
+        solo.tick(30);
+        assert_eq!(solo.node.role(), Role::Leader, "{conf:?}");
+    }
+}
+
+#[test]
+fn where_etcd_is_followed_a_joint_leader_waits_for_an_answer_though_it_needs_none() {
+    let conf = ConfState {
+        learners: vec![NodeId(4)],
+        ..joint(&[1], &[1])
+    };
+    let setup = setup().conf(conf);
+    let mut solo = setup.options(|config| config.etcd_quirks = true).start();
+    solo.lead();
+    ask(&mut solo, "r");
+    assert!(solo.read_states.is_empty());
+    answer(&mut solo, 4, 1);
+    assert_eq!(solo.read_states.len(), 1);
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use raftwerk_raft::tracker::ProgressState;
 use raftwerk_raft::{
-    Body, LogIndex, MessageKind, NodeId, RequestSnapshotError, Role, SnapshotStatus,
+    Body, ConfChangeKind, LogIndex, MessageKind, NodeId, RequestSnapshotError, Role, SnapshotStatus,
 };
 
-use crate::solo::{Setup, Solo, append, id, setup, snapshot, voters};
+use crate::solo::{Setup, Solo, append, change, id, setup, snapshot, voters};
 
 fn want(term: u64, index: u64) -> Body {
     Body::WantSnapshot {
@@ -244,10 +244,12 @@ fn who_has_the_longest_log_gives_up_its_wish_when_others_need_a_leader() {
 
 #[test]
 fn who_hears_from_no_leader_for_long_gives_up_its_wish() {
-    // It cannot know that it will be left alone: the other half is the same, and about to go.
-    let setup = setup().conf(crate::solo::joint(&[1], &[1])).log(&[1]);
+    let setup = setup().conf(voters(&[1, 2])).log(&[1]);
     let mut solo = setup.hard_state(1, 0, 1).start();
     solo.node.request_snapshot().unwrap();
+    // It could not know that it would be left alone.
+    let removal = change(ConfChangeKind::Remove, 2);
+    solo.node.apply_conf_change(&removal).unwrap();
     solo.tick(39);
     assert!(solo.node.status().wants_snapshot);
     solo.tick(1);
