@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use raftwerk_raft::{
-    Body, ConfState, LeaseTerms, Message, Role, SnapshotMeta, Standing, Storage, Term,
+    Body, ConfState, LeaseTerms, Message, ReadDropped, Role, SnapshotMeta, Standing, Storage, Term,
 };
 use raftwerk_storage_mem::{MemLog, MemLogOptions};
 
@@ -212,10 +212,16 @@ fn bytes_of_held_proposals_are_bounded_and_free_again_once_appended() {
     }
 }
 
-/// Of two members, with leases of ten seconds; leads at time 100 s, and the other has answered.
-fn leased() -> Bench {
+/// What a group of two begins with that this host is to lead.
+fn two_members() -> GroupConfig {
     let mut config = GroupConfig::bootstrap(vec![Member::new(HOST), Member::new(PEER)]);
     config.raft.pre_vote = false;
+    config
+}
+
+/// Of two members, with leases of ten seconds; leads at time 100 s, and the other has answered.
+fn leased() -> Bench {
+    let mut config = two_members();
     config.raft.lease = Some(LeaseTerms {
         election_timeout: Duration::from_secs(11),
         drift_bound: Duration::from_secs(1),
@@ -226,34 +232,27 @@ fn leased() -> Bench {
     for _ in 0..ticks {
         bench.give(Event::Tick);
     }
-    bench.ask(Ask::Campaign);
-    bench.durable();
-    bench.peer_says(Body::VoteResponse { reject: false });
-    bench.durable();
-    let index = bench.shared.read(|status| status.last.index);
-    let reject = None;
-    bench.peer_says(Body::AppendResponse { index, reject });
-    bench.durable();
+    bench.lead_two();
     bench.beat(Duration::from_secs(100));
     bench
 }
 
 impl Bench {
+    /// Wins the election of a group of two, and what it begins its term with is committed.
+    fn lead_two(&mut self) {
+        self.ask(Ask::Campaign);
+        self.durable();
+        self.peer_says(Body::VoteResponse { reject: false });
+        self.durable();
+        let index = self.shared.read(|status| status.last.index);
+        let reject = None;
+        self.peer_says(Body::AppendResponse { index, reject });
+        self.durable();
+    }
+
     fn peer_says(&mut self, body: Body) -> Vec<Effect> {
-        let message = Message {
-            from: PEER,
-            to: HOST,
-            term: self.shared.read(|status| status.term),
-            session: 0,
-            standing: Standing::Sound,
-            body,
-        };
-        let envelope = Envelope {
-            group: G,
-            body: EnvelopeBody::Raft(message),
-        };
-        let from = PEER;
-        self.give(Event::Message { from, envelope })
+        let term = self.shared.read(|status| status.term);
+        self.give(from_peer(term, body))
     }
 
     /// A heartbeat of the time `now`, and its answer.
@@ -306,12 +305,96 @@ fn leader_answers_reads_by_itself_as_long_as_its_lease_lasts() {
     assert_eq!(read.wait(), Ok(commit));
 }
 
+fn from_peer(term: Term, body: Body) -> Event {
+    let message = Message {
+        from: PEER,
+        to: HOST,
+        term,
+        session: 0,
+        standing: Standing::Sound,
+        body,
+    };
+    let envelope = Envelope {
+        group: G,
+        body: EnvelopeBody::Raft(message),
+    };
+    let from = PEER;
+    Event::Message { from, envelope }
+}
+
+/// What this sends to the peer's core.
+fn sent_to_peer(effects: Vec<Effect>) -> Vec<Body> {
+    let body = |effect| match effect {
+        Effect::Send {
+            to: PEER,
+            envelope:
+                Envelope {
+                    body: EnvelopeBody::Raft(message),
+                    ..
+                },
+        } => Some(message.body),
+        _ => None,
+    };
+    effects.into_iter().filter_map(body).collect()
+}
+
+#[test]
+fn peer_whose_read_waits_is_told_when_the_leader_halts() {
+    let cause = "it is broken".into();
+    let what = Reported::Halted { cause };
+    let state_fails = Event::Report(Report { group: G, what });
+    for event in [Event::Durable(Err(poisoned())), state_fails] {
+        let mut bench = Bench::new(two_members());
+        bench.lead_two();
+        let context = Bytes::from("of the peer");
+        let asked = Body::ReadIndex {
+            context: context.clone(),
+        };
+        bench.give(from_peer(Term(0), asked));
+        let effects = bench.give(event);
+        let reason = ReadDropped::LostLeadership;
+        let told = Body::ReadIndexDropped { context, reason };
+        assert_eq!(sent_to_peer(effects), [told]);
+        assert!(matches!(bench.health(), Health::Halted { .. }));
+        assert_eq!(bench.shared.read(|status| status.role), Role::Follower);
+    }
+}
+
+#[test]
+fn read_that_a_quorum_has_confirmed_is_answered_though_the_log_fails_then() {
+    let mut bench = Bench::new(two_members());
+    bench.lead_two();
+    let commit = bench.shared.read(|status| status.commit);
+    let (sent, read) = bench.read(Duration::ZERO);
+    let rounds = sent_to_peer(sent);
+    let [Body::Heartbeat { read_position, .. }] = rounds[..] else {
+        panic!("something else is sent");
+    };
+    let (late, unconfirmed) = pending();
+    let term = bench.shared.read(|status| status.term);
+    let confirmed = from_peer(term, Body::HeartbeatResponse { read_position });
+    bench.turn.handle(confirmed);
+    let ask = Ask::Read { answer: late };
+    bench.turn.handle(Event::Request(Request { group: G, ask }));
+    bench.give(Event::Durable(Err(poisoned())));
+    assert_eq!(read.wait(), Ok(commit));
+    let unconfirmed = unconfirmed.wait();
+    assert!(
+        matches!(unconfirmed, Err(ReadError::Halted { .. })),
+        "{unconfirmed:?}"
+    );
+}
+
+fn poisoned() -> Poisoned {
+    Poisoned {
+        cause: "the disk is gone".into(),
+    }
+}
+
 #[test]
 fn change_held_for_another_says_so_when_it_is_given_up() {
-    let config = GroupConfig::bootstrap(vec![Member::new(HOST), Member::new(PEER)]);
-    let mut leads = config.clone();
-    leads.raft.pre_vote = false;
-    let mut bench = Bench::new(leads);
+    let config = two_members();
+    let mut bench = Bench::new(config.clone());
     bench.ask(Ask::Campaign);
     bench.durable();
     bench.peer_says(Body::VoteResponse { reject: false });

@@ -321,14 +321,18 @@ impl Driver {
 
     /// The log cannot take the step, or will never make it durable.
     pub(crate) fn storage_failed(&mut self, cause: &str, out: &mut Vec<Effect>) {
-        if self.halted.is_some() {
-            return;
+        if self.halted.is_none() {
+            self.halt(&cause.into(), out);
         }
-        self.node.storage_failed(cause.to_owned());
-        self.halt(&cause.into(), out);
     }
 
     fn halt(&mut self, cause: &Arc<str>, out: &mut Vec<Effect>) {
+        // The core ends too. Its last words are what becomes of what was asked of it, by peers as
+        // well; nothing of them is to be written.
+        self.node.storage_failed(cause.to_string());
+        let (mut write, mut step) = (GroupWrite::default(), Step::new(self.group));
+        let mut last = self.node.ready();
+        self.take(&mut last, &mut write, &mut step, out);
         let cause = Arc::clone(cause);
         self.halted = Some(Arc::clone(&cause));
         self.awaiting.clear();

@@ -25,15 +25,16 @@ impl Driver {
         step: &mut Step,
         out: &mut Vec<Effect>,
     ) {
+        // What is confirmed stays so, whoever leads now.
+        for state in &ready.read_states {
+            self.reads.state(state);
+        }
         if let Some(soft_state) = ready.soft_state {
             self.soft_state_changed(soft_state);
         }
         drop_repetition(&mut ready.messages);
         for message in ready.messages.drain(..) {
             self.send(message, out);
-        }
-        for state in &ready.read_states {
-            self.reads.state(state);
         }
         for fate in &ready.fates {
             // Of proposals it is seen by what is committed where they stood.
@@ -81,6 +82,7 @@ impl Driver {
             self.commit = Commit::Moved;
         }
         write.reset_to = snapshot.clone();
+        // The one copy of them: logs move them into what they keep until it is durable.
         write.append = mem::take(&mut persist.entries).to_vec();
         write.meta.append(&mut persist.meta);
         step.needs_sync = must_sync;
