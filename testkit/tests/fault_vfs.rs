@@ -252,6 +252,30 @@ fn faults_hit_the_call_they_fit() {
 }
 
 #[test]
+fn any_change_may_find_the_disk_full_and_then_nothing_is_done() {
+    let vfs = FaultVfs::new();
+    let file = durable_file(&vfs, "f", &[0; 8]);
+    let full = |call: &dyn Fn() -> std::io::Result<()>| {
+        vfs.fail_at(0, Fault::Enospc);
+        assert_eq!(call().unwrap_err().kind(), ErrorKind::StorageFull);
+    };
+    let (old, new, root) = (Path::new("f"), Path::new("g"), Path::new(""));
+    full(&|| vfs.open(new, OpenMode::CreateNew).map(drop));
+    full(&|| vfs.rename(old, new));
+    full(&|| vfs.remove_file(old));
+    assert_eq!(vfs.files(), [old]);
+    vfs.rename(old, new).unwrap();
+    full(&|| vfs.sync_dir(root, SITE));
+    vfs.sync_dir(root, SITE).unwrap();
+    file.write_at(0, &[1; 8]).unwrap();
+    full(&|| file.sync_data(SITE));
+    file.sync_data(SITE).unwrap();
+    let left = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    assert_eq!(left.files(), [old], "the second sync proves nothing");
+    assert_eq!(content(&left, "f"), [0; 8]);
+}
+
+#[test]
 fn full_disk_refuses_growth_and_removal_helps() {
     let vfs = FaultVfs::new();
     vfs.set_capacity(Some(8192));

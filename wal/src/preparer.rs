@@ -54,9 +54,12 @@ pub(crate) struct Preparer {
     /// Writes are so large that zeros beneath them are not worth writing.
     set_aside: bool,
     current: Option<Current>,
-    /// An old segment that came when enough were prepared: the next one is made of it, and no file
-    /// need be made and removed.
+    /// An old segment that came when enough were prepared, or that the disk had no room to rename:
+    /// the next one is made of it, and no file need be made and removed.
     kept: Option<Segment>,
+    /// A file that was to be removed when the disk was too full even for that: nothing else is
+    /// done before it is gone.
+    doomed: Option<PathBuf>,
 }
 
 /// What the files that are being prepared are called.
@@ -88,6 +91,7 @@ impl Preparer {
             set_aside: false,
             current: None,
             kept: None,
+            doomed: None,
         }
     }
 
@@ -101,6 +105,9 @@ impl Preparer {
         dir: &Path,
         state: &Mutex<State>,
     ) -> io::Result<Prepared> {
+        if let Some(path) = self.doomed.take() {
+            return self.discard(vfs, path);
+        }
         if let Some(current) = self.current.take() {
             return self.fill(vfs, dir, current, |segment| state.lock().add_ready(segment));
         }
@@ -120,14 +127,14 @@ impl Preparer {
                 Ok(Prepared::Progress)
             }
             (Some(capacity), Some(old)) if fits(&old, capacity) => {
-                self.recycle(vfs, dir, old)?;
-                state.lock().stats.recycled += 1;
-                Ok(Prepared::Progress)
+                let step = self.recycle(vfs, dir, old)?;
+                state.lock().stats.recycled += u64::from(step == Prepared::Progress);
+                Ok(step)
             }
             (_, Some(old)) => {
-                remove(vfs, &dir.join(file_name(old.header.id.number)))?;
+                let step = self.discard(vfs, dir.join(file_name(old.header.id.number)))?;
                 state.lock().stats.removed += 1;
-                Ok(Prepared::Progress)
+                Ok(step)
             }
             (Some(capacity), None) => self.begin(vfs, dir, capacity),
         }
@@ -187,11 +194,17 @@ impl Preparer {
     }
 
     /// A segment that the log needs no more becomes the next one.
-    fn recycle(&mut self, vfs: &dyn Vfs, dir: &Path, old: Segment) -> io::Result<()> {
+    fn recycle(&mut self, vfs: &dyn Vfs, dir: &Path, old: Segment) -> io::Result<Prepared> {
         let name = dir.join(file_name(old.header.id.number));
         let header = self.header(old.header.capacity);
         let path = dir.join(spare_name(header.id.number));
-        vfs.rename(&name, &path)?;
+        match vfs.rename(&name, &path) {
+            Err(error) if is_full(&error) => {
+                self.kept = Some(old);
+                return Ok(Prepared::NoSpace);
+            }
+            other => other?,
+        }
         self.current = Some(Current {
             header,
             file: old.file,
@@ -199,7 +212,18 @@ impl Preparer {
             zeroed: 0,
             set_aside: self.set_aside,
         });
-        Ok(())
+        Ok(Prepared::Progress)
+    }
+
+    /// Removes a file, now or, if the disk is too full for that, before the next step.
+    fn discard(&mut self, vfs: &dyn Vfs, path: PathBuf) -> io::Result<Prepared> {
+        match remove(vfs, &path) {
+            Err(error) if is_full(&error) => {
+                self.doomed = Some(path);
+                Ok(Prepared::NoSpace)
+            }
+            other => other.map(|()| Prepared::Progress),
+        }
     }
 
     fn fill(
@@ -225,18 +249,34 @@ impl Preparer {
             Ok(true) => {}
             Err(error) if is_full(&error) => {
                 drop(current.file);
-                remove(vfs, &path)?;
+                self.discard(vfs, path)?;
                 return Ok(Prepared::NoSpace);
             }
             Err(error) => return Err(error),
         }
+        let name = dir.join(file_name(current.header.id.number));
+        match vfs.rename(&path, &name) {
+            Err(error) if is_full(&error) => {
+                // It is whole, and keeps its space until there is room for its name.
+                self.current = Some(current);
+                return Ok(Prepared::NoSpace);
+            }
+            other => other?,
+        }
         let Current { header, file, .. } = current;
-        let name = dir.join(file_name(header.id.number));
-        vfs.rename(&path, &name)?;
-        if let Err(error) = vfs.sync_dir(dir, SYNC_NAME) {
-            // A later sync proves nothing of this name: the next life must not find it.
-            let _ = remove(vfs, &name);
-            return Err(error);
+        match vfs.sync_dir(dir, SYNC_NAME) {
+            // A later sync proves nothing of this name: the next life must not find it. Nothing
+            // stands in the file, so another one of another name takes its place.
+            Err(error) if is_full(&error) => {
+                drop(file);
+                self.discard(vfs, name)?;
+                return Ok(Prepared::NoSpace);
+            }
+            Err(error) => {
+                let _ = remove(vfs, &name);
+                return Err(error);
+            }
+            Ok(()) => {}
         }
         done(Segment::new(header, file, u64::from(header.page_bytes)));
         Ok(Prepared::Progress)

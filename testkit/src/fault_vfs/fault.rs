@@ -54,7 +54,9 @@ pub enum Fault {
     Eio,
     /// Any call: EINTR, and nothing is done. Of a sync it proves nothing, as of [`Fault::Eio`].
     Eintr,
-    /// The next write, growth or create: ENOSPC, and nothing is done.
+    /// Any call: ENOSPC, and nothing is done. A full file system may need space for a new name, to
+    /// remove one, and to make durable what it has put off, too. Of a sync it proves nothing, as of
+    /// [`Fault::Eio`].
     Enospc,
     /// The next write: its first half is written, then ENOSPC.
     ShortWrite,
@@ -66,17 +68,7 @@ pub enum Fault {
 impl Fault {
     fn fits(self, kind: CallKind) -> bool {
         match self {
-            Self::Eio | Self::Eintr => true,
-            Self::Enospc => {
-                matches!(
-                    kind,
-                    CallKind::Write
-                        | CallKind::Zero
-                        | CallKind::SetLen
-                        | CallKind::Create
-                        | CallKind::CreateDir
-                )
-            }
+            Self::Eio | Self::Eintr | Self::Enospc => true,
             Self::ShortWrite => matches!(kind, CallKind::Write | CallKind::Zero),
             Self::FsyncFailsOnceThenOk => matches!(kind, CallKind::Sync | CallKind::SyncDir),
         }

@@ -2,6 +2,7 @@
 //! Reads only; [`rewrite`] then begins the new life.
 
 pub(crate) mod files;
+mod in_place;
 mod replay;
 pub(crate) mod rewrite;
 pub(crate) mod scan;
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use raftwerk_raft::StorageError;
+use raftwerk_raft::{GroupId, LogHealth, StorageError};
 use raftwerk_storage::folder::StoreUuid;
 use raftwerk_storage::vfs::{OpenMode, Vfs};
 
@@ -48,11 +49,16 @@ pub(crate) struct Recovered {
     pub(crate) lsn_max: u64,
     /// The newest segment holds nothing but its first frame, which is proven durable.
     pub(crate) unused: bool,
+    /// What the newest checkpoint says of groups that lost something.
+    told: Told,
     /// Groups lost something that the log does not say yet.
     pub(crate) health_changed: bool,
     pub(crate) slot: Option<Slot>,
     pub(crate) report: Report,
 }
+
+/// Groups that are not intact, with what they lost, and whether others may be so.
+type Told = (BTreeMap<GroupId, LogHealth>, bool);
 
 /// How far an examination is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,6 +327,7 @@ impl<'a> TailWalk<'a> {
             && self.frames_in_last == 1
             && self.proven == self.last;
         Recovered {
+            told: self.replay.told(),
             files,
             parts: parts
                 .iter()
@@ -557,9 +564,9 @@ impl Recovered {
                 });
             }
         }
-        // Old damage stands in the log already; writing it again does no harm.
-        self.health_changed = !report.damaged_groups.is_empty()
-            || !report.damage.is_empty()
-            || report.strangers_unknown;
+        let newest = report.segments.last();
+        let mut places = report.damage.iter();
+        self.health_changed =
+            self.replay.told() != self.told || places.any(|one| Some(&one.segment) == newest);
     }
 }

@@ -7,6 +7,7 @@ use raftwerk_raft::{GroupId, LogId, LogIndex, Term};
 use raftwerk_storage::folder::StoreUuid;
 use raftwerk_storage::image::GroupImage;
 
+use super::Told;
 use super::scan::{Frame, Section};
 use super::verdict::{Damage, Lost};
 use crate::index::{Extent, Extents, Live, Part, Parts};
@@ -336,6 +337,17 @@ impl Replay {
             group.generation = generation;
         }
         ended
+    }
+
+    /// What is known by now of groups that lost something.
+    pub(super) fn told(&self) -> Told {
+        let groups = self
+            .groups
+            .iter()
+            .map(|(id, group)| (*id, group.image.health()));
+        let damaged = groups.filter(|(_, health)| !health.is_intact());
+        let damaged = damaged.map(|(id, health)| (id, health.clone()));
+        (damaged.collect(), self.record.strangers_unknown)
     }
 
     /// Nobody's vote is certain any more.

@@ -84,24 +84,6 @@ fn full_disk_refuses_batches_whole_and_goes_on_when_there_is_space() {
 }
 
 #[test]
-fn log_opens_on_a_full_disk_again_and_again() {
-    let vfs = FaultVfs::new();
-    let wal = open(&vfs).unwrap();
-    prepare(&wal);
-    wal.wait(append(&wal, entry(1, 1, 100))).unwrap();
-    wal.step_writer();
-    drop(wal);
-    let mut vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
-    for _ in 0..4 {
-        vfs.set_capacity(Some(0));
-        let wal = open(&vfs).unwrap();
-        assert_eq!(wal.open_group(GROUP).unwrap().log.last().index, LogIndex(1));
-        drop(wal);
-        vfs = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
-    }
-}
-
-#[test]
 fn poisoned_log_still_reads_and_takes_nothing() {
     let vfs = FaultVfs::new();
     let wal = open(&vfs).unwrap();
