@@ -163,6 +163,69 @@ fn salvage_saves_what_can_be_read_and_names_the_rest() {
     );
 }
 
+/// The page of a log's file behind the last one that is written, and where the last frame begins.
+fn end_of_log(file: &Path) -> (usize, usize) {
+    const PAGE: usize = 4096;
+    let bytes = std::fs::read(file).unwrap();
+    let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut pages = bytes.chunks(PAGE);
+    let frame = pages.rposition(|page| page.starts_with(b"RWf1")).unwrap();
+    ((written / PAGE + 1) * PAGE, frame * PAGE)
+}
+
+/// Changes a file from `at` on.
+fn poke(file: &Path, at: usize, change: impl Fn(&mut [u8])) {
+    let mut bytes = std::fs::read(file).unwrap();
+    change(&mut bytes[at..]);
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn verify_says_by_how_it_ends_what_it_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("member");
+    let member = Member::serve(&data, ports(), &[]);
+    member.ask_patiently(&["put", "hello", "world"]);
+    let verify = |ends: i32, words: &str| {
+        let before = contents(&data);
+        let looked = run(&["log", "verify", path(&data)]);
+        assert_eq!(looked.status.code(), Some(ends), "{}", said(&looked));
+        assert!(said(&looked).contains(words), "{}", said(&looked));
+        let json = run(&["log", "verify", path(&data), "--json"]);
+        assert_eq!(json.status.code(), Some(ends), "{}", said(&json));
+        if ends != 3 {
+            assert!(contents(&data) == before, "the folder was touched");
+        }
+        said(&json)
+    };
+    verify(3, "is in use: end the member first");
+    assert_eq!(member.end(), Some(0));
+    let json = verify(0, "intact: ");
+    assert!(json.contains("\"end\":\"clean\""), "{json}");
+
+    // What a crash leaves of a write: the beginning of its header.
+    let (file, world) = place_in_log(&data, b"world");
+    let (end, frame) = end_of_log(&file);
+    let whole = std::fs::read(&file).unwrap();
+    let begun = &whole[frame..frame + 40];
+    poke(&file, end, |bytes| bytes[..40].copy_from_slice(begun));
+    let json = verify(1, "intact, with a torn end that was never acknowledged");
+    assert!(json.contains("\"end\":\"torn\""), "{json}");
+
+    // A bit of an entry, which is proven durable.
+    std::fs::write(&file, &whole).unwrap();
+    poke(&file, world, |bytes| bytes[0] ^= 1);
+    let json = verify(2, "damaged: ");
+    assert!(json.contains("\"faulty\":[{\"first\":"), "{json}");
+
+    // A bit of the last frame, and nothing says that it was acknowledged.
+    std::fs::write(&file, &whole).unwrap();
+    std::fs::remove_file(data.join("log/WATERMARK")).unwrap();
+    poke(&file, frame + 20, |bytes| bytes[0] ^= 1);
+    let json = verify(2, "ambiguous end");
+    assert!(json.contains("\"end\":\"ambiguous\""), "{json}");
+}
+
 #[test]
 fn a_log_in_redb_is_looked_at_and_not_touched() {
     let folder = tempfile::tempdir().unwrap();

@@ -13,6 +13,7 @@ use raftwerk_storage::folder::{Folder, LOCK_FILE, StoreUuid};
 use raftwerk_storage::vfs::{OpenMode, Vfs, VfsLock};
 
 use crate::options::Options;
+use crate::recovery::Progress;
 use crate::recovery::files::{chain, open_all};
 use crate::recovery::scan::{Event, Expect, Frame, Scan, Section};
 use crate::recovery::verdict::Report;
@@ -70,9 +71,20 @@ pub enum Record {
 /// # Errors
 /// [`StorageError`] when it is no log, in use, or cannot be read at all.
 pub fn verify(vfs: &dyn Vfs, dir: &Path) -> Result<Report, StorageError> {
+    verify_watched(vfs, dir, &mut |_| {})
+}
+
+/// [`verify`] that tells `watch` how far it is, at each segment.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_watched(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    watch: &mut dyn FnMut(Progress),
+) -> Result<Report, StorageError> {
     let (uuid, _lock) = look(vfs, dir)?;
     let page_bytes = Options::default().page_bytes;
-    let watch = &mut |_| {};
     Ok(crate::recovery::examine(vfs, dir, uuid, OpenMode::Read, page_bytes, watch)?.report)
 }
 

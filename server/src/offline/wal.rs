@@ -14,6 +14,7 @@ use super::look::Finding;
 use super::walk::unreadable;
 use crate::cli::CliError;
 use crate::client::json::{Object, list};
+use crate::serve::backends::tell_progress;
 
 /// Prints every record.
 pub(super) fn dump(dir: &Path, json: bool, out: &mut dyn Write) -> Result<Finding, CliError> {
@@ -139,7 +140,7 @@ fn object(record: &Record) -> String {
 /// Checks the whole log and says what there is. An end that may have been acknowledged is damage:
 /// somebody has to decide about it.
 pub(super) fn verify(dir: &Path, json: bool) -> Result<(String, Finding), CliError> {
-    let report = match inspect::verify(&RealVfs, dir) {
+    let report = match inspect::verify_watched(&RealVfs, dir, &mut tell_progress()) {
         Err(StorageError::Corrupt { reason, .. }) => {
             return Ok((unreadable(&reason, json), Finding::Damaged));
         }
@@ -160,7 +161,7 @@ pub(super) fn verify(dir: &Path, json: bool) -> Result<(String, Finding), CliErr
 
 /// What stands behind the last write that counts, in words; none where there is nothing.
 pub(super) fn end(dir: &Path) -> Result<Option<(String, Finding)>, CliError> {
-    let report = inspect::verify(&RealVfs, dir).map_err(failed)?;
+    let report = inspect::verify_watched(&RealVfs, dir, &mut tell_progress()).map_err(failed)?;
     Ok(match report.tail {
         TailEnd::Clean => None,
         TailEnd::Torn { bytes, .. } => Some((

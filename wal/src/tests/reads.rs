@@ -12,6 +12,7 @@ use raftwerk_storage::vfs::{CountingVfs, RealVfs, Vfs};
 use raftwerk_testkit::fault_vfs::FaultVfs;
 
 use super::workload::{self, DIR, options, prepare};
+use crate::inspect::verify_watched;
 use crate::segment::header::file_name;
 use crate::{Options, Wal};
 
@@ -418,18 +419,24 @@ fn ten_thousand_groups_are_found_again() {
 }
 
 #[test]
-fn opening_tells_how_far_it_is() {
+fn opening_and_verifying_tell_how_far_they_are() {
     let vfs = FaultVfs::new();
     let wal = Wal::open(Arc::new(vfs.clone()), DIR, options()).unwrap();
     write_three(&wal);
     let segments = wal.engine_segments();
     drop(wal);
-    let mut told = Vec::new();
-    let watch = &mut |progress| told.push(progress);
-    Wal::open_watched(Arc::new(vfs), DIR, options(), watch).unwrap();
-    assert_eq!(told.len(), segments);
-    assert!(told.is_sorted_by_key(|one| one.done_bytes));
-    let (first, last) = (told[0], told[segments - 1]);
-    assert!(first.done_bytes < first.total_bytes);
-    assert_eq!(last.done_bytes, last.total_bytes);
+    for only_look in [true, false] {
+        let mut told = Vec::new();
+        let watch = &mut |progress| told.push(progress);
+        if only_look {
+            verify_watched(&vfs, Path::new(DIR), watch).unwrap();
+        } else {
+            Wal::open_watched(Arc::new(vfs.clone()), DIR, options(), watch).unwrap();
+        }
+        assert_eq!(told.len(), segments);
+        assert!(told.is_sorted_by_key(|one| one.done_bytes));
+        let (first, last) = (told[0], told[segments - 1]);
+        assert!(first.done_bytes < first.total_bytes);
+        assert_eq!(last.done_bytes, last.total_bytes);
+    }
 }
