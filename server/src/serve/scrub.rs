@@ -10,10 +10,10 @@ use raftwerk_raft::{ByteBudget, Storage};
 
 use crate::cli::words::complain;
 
-/// What one step reads, but for a store whose smallest step is larger.
+/// What one step reads at most, but for a single record that is larger.
 const STEP_BYTES: u64 = 256 * 1024;
-/// Between two steps at least.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Between two steps at least: no more than 250 MiB a second, whatever is asked for.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Between the end of the log and its beginning.
 const REST: Duration = Duration::from_secs(60);
 /// How many findings are kept.
@@ -99,7 +99,34 @@ pub(crate) async fn scrub(
 
 #[cfg(test)]
 mod tests {
+    use raftwerk_raft::{
+        Entry, GroupId, GroupWrite, LogId, LogIndex, SubmitError, Term, WriteBatch,
+    };
+
     use super::*;
+
+    fn write(log: &dyn Storage, index: u64, bytes: usize) {
+        let id = LogId::new(Term(1), LogIndex(index));
+        let write = GroupWrite {
+            group: GroupId(1),
+            append: vec![Entry::normal(id, vec![7; bytes].into())],
+            ..GroupWrite::default()
+        };
+        let mut batch = WriteBatch {
+            groups: vec![write],
+            ..WriteBatch::default()
+        };
+        let ticket = loop {
+            match log.submit(batch) {
+                Ok(ticket) => break ticket,
+                // The next segment is on its way.
+                Err(SubmitError::Full(back)) => batch = back,
+                Err(other) => panic!("{other}"),
+            }
+            std::thread::yield_now();
+        };
+        log.wait(ticket).unwrap();
+    }
 
     #[test]
     fn rest_follows_from_what_was_read_and_the_rate() {
@@ -115,6 +142,16 @@ mod tests {
         // Nothing is sealed yet: the pass is over at once.
         assert_eq!(scrubbed.step(&log, 1 << 20), REST);
         assert_eq!((scrubbed.passes(), scrubbed.bytes()), (1, 0));
+        for index in 1..=120 {
+            write(&log, index, 12 * 1024);
+        }
+        for rate in [1 << 18, 1 << 20, 5 << 20] {
+            let before = scrubbed.bytes();
+            let rest = scrubbed.step(&log, rate);
+            let read = scrubbed.bytes() - before;
+            assert!((STEP_BYTES / 2..=STEP_BYTES).contains(&read), "{read}");
+            assert_eq!(rest, Duration::from_millis(read * 1000 / rate));
+        }
         assert!(scrubbed.damage().is_empty());
     }
 

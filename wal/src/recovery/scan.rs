@@ -30,6 +30,8 @@ struct Window<'a> {
     file: &'a dyn VfsFile,
     len: u64,
     start: u64,
+    /// How much is read at once, in bytes.
+    most: u64,
     buffer: Vec<u8>,
     /// How much of the buffer counts.
     filled: usize,
@@ -41,7 +43,7 @@ impl Window<'_> {
     fn get(&mut self, offset: u64, len: u64) -> &[u8] {
         let end = (offset + len).min(self.len).max(offset);
         if offset < self.start || end > self.start + self.filled as u64 {
-            let until = (offset + len.max(WINDOW_BYTES)).min(self.len);
+            let until = (offset + len.max(self.most)).min(self.len);
             self.load(offset, until.max(offset));
         }
         let from = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
@@ -160,6 +162,16 @@ pub(crate) struct Gap {
     pub(crate) torn: bool,
 }
 
+impl Gap {
+    /// What must stand behind it, if the gap itself was to be `expect`.
+    pub(crate) fn after(&self, expect: Expect) -> Expect {
+        Expect {
+            lsn: self.next_lsn.or(expect.lsn),
+            chain: None,
+        }
+    }
+}
+
 /// What a walk meets.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
@@ -185,7 +197,7 @@ impl Expect {
         in_order && (chained || !holds(Rule::Chain))
     }
 
-    fn after(frame: &Frame) -> Self {
+    pub(crate) fn after(frame: &Frame) -> Self {
         Self {
             lsn: Some(frame.header.lsn.saturating_add(1)),
             chain: Some(frame.chain),
@@ -223,6 +235,7 @@ impl<'a> Scan<'a> {
                 file,
                 len,
                 start: 0,
+                most: WINDOW_BYTES,
                 buffer: Vec::new(),
                 filled: 0,
                 unreadable: false,
@@ -304,6 +317,12 @@ impl<'a> Scan<'a> {
         })
     }
 
+    /// Reads no more at once than `bytes`, but for a frame that is larger.
+    pub(crate) fn reading_at_most(mut self, bytes: u64) -> Self {
+        self.window.most = bytes.clamp(self.page(), WINDOW_BYTES);
+        self
+    }
+
     /// Tells `visit` of every frame and gap from the first frame to `limit`, which is the
     /// recorded end, or to the end of the file. Returns what the next segment must go on with.
     pub(crate) fn walk(
@@ -312,8 +331,18 @@ impl<'a> Scan<'a> {
         limit: Option<u64>,
         visit: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Expect {
-        let mut expect = expect;
-        let mut offset = self.page();
+        self.walk_from(self.page(), expect, limit, visit)
+    }
+
+    /// [`Scan::walk`] from the frame on that stands at `offset`.
+    pub(crate) fn walk_from(
+        &mut self,
+        offset: u64,
+        expect: Expect,
+        limit: Option<u64>,
+        visit: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Expect {
+        let (mut expect, mut offset) = (expect, offset);
         let end = limit
             .unwrap_or(self.header.capacity)
             .min(self.header.capacity);
@@ -347,10 +376,7 @@ impl<'a> Scan<'a> {
             if visit(Event::Gap(gap)).is_break() {
                 return expect;
             }
-            expect = Expect {
-                lsn: next_lsn.or(expect.lsn),
-                chain: None,
-            };
+            expect = gap.after(expect);
             offset = until;
         }
         expect
