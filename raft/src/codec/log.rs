@@ -15,6 +15,7 @@ const SNAPSHOT_META_VERSION: u8 = 1;
 pub(super) const ENTRY_BYTES_MIN: usize = 4;
 
 /// Appends an entry.
+#[inline]
 pub fn encode_entry(entry: &Entry, out: &mut Vec<u8>) {
     put_log_id(out, entry.id);
     out.push(match entry.kind {

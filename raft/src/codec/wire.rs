@@ -14,9 +14,22 @@ use crate::types::{LogId, LogIndex, NodeId, Term};
 pub const VARINT_BYTES_MAX: usize = 10;
 
 /// Appends `value` as a varint.
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+#[inline]
+pub fn put_varint(out: &mut Vec<u8>, value: u64) {
+    // All but the last byte.
+    let more = |shift: u32| (value >> shift) as u8 | 0x80;
+    match value {
+        0..0x80 => out.push(value as u8),
+        // Room is looked for once.
+        0x80..0x4000 => out.extend_from_slice(&[more(0), (value >> 7) as u8]),
+        0x4000..0x20_0000 => out.extend_from_slice(&[more(0), more(7), (value >> 14) as u8]),
+        _ => put_long(out, value),
+    }
+}
+
+fn put_long(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
+        out.push(value as u8 | 0x80);
         value >>= 7;
     }
     out.push(value as u8);
@@ -45,12 +58,14 @@ pub fn put_flag(out: &mut Vec<u8>, value: bool) {
 }
 
 /// Appends the length of `value` as a varint, then `value`.
+#[inline]
 pub fn put_bytes(out: &mut Vec<u8>, value: &[u8]) {
     put_varint(out, value.len() as u64);
     out.extend_from_slice(value);
 }
 
 /// Appends the term, then the index, as varints.
+#[inline]
 pub fn put_log_id(out: &mut Vec<u8>, id: LogId) {
     put_varint(out, id.term.value());
     put_varint(out, id.index.value());
