@@ -282,9 +282,14 @@ impl<L: LogReader> RaftLog<L> {
         entries: &[Entry],
         observer: &mut O,
     ) -> Option<usize> {
+        let last = self.last_index();
+        if entries.first()?.index() > last {
+            // All of them are new, as nearly always.
+            return Some(0);
+        }
         let position = entries.iter().position(|entry| !self.matches(entry.id))?;
         let entry = entries.get(position)?;
-        if entry.index() <= self.last_index() {
+        if entry.index() <= last {
             observer.event(&Event::LogConflict {
                 index: entry.index(),
                 existing: self.term(entry.index()).unwrap_or_default(),

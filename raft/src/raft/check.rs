@@ -22,6 +22,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         StepError::Invalid { reason }
     }
 
+    #[inline]
     pub(super) fn check_message(&self, message: &Message) -> Result<(), &'static str> {
         if message.term == Term(u64::MAX) {
             return Err("term is out of range");

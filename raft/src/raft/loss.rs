@@ -111,6 +111,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     /// The leader counts on everything up to `index` being here.
+    #[inline]
     pub(super) fn check_held(&mut self, leader: NodeId, index: LogIndex) {
         if index > self.promised().index {
             self.lose_tail(index);

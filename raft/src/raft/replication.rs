@@ -200,12 +200,17 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             return false;
         }
         let next = progress.next;
-        if !send_if_empty && next > self.log.last_index() {
-            return false;
-        }
         // With the window full only empty messages leave: were all that fill it lost, nothing
         // else would ever be acknowledged or refused.
         let full = progress.state == ProgressState::Replicate && progress.inflights.is_full();
+        if next > self.log.last_index() {
+            if !send_if_empty {
+                return false;
+            }
+            if self.tell_commit_index(to) {
+                return true;
+            }
+        }
         let Ok(term) = self.log.term(next.prev()) else {
             return self.maybe_send_snapshot(to);
         };
@@ -225,9 +230,6 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         };
         if entries.is_empty() && !send_if_empty {
             return false;
-        }
-        if entries.is_empty() && self.tell_commit_index(to) {
-            return true;
         }
         let (count, bytes) = (entries.len() as u64, entries.payload_bytes());
         let (prev, commit) = (LogId::new(term, next.prev()), self.log.committed);

@@ -40,6 +40,7 @@ impl Sessions {
     }
 
     /// Whether what the leader of `term` says is of a life of this member that is over.
+    #[inline]
     pub(super) fn is_over(&mut self, term: Term, kind: MessageKind, session: u64) -> bool {
         if !is_leaders(kind) {
             return false;
