@@ -7,13 +7,17 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fmt;
+use std::fs::{self, OpenOptions};
 use std::ops::RangeInclusive;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
+use parking_lot::Mutex;
 use protobuf::well_known_types::BytesValue;
 use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 use raftwerk_benches::{Mode, Report, bench_main};
@@ -30,6 +34,12 @@ const SECTOR: usize = 512;
 const GROUP: u64 = 1;
 /// How many of the reasons are printed.
 const REASONS: usize = 3;
+/// How many damages are judged at the same time.
+const THREADS: usize = 2;
+/// How many one of these takes at once.
+const AT_ONCE: usize = 64;
+/// How many are between two lines that tell how far it is.
+const TELL_EVERY: usize = 20_000;
 
 /// What entry `index` carries.
 fn payload(index: u64) -> Vec<u8> {
@@ -70,7 +80,7 @@ const OUTCOMES: [(Outcome, &str); 6] = [
 ];
 
 /// A log that can be written, and read again.
-trait Subject {
+trait Subject: Sync {
     fn name(&self) -> String;
     /// Writes entries, one by one, each durable, until there are `FILES` files; drops them all and
     /// calls `turned`; writes as many again into the same files. Which are there then.
@@ -282,6 +292,33 @@ struct Strides {
     pairs: usize,
 }
 
+impl fmt::Display for Strides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bits, pairs } = self;
+        write!(f, "one of {bits} bits, one of {pairs} pairs of sectors")
+    }
+}
+
+/// Where a sector stands: the file's place and the sector's.
+type At = (usize, usize);
+
+/// Other sectors in their places.
+struct Damage {
+    what: &'static str,
+    others: Vec<(At, Vec<u8>)>,
+}
+
+/// What became of the damages.
+#[derive(Default)]
+struct Counts {
+    outcomes: BTreeMap<&'static str, BTreeMap<Outcome, u64>>,
+    /// Why it was refused, with every digit as `0`, and how often.
+    reasons: BTreeMap<String, u64>,
+    done: usize,
+    /// How many were done when it was told last.
+    told: usize,
+}
+
 /// A whole log, and where it can be hurt.
 struct Victim<'a> {
     subject: &'a dyn Subject,
@@ -289,16 +326,13 @@ struct Victim<'a> {
     whole: Files,
     /// What the log's segments held before it began anew.
     earlier: Files,
-    /// All sectors of segments: the file's place and the sector's.
-    sectors: Vec<(usize, usize)>,
-    dir: PathBuf,
-    counts: BTreeMap<&'static str, BTreeMap<Outcome, u64>>,
-    /// Why it was refused, with every digit as `0`, and how often.
-    reasons: BTreeMap<String, u64>,
+    /// All sectors of segments.
+    sectors: Vec<At>,
+    place: PathBuf,
 }
 
 impl<'a> Victim<'a> {
-    fn make(subject: &'a dyn Subject, place: &Path) -> Self {
+    fn make(subject: &'a dyn Subject, place: PathBuf) -> Self {
         let origin = place.join("origin");
         fs::create_dir_all(&origin).unwrap();
         let mut earlier = Vec::new();
@@ -315,78 +349,135 @@ impl<'a> Victim<'a> {
             whole,
             earlier,
             sectors,
-            dir: place.join("attacked"),
-            counts: BTreeMap::new(),
-            reasons: BTreeMap::new(),
+            place,
         }
     }
 
-    fn sector(&self, (file, sector): (usize, usize)) -> &[u8] {
+    fn sector(&self, (file, sector): At) -> &[u8] {
         &self.whole[file].1[sector * SECTOR..][..SECTOR]
     }
 
-    fn attack(&mut self, strides: Strides) {
-        let sectors = self.sectors.clone();
-        let earlier = std::mem::take(&mut self.earlier);
-        for &at in &sectors {
-            self.put("sector zeroed", &[(at, &[0; SECTOR])]);
-            let stale = earlier.iter().map(|(_, bytes)| bytes.chunks_exact(SECTOR));
-            for old in stale.filter_map(|mut chunks| chunks.nth(at.1)) {
-                self.put("sector of an earlier life", &[(at, old)]);
-            }
-        }
-        let mut pairs: usize = 0;
-        for (number, &one) in sectors.iter().enumerate() {
-            for &other in &sectors[number + 1..] {
-                pairs += 1;
-                if pairs.is_multiple_of(strides.pairs) {
-                    let (a, b) = (self.sector(one).to_vec(), self.sector(other).to_vec());
-                    self.put("two sectors swapped", &[(one, &b), (other, &a)]);
-                }
-            }
-        }
-        let bits = sectors.len() * SECTOR * 8;
-        for bit in (0..bits).step_by(strides.bits) {
-            let at = sectors[bit / 8 / SECTOR];
+    /// Every damage that changes something.
+    fn damages(&self, strides: Strides) -> impl Iterator<Item = Damage> + '_ {
+        let one = |what, at, other: &[u8]| Damage {
+            what,
+            others: vec![(at, other.to_vec())],
+        };
+        let zeroed = move |at| one("sector zeroed", at, &[0; SECTOR]);
+        let stale = move |at: At| {
+            let before = self.earlier.iter();
+            let before = before.filter_map(move |(_, bytes)| bytes.chunks_exact(SECTOR).nth(at.1));
+            before.map(move |old| one("sector of an earlier life", at, old))
+        };
+        let sectors = self.sectors.iter().copied();
+        let sectors = sectors.flat_map(move |at| std::iter::once(zeroed(at)).chain(stale(at)));
+        let pairs = self.sectors.iter().enumerate().flat_map(|(number, first)| {
+            let others = self.sectors[number + 1..].iter();
+            others.map(move |second| (*first, *second))
+        });
+        let pairs = pairs.skip(strides.pairs - 1).step_by(strides.pairs);
+        let swapped = pairs.map(|(first, second)| Damage {
+            what: "two sectors swapped",
+            others: vec![
+                (first, self.sector(second).to_vec()),
+                (second, self.sector(first).to_vec()),
+            ],
+        });
+        let bits = (0..self.sectors.len() * SECTOR * 8).step_by(strides.bits);
+        let flipped = bits.map(move |bit| {
+            let at = self.sectors[bit / 8 / SECTOR];
             let mut flipped = self.sector(at).to_vec();
             flipped[bit / 8 % SECTOR] ^= 1 << (bit % 8);
-            self.put("bit flipped", &[(at, &flipped)]);
-        }
+            one("bit flipped", at, &flipped)
+        });
+        let changes = |damage: &Damage| {
+            let mut others = damage.others.iter();
+            others.any(|(at, bytes)| self.sector(*at) != *bytes)
+        };
+        sectors.chain(swapped).chain(flipped).filter(changes)
     }
 
-    /// Counts what the log makes of other sectors in their places.
-    fn put(&mut self, what: &'static str, others: &[((usize, usize), &[u8])]) {
-        if others.iter().all(|(at, bytes)| self.sector(*at) == *bytes) {
+    /// Counts what the log makes of each damage, on so many threads.
+    fn attack(&self, strides: Strides) -> Counts {
+        let total = self.damages(strides).count();
+        let damages = Mutex::new(self.damages(strides));
+        let counts = Mutex::new(Counts::default());
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for number in 0..THREADS {
+                let dir = self.place.join(format!("attacked-{number}"));
+                let (damages, counts) = (&damages, &counts);
+                scope.spawn(move || {
+                    loop {
+                        let some: Vec<_> = damages.lock().by_ref().take(AT_ONCE).collect();
+                        if some.is_empty() {
+                            return;
+                        }
+                        for damage in some {
+                            let outcome = self.put(&dir, &damage.others);
+                            counts.lock().add(damage.what, outcome);
+                        }
+                        self.progress(&mut counts.lock(), total, start);
+                    }
+                });
+            }
+        });
+        counts.into_inner()
+    }
+
+    /// Says how far it is, every now and then.
+    fn progress(&self, counts: &mut Counts, total: usize, start: Instant) {
+        if counts.done < total && counts.done < counts.told + TELL_EVERY {
             return;
         }
-        let _ = fs::remove_dir_all(&self.dir);
-        fs::create_dir(&self.dir).unwrap();
-        for (place, (name, whole)) in self.whole.iter().enumerate() {
-            let mut bytes = whole.clone();
-            for ((_, sector), other) in others.iter().filter(|((at, _), _)| *at == place) {
-                bytes[sector * SECTOR..][..SECTOR].copy_from_slice(other);
-            }
-            fs::write(self.dir.join(name), bytes).unwrap();
-        }
-        let outcome = self.judge();
-        *self
-            .counts
-            .entry(what)
-            .or_default()
-            .entry(outcome)
-            .or_default() += 1;
+        counts.told = counts.done;
+        let (name, seconds) = (self.subject.name(), start.elapsed().as_secs_f64());
+        eprintln!(
+            "{name}: {} of {total} damages in {seconds:.0} s",
+            counts.done
+        );
     }
 
-    fn judge(&mut self) -> Outcome {
-        let read = || self.subject.read(&self.dir, self.held.clone());
+    /// What the log makes of other sectors in their places.
+    fn put(&self, dir: &Path, others: &[(At, Vec<u8>)]) -> (Outcome, Option<String>) {
+        self.restore(dir);
+        for ((place, sector), other) in others {
+            let (name, _) = &self.whole[*place];
+            let file = OpenOptions::new().write(true).open(dir.join(name));
+            let offset = (sector * SECTOR) as u64;
+            file.unwrap().write_all_at(other, offset).unwrap();
+        }
+        self.judge(dir)
+    }
+
+    /// Makes the folder what it was before anything was damaged. Most files still are: to look is
+    /// cheaper than to write them all again.
+    fn restore(&self, dir: &Path) {
+        fs::create_dir_all(dir).unwrap();
+        for entry in fs::read_dir(dir).unwrap() {
+            let entry = entry.unwrap();
+            let known = |(name, _): &(String, Vec<u8>)| entry.file_name() == name.as_str();
+            if !self.whole.iter().any(known) {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        for (name, whole) in &self.whole {
+            let path = dir.join(name);
+            if fs::read(&path).is_ok_and(|bytes| bytes == *whole) {
+                continue;
+            }
+            fs::write(path, whole).unwrap();
+        }
+    }
+
+    fn judge(&self, dir: &Path) -> (Outcome, Option<String>) {
+        let read = || self.subject.read(dir, self.held.clone());
         let said = match catch_unwind(AssertUnwindSafe(read)) {
-            Err(_) => return Outcome::Panicked,
+            Err(_) => return (Outcome::Panicked, None),
             Ok(Err(reason)) => {
-                let dir = self.dir.to_str().unwrap();
-                let alike = reason.replace(dir, "");
+                let alike = reason.replace(dir.to_str().unwrap(), "");
                 let alike = alike.replace(|letter: char| letter.is_ascii_digit(), "0");
-                *self.reasons.entry(alike).or_default() += 1;
-                return Outcome::Refused;
+                return (Outcome::Refused, Some(alike));
             }
             Ok(Ok(said)) => said,
         };
@@ -397,17 +488,17 @@ impl<'a> Victim<'a> {
             Said::Nothing => Outcome::Shorter,
         };
         let each = self.held.clone().zip(said).map(one);
-        each.max().unwrap_or(Outcome::Intact)
+        (each.max().unwrap_or(Outcome::Intact), None)
     }
 
     /// Prints the counts, and why it was refused most often.
-    fn tell(&self, report: &mut Report) {
+    fn tell(&self, counts: &Counts, report: &mut Report) {
         let name = self.subject.name();
         let (count, sectors) = (self.held.clone().count(), self.sectors.len());
         println!("\n{name}: {count} entries, {sectors} sectors");
         let heads = OUTCOMES.map(|(_, word)| format!("{word:>18}"));
         println!("{:<28}{:>10}{}", "", "damages", heads.concat());
-        for (what, counts) in &self.counts {
+        for (what, counts) in &counts.outcomes {
             let total: u64 = counts.values().sum();
             let count = |outcome: &Outcome| counts.get(outcome).copied().unwrap_or(0);
             let cells = OUTCOMES.map(|(outcome, _)| format!("{:>18}", count(&outcome)));
@@ -416,11 +507,26 @@ impl<'a> Victim<'a> {
                 report.row(what, &name, word, count(&outcome) as f64);
             }
         }
-        let mut reasons: Vec<_> = self.reasons.iter().collect();
+        let mut reasons: Vec<_> = counts.reasons.iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         for (reason, count) in reasons.iter().take(REASONS) {
             println!("  refused {count} times: {reason}");
         }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, what: &'static str, (outcome, reason): (Outcome, Option<String>)) {
+        *self
+            .outcomes
+            .entry(what)
+            .or_default()
+            .entry(outcome)
+            .or_default() += 1;
+        if let Some(reason) = reason {
+            *self.reasons.entry(reason).or_default() += 1;
+        }
+        self.done += 1;
     }
 }
 
@@ -431,18 +537,20 @@ fn main() -> ExitCode {
 fn run(report: &mut Report) -> Result<(), String> {
     let plan = report.plan();
     let all = std::env::args().any(|argument| argument == "--all");
-    // Primes, so that they come to all bits of all sorts of bytes.
-    let strides = match all {
-        true => Strides { bits: 1, pairs: 1 },
-        false => Strides {
-            bits: plan.pick(50_021, 1_009, 127),
-            pairs: plan.pick(1, 29, 3),
-        },
+    // Primes, so that they come to all bits of all sorts of bytes; one of seven is one or two of
+    // every byte.
+    let usual = Strides {
+        bits: plan.pick(50_021, 1_009, 127),
+        pairs: plan.pick(1, 29, 3),
     };
-    report.note(format!(
-        "one of {} bits, one of {} pairs of sectors, all sectors; counts, no time",
-        strides.bits, strides.pairs
-    ));
+    let most = match all {
+        true => Strides { bits: 7, pairs: 1 },
+        false => usual,
+    };
+    report.note(format!("{most}, all sectors; counts, no time"));
+    if all {
+        report.note(format!("of raft-engine's other modes {usual}"));
+    }
     std::panic::set_hook(Box::new(|_| ()));
     let memory = Path::new("/dev/shm");
     let place = match memory.is_dir() {
@@ -457,12 +565,12 @@ fn run(report: &mut Report) -> Result<(), String> {
         &Theirs(RecoveryMode::TolerateAnyCorruption),
     ];
     for (number, subject) in subjects.into_iter().enumerate() {
-        let mut victim = Victim::make(subject, &place.path().join(number.to_string()));
+        let mut victim = Victim::make(subject, place.path().join(number.to_string()));
         if plan.mode == Mode::Test {
             victim.sectors.truncate(4);
         }
-        victim.attack(strides);
-        victim.tell(report);
+        let counts = victim.attack(if number < 2 { most } else { usual });
+        victim.tell(&counts, report);
     }
     Ok(())
 }
