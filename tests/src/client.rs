@@ -213,11 +213,15 @@ pub async fn leader(cluster: &Cluster) -> usize {
     }
 }
 
-/// The hash of a member's keys and the revision it stands for.
+/// The hash of a member's keys and the revision it stands for, of everything that had been
+/// acknowledged when it was asked: a member that has just started may still be behind that, and all
+/// of them may be behind by the same.
 ///
 /// # Errors
 /// What the member says.
 pub async fn hash_kv(member: &Member) -> Result<(i64, u32), Status> {
+    // Linearizable.
+    Client::of(member).range_once(of_prefix("nothing")).await?;
     let request = pb::HashKvRequest { revision: 0 };
     // A large state takes its time.
     let answer = pb::maintenance_client::MaintenanceClient::new(channel(member, PATIENCE))
