@@ -10,6 +10,7 @@ use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Keep};
 use super::sites::{GROUP, append, entry, vote};
 use super::space::{entries, fill_segments, settle, write};
 use super::workload::{DIR, keep_prefix, open, open_with, prepare};
+use crate::batch::Fill;
 use crate::rules::{Rule, broken};
 use crate::segment::format::{FRAME_HEADER_BYTES, FrameHeader, Item, ItemKind, read_directory};
 use crate::segment::header::{SegmentHeader, file_name, parse_file_name};
@@ -308,6 +309,46 @@ fn group_made_again_has_nothing_of_its_namesake() -> Result<(), String> {
     ends_with(&wal, 0)
 }
 
+/// The same, and what tells of its later life is an entry that a rotation carried over: what the
+/// new segment's checkpoint says of the group is damaged.
+fn entry_of_a_later_life_ends_the_one_before() -> Result<(), String> {
+    let vfs = FaultVfs::new();
+    let wal = open(&vfs).unwrap();
+    let mut last = Ticket(0);
+    settle(
+        &wal,
+        vec![write(OTHER.0, entries(1, 1..11, 100))],
+        &mut last,
+    );
+    let place = wal.engine_end();
+    let again = GroupWrite {
+        destroy: true,
+        ..write(OTHER.0, entries(1, 1..3, 30))
+    };
+    settle(&wal, vec![again], &mut last);
+    let left = |wal: &Wal| wal.engine_state().active_left(&Fill::default());
+    while left(&wal).is_some_and(|left| left > 4000) {
+        wal.wait(append(&wal, next_entry(&wal, 1, 1000))).unwrap();
+    }
+    settle(
+        &wal,
+        vec![write(OTHER.0, entries(1, 3..4, 5000))],
+        &mut last,
+    );
+    assert!(wal.engine_end().0 > place.0, "it rotated");
+    for term in 1..=2 {
+        wal.wait(vote(&wal, term, 1)).unwrap();
+    }
+    let after = damaged(&vfs, place);
+    let path = path_of(wal.engine_end().0);
+    let checkpoint = checkpoint_of(&after.read_file(&path).unwrap(), OTHER);
+    after.flip_bit(&path, checkpoint, 0).unwrap();
+    let wal = open(&after)?;
+    let in_doubt = wal.open_group(OTHER).unwrap().state.health.vote_unknown;
+    assert!(in_doubt, "what it had is not known");
+    ends_with(&wal, 0)
+}
+
 /// A group is destroyed in a frame that is lost; the checkpoint that knows it, of another group,
 /// is damaged too, and so the frames before it are repeated.
 fn destroyed_group_stays_destroyed() -> Result<(), String> {
@@ -471,7 +512,10 @@ fn scenario(rule: Rule) -> Scenario {
 }
 
 fn matters(rule: Rule) {
-    let scenario = scenario(rule);
+    matters_to(rule, scenario(rule));
+}
+
+fn matters_to(rule: Rule, scenario: Scenario) {
     broken(None, scenario).unwrap();
     let harm = broken(Some(rule), scenario).expect_err("nobody noticed that it is broken");
     println!("without {rule:?}: {harm}");
@@ -535,6 +579,11 @@ fn relocation_is_no_append() {
 #[test]
 fn generation_parts_a_group_from_its_namesake() {
     matters(Rule::Generation);
+}
+
+#[test]
+fn generation_of_a_moved_entry_parts_a_group_from_its_namesake() {
+    matters_to(Rule::Generation, entry_of_a_later_life_ends_the_one_before);
 }
 
 #[test]
