@@ -119,7 +119,7 @@ fn acknowledged_survives_every_crash_and_nothing_else_appears() {
         recovery_plans: Some(plans(2, 2)),
         stride: 1,
         recovery_stride: 301,
-        second_stride: 25,
+        second_stride: 17,
     };
     let report = enumerate(Small::Pages8, 11, 60, &options);
     is_everywhere(&report);
