@@ -19,6 +19,8 @@ pub(crate) struct Scrub {
     offset: u64,
     /// What stands there.
     expect: Expect,
+    /// The segment that was written when this pass began, and ends it; none before.
+    until: Option<u64>,
 }
 
 impl Scrub {
@@ -34,10 +36,7 @@ impl Scrub {
             };
             let number = segment.header.id.number;
             if number != self.segment {
-                *self = Self {
-                    segment: number,
-                    ..Self::default()
-                };
+                self.go_to(number);
             }
             let left = budget.0.saturating_sub(report.checked_bytes);
             let mut piece = Piece {
@@ -55,19 +54,27 @@ impl Scrub {
             if !whole {
                 return report;
             }
-            *self = Self {
-                segment: number + 1,
-                ..Self::default()
-            };
+            self.go_to(number + 1);
         }
     }
 
+    fn go_to(&mut self, segment: u64) {
+        *self = Self {
+            segment,
+            until: self.until,
+            ..Self::default()
+        };
+    }
+
     /// The segment to go on with.
-    fn next(&self, state: &State) -> (StoreUuid, Option<Segment>) {
+    fn next(&mut self, state: &State) -> (StoreUuid, Option<Segment>) {
         let active = state.segments.last_key_value();
         let active = active.map_or(0, |(number, _)| *number);
+        // What is sealed meanwhile is for the next pass: this one would have no end in a log that
+        // is written faster than it is read.
+        let until = *self.until.get_or_insert(active);
         // Of what is not sealed, the end may stand only in memory.
-        let mut later = state.segments.range(self.segment.min(active)..active);
+        let mut later = state.segments.range(self.segment.min(until)..until);
         let next = later.find(|(_, segment)| segment.sealed);
         (state.uuid, next.map(|(_, segment)| segment.clone()))
     }

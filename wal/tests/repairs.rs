@@ -273,14 +273,12 @@ fn full_log_takes_votes_until_nothing_is_left() {
         prepare(&wal);
     }
     drop(wal);
-    // The votes took the reserve, and there still is no room.
-    let mut after = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
-    for _ in 0..10 {
-        let wal = open(&after, options());
-        let state = wal.unwrap().open_group(GROUP).unwrap().state;
-        assert_eq!(state.hard_state.term, Term(20));
-        after = after.crash(&CrashPlan::LOSE_UNSYNCED);
-    }
+    let after = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    // The votes took the reserve, so that opening needs room again.
+    after.set_capacity(None);
+    let wal = open(&after, options());
+    let state = wal.unwrap().open_group(GROUP).unwrap().state;
+    assert_eq!(state.hard_state.term, Term(20));
 }
 
 #[test]

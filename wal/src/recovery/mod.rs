@@ -2,7 +2,6 @@
 //! Reads only; [`rewrite`] then begins the new life.
 
 pub(crate) mod files;
-mod in_place;
 mod replay;
 pub(crate) mod rewrite;
 pub(crate) mod scan;

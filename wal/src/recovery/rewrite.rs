@@ -12,12 +12,12 @@ use raftwerk_storage::vfs::{OpenMode, Vfs, VfsFile};
 
 use super::survey::Survey;
 use super::verdict::{GroupDamage, Report, TailEnd};
-use super::{Recovered, Watch, in_place};
+use super::{Recovered, Watch};
 use crate::batch::Fill;
 use crate::device;
 use crate::index::Extent;
 use crate::options::{AmbiguousTail, Io, OnDamage, Options};
-use crate::preparer::{Preparer, is_full, is_spare};
+use crate::preparer::{Preparer, is_spare};
 use crate::reader::read_verified;
 use crate::rules::{Rule, holds};
 use crate::segment::checkpoint::Predecessor;
@@ -64,8 +64,7 @@ pub(crate) fn begin(
     let reuse = found.unused && !found.health_changed || !holds(Rule::RewriteAtOpen);
     let mut state = build(&found, uuid, options);
     state.ready = ready_segments(&found, options);
-    adopt_groups(&mut found, &mut state);
-    if reuse && continues(&mut found, &mut state) {
+    if reuse && continues(&mut found, &mut state, options) {
         state.durable_lsn = state.end.lsn;
     } else {
         open_fresh(vfs, dir, &mut found, &mut state, &mut preparer)?;
@@ -81,10 +80,7 @@ pub(crate) fn begin(
             .write_slot(state.durable_lsn, segment, end)
             .map_err(io_error("write", &path))?;
     }
-    remove_unneeded(vfs, dir, &mut found, |number| {
-        let mut ready = state.ready.iter();
-        state.segments.contains_key(&number) || ready.any(|one| one.header.id.number == number)
-    })?;
+    remove_unneeded(vfs, dir, &found, &state)?;
     Ok(Begun {
         state,
         writer,
@@ -244,11 +240,10 @@ fn ready_segments(found: &Recovered, options: &Options) -> VecDeque<Segment> {
 }
 
 /// Goes on in the newest segment, if that is possible.
-pub(super) fn continues(found: &mut Recovered, state: &mut State) -> bool {
+fn continues(found: &mut Recovered, state: &mut State, options: &Options) -> bool {
     let Some(last) = found.last else { return false };
     let file = found.files.get(&last.segment);
-    let page_bytes = state.options.page_bytes;
-    let Some(file) = file.filter(|file| file.header.page_bytes == page_bytes) else {
+    let Some(file) = file.filter(|file| file.header.page_bytes == options.page_bytes) else {
         return false;
     };
     let mut segment = Segment::new(file.header, Arc::clone(&file.file), last.end);
@@ -259,6 +254,7 @@ pub(super) fn continues(found: &mut Recovered, state: &mut State) -> bool {
         lsn: last.lsn,
         chain: last.chain,
     };
+    adopt_groups(found, state);
     state.sections = 0;
     for (id, sections) in survey.groups {
         if let Some(group) = state.groups.get_mut(&id) {
@@ -284,6 +280,7 @@ fn open_fresh(
     state: &mut State,
     preparer: &mut Preparer,
 ) -> Result<(), StorageError> {
+    adopt_groups(found, state);
     let fill = unproven_entries(dir, found, state)?;
     let need = state.opening_bytes(&fill);
     while state
@@ -298,17 +295,9 @@ fn open_fresh(
         None => {
             let capacity = state.wanted_capacity().max(need);
             let capacity = capacity.next_multiple_of(u64::from(state.options.page_bytes));
-            let mut made = preparer.make_now(vfs, dir, capacity);
-            if made.as_ref().is_err_and(is_full) {
-                if in_place::go_on(dir, found, state)? {
-                    return Ok(());
-                }
-                // What is no part of the log need not wait until the new life is durable.
-                let parts: Vec<u64> = found.parts.iter().map(|part| part.number).collect();
-                remove_unneeded(vfs, dir, found, |number| parts.contains(&number))?;
-                made = preparer.make_now(vfs, dir, capacity);
-            }
-            made.map_err(io_error("prepare a segment in", dir))?
+            preparer
+                .make_now(vfs, dir, capacity)
+                .map_err(io_error("prepare a segment in", dir))?
         }
     };
     let path = dir.join(file_name(next.header.id.number));
@@ -390,18 +379,23 @@ fn read_live(file: &dyn VfsFile, extent: &Extent, path: &Path) -> Result<Vec<Ent
     })
 }
 
-/// Removes segments that nobody needs. A file that cannot be told to be this log's is left alone:
-/// it may be a segment that the disk or an operator spoiled.
+/// Segments that are neither the log's nor ready for it. A file that cannot be told to be this
+/// log's is left alone: it may be a segment that the disk or an operator spoiled.
 fn remove_unneeded(
     vfs: &dyn Vfs,
     dir: &Path,
-    found: &mut Recovered,
-    is_needed: impl Fn(u64) -> bool,
+    found: &Recovered,
+    state: &State,
 ) -> Result<(), StorageError> {
-    let numbers: Vec<u64> = found.files.keys().copied().collect();
-    for number in numbers.into_iter().filter(|number| !is_needed(*number)) {
-        found.files.remove(&number);
-        let path = dir.join(file_name(number));
+    for number in found.files.keys() {
+        let ready = state
+            .ready
+            .iter()
+            .any(|ready| ready.header.id.number == *number);
+        if ready || state.segments.contains_key(number) {
+            continue;
+        }
+        let path = dir.join(file_name(*number));
         vfs.remove_file(&path).map_err(io_error("remove", &path))?;
     }
     Ok(())

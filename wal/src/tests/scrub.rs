@@ -8,7 +8,7 @@ use raftwerk_raft::{ByteBudget, Storage};
 use raftwerk_storage::vfs::CountingVfs;
 use raftwerk_testkit::fault_vfs::FaultVfs;
 
-use super::sites::{append, entry};
+use super::sites::{GROUP, append, entry};
 use super::workload::{DIR, options, prepare};
 use crate::Wal;
 use crate::recovery::scan::{Event, Expect, Scan};
@@ -110,4 +110,22 @@ fn damage_at_every_frame_is_found_piece_by_piece() {
         }
     }
     assert_eq!(pass(&wal, 1024).1, [] as [String; 0]);
+}
+
+#[test]
+fn a_pass_ends_in_a_log_that_is_written_faster_than_it_is_read() {
+    let (_vfs, _, wal) = log();
+    for step in 0..1000 {
+        let sealed = wal.engine_segments();
+        while wal.engine_segments() == sealed {
+            prepare(&wal);
+            let next = wal.open_group(GROUP).unwrap().log.last().index.next();
+            wal.wait(append(&wal, entry(1, next.0, 1500))).unwrap();
+        }
+        if wal.scrub(ByteBudget(1)).unwrap().completed {
+            assert!(step > 20, "{step} steps");
+            return;
+        }
+    }
+    panic!("it has no end");
 }
