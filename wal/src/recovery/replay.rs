@@ -222,6 +222,9 @@ impl Replay {
             if bits != COMPACT {
                 self.vote_lost.insert(id);
             }
+            if bits & (DESTROY | CREATE) != 0 {
+                self.end_life(id, 0);
+            }
             return;
         };
         if let Some(generation) = generation.filter(|_| !write.destroy) {
@@ -327,16 +330,24 @@ impl Replay {
     /// A group is in its life `generation`. If an earlier one is all that is known of it, that has
     /// ended in what is lost: nothing of it counts. True when that is so.
     fn outlive(&mut self, id: GroupId, generation: u64) -> bool {
-        let Some(group) = self.groups.get_mut(&id) else {
+        let Some(group) = self.groups.get(&id) else {
             return false;
         };
         let ended = (1..generation).contains(&group.generation) && holds(Rule::Generation);
         if ended {
+            self.end_life(id, generation);
+        }
+        ended
+    }
+
+    /// The life that is known of a group is over, and nothing of it counts. The next one's number is
+    /// `generation`, zero if that is not known.
+    fn end_life(&mut self, id: GroupId, generation: u64) {
+        if let Some(group) = self.groups.get_mut(&id) {
             group.extents.clear(&mut self.live);
             group.image = GroupImage::default();
             group.generation = generation;
         }
-        ended
     }
 
     /// What is known by now of groups that lost something.

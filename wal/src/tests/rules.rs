@@ -309,8 +309,38 @@ fn group_made_again_has_nothing_of_its_namesake() -> Result<(), String> {
     ends_with(&wal, 0)
 }
 
-/// The same, and what tells of its later life is an entry that a rotation carried over: what the
-/// new segment's checkpoint says of the group is damaged.
+/// A frame is whole but for what it says of the group, which it ended and began anew: of the life
+/// before nothing is left, and what is known of the new one is that it is in doubt.
+#[test]
+fn group_whose_new_beginning_is_damaged_has_nothing_of_its_namesake() {
+    let vfs = FaultVfs::new();
+    let wal = open(&vfs).unwrap();
+    let mut last = Ticket(0);
+    settle(
+        &wal,
+        vec![write(OTHER.0, entries(1, 1..11, 100))],
+        &mut last,
+    );
+    let (segment, offset) = wal.engine_end();
+    let again = GroupWrite {
+        destroy: true,
+        ..others_vote()
+    };
+    settle(&wal, vec![again], &mut last);
+    for term in 1..=2 {
+        wal.wait(vote(&wal, term, 1)).unwrap();
+    }
+    let after = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    let body = offset + FRAME_HEADER_BYTES as u64;
+    after.flip_bit(&path_of(segment), body, 0).unwrap();
+    let wal = open(&after).unwrap();
+    let in_doubt = wal.open_group(OTHER).unwrap().state.health.vote_unknown;
+    assert!(in_doubt, "how it voted is not known");
+    ends_with(&wal, 0).unwrap();
+}
+
+/// A group is destroyed in a frame that is lost, and what tells of its later life is an entry that a
+/// rotation carried over: what the new segment's checkpoint says of the group is damaged.
 fn entry_of_a_later_life_ends_the_one_before() -> Result<(), String> {
     let vfs = FaultVfs::new();
     let wal = open(&vfs).unwrap();
