@@ -1,7 +1,7 @@
 //! The service behind `status`, `member leave` and `snapshot take`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raftwerk::{MembershipChange, ProposeError, SnapshotError};
 use raftwerk_raft::Role;
@@ -21,8 +21,6 @@ use crate::proto::admin::{
 /// How long leaving may take before the caller is told to try again.
 const LEAVE_MAX: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often it tries to hand over, with a pause between, before it is removed while it leads.
-const HAND_OVERS_MAX: u32 = 8;
 
 /// One member's service.
 pub(crate) struct AdminService {
@@ -101,12 +99,13 @@ impl Admin for AdminService {
 /// member.
 async fn leave(member: &Member) -> Result<(), Status> {
     let own = member.record.id;
-    let mut tries = 0;
+    let began = Instant::now();
     loop {
-        member.hand_over().await;
-        // On a busy machine it may take longer than one try until another one leads.
-        if member.group.status().role == Role::Leader && tries < HAND_OVERS_MAX {
-            tries += 1;
+        let found_heir = member.hand_over().await;
+        // On a busy machine it may take longer than one try until another one leads. Given up by
+        // time: after a try that failed, the next ones are refused at once for a while.
+        let leads = member.group.status().role == Role::Leader;
+        if found_heir && leads && began.elapsed() < LEAVE_MAX / 2 {
             tokio::time::sleep(PAUSE).await;
             continue;
         }

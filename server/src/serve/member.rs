@@ -21,6 +21,7 @@ use super::turns::Turns;
 use super::{End, StopOnDrop, admin, join};
 use crate::api::{DiskGate, GroupReplica, Identity, Services, services};
 use crate::cli::CliError;
+use crate::cli::words::complain;
 use crate::config::{LogBackend, Settings, Start, StoreBackend};
 use crate::kv::{Machine, Reader};
 use crate::proto::admin::admin_server::AdminServer;
@@ -29,6 +30,9 @@ use crate::proto::admin::admin_server::AdminServer;
 const GROUP: GroupId = GroupId(1);
 /// How long handing over leadership may take when the member ends.
 const HAND_OVER_MAX: Duration = Duration::from_millis(500);
+/// How long bringing what is in memory to disk may take when the member ends: as long as `up` waits
+/// for it.
+const STOP_MAX: Duration = Duration::from_secs(120);
 
 /// The ports, taken before anything else is touched.
 pub(crate) struct Ports {
@@ -173,27 +177,33 @@ impl Member {
     }
 
     /// If it leads, lets the one that is furthest take over, so that nobody waits for an election.
-    pub(crate) async fn hand_over(&self) {
+    /// False: there was nothing to hand over, or nobody who could take it.
+    pub(crate) async fn hand_over(&self) -> bool {
         let status = self.group.status();
         if status.role != Role::Leader {
-            return;
+            return false;
         }
         let ready = status
             .peers
             .iter()
             .filter(|peer| peer.active && !peer.learner);
         let Some(to) = ready.max_by_key(|peer| peer.matched).map(|peer| peer.id) else {
-            return;
+            return false;
         };
         // Without success the others elect a leader once this one is silent.
         let _ = tokio::time::timeout(HAND_OVER_MAX, self.group.transfer_leader(to)).await;
+        true
     }
 
     /// Ends the group, the log and the network, in this order, and waits for it.
     pub(crate) async fn stop(self: Arc<Self>) {
         let host = self.host.clone();
         // A panic in there has ended it as well.
-        let _ = tokio::task::spawn_blocking(move || host.stop()).await;
+        let stopped = tokio::task::spawn_blocking(move || host.stop_within(STOP_MAX)).await;
+        if matches!(stopped, Ok(false)) {
+            let seconds = STOP_MAX.as_secs();
+            complain!("has not brought its state to disk in {seconds} s; nothing durable is lost");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The member's process holds the file open and appends to it for as long as it lives, so the file
 //! is not renamed when it is full: what it holds moves into a second file, over what was there, and
-//! it goes on from its beginning. A line that is written at this very moment may be lost.
+//! it goes on from its beginning. What is written while its end is being moved may be lost.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

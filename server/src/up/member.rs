@@ -132,11 +132,14 @@ impl Member {
         }
     }
 
-    /// How the process ended, if it did since the last look. Keeps its words' bound, too.
+    /// How the process ended, if it did since the last look. Keeps its words' bound, too, but only
+    /// while it runs: its last ones are to be shown.
     pub(super) fn try_ended(&mut self) -> Option<Ended> {
-        self.words.look();
         if let State::Running { child, since } = &mut self.state {
-            let status = child.try_wait().ok().flatten()?;
+            let Some(status) = child.try_wait().ok().flatten() else {
+                self.words.look();
+                return None;
+            };
             if since.elapsed() >= STABLE {
                 self.wait = RESTART_FIRST;
             }
