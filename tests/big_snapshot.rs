@@ -23,6 +23,9 @@ const VALUES: usize = 16_000;
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
 /// Two heartbeats: how much later a tick may be than a thread of this process that only sleeps.
 const TICK_DELAY_SECONDS_MAX: f64 = 0.2;
+/// How much of such a thread's own delay may excuse a tick's, in seconds: what keeps all threads
+/// waiting for longer may be the members' doing.
+const EXCUSED_SECONDS_MAX: f64 = 1.0;
 const TICK_DELAY: &str = "raftwerk_tick_delay_max_seconds";
 
 fn mib(bytes: u64) -> u64 {
@@ -178,7 +181,7 @@ async fn install(cluster: &mut Cluster, mut base: Vec<u64>, sleeper: Sleeper) {
         let delay = member.metric(TICK_DELAY);
         println!("{}: a tick late by at most {delay:.3} s", member.name);
         assert!(
-            delay <= TICK_DELAY_SECONDS_MAX + machine,
+            delay <= TICK_DELAY_SECONDS_MAX + machine.min(EXCUSED_SECONDS_MAX),
             "{} was held up",
             member.name
         );

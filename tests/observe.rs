@@ -26,8 +26,10 @@ async fn health_follows_the_quorum_and_metrics_are_text() {
         assert!(member.metric("raftwerk_tick_delay_max_seconds") >= 0.0);
         assert!(member.metric("raftwerk_log_sync_seconds_count") > 0.0);
         assert!(member.metric("raftwerk_log_syncs_total") > 0.0);
-        // A disk that is busy with others may make it wait.
-        assert!(member.metric("raftwerk_log_stalled") <= 1.0);
+        // A disk that is busy with others may make it wait for a while.
+        await_some("a log that is not stalled", || {
+            (member.metric("raftwerk_log_stalled") == 0.0).then_some(())
+        });
         assert!(member.metric("raftwerk_log_scrub_findings") == 0.0);
     }
     assert_eq!(cluster.members[at].http("/nothing").unwrap().0, 404);

@@ -7,7 +7,7 @@
     clippy::panic
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -159,6 +159,13 @@ fn up_serves_ends_all_members_at_ctrl_c_and_has_the_data_again() {
     up.await_members_gone();
 }
 
+/// What stands in a folder, and what each file there holds.
+fn files(folder: &str) -> BTreeMap<std::ffi::OsString, Option<Vec<u8>>> {
+    let held = |name: &std::ffi::OsString| fs::read(Path::new(folder).join(name)).ok();
+    let names = names(folder).into_iter();
+    names.map(|name| (name.clone(), held(&name))).collect()
+}
+
 /// What stands in a folder.
 fn names(folder: &str) -> BTreeSet<std::ffi::OsString> {
     let entries = fs::read_dir(folder).unwrap();
@@ -177,8 +184,10 @@ fn a_second_up_is_refused_and_touches_nothing() {
     let up = Up::start(&root, &["--members", "1"], port);
     let own = data(&root);
     // Within its log a member that runs makes and removes files as it likes.
-    let names = || [names(&own), names(&format!("{own}/m1"))];
-    let before = names();
+    let seen = || (files(&own), names(&format!("{own}/m1")));
+    let before = seen();
+    let cluster = before.0.iter().find(|(name, _)| *name == "cluster.toml");
+    assert!(cluster.is_some_and(|(_, held)| held.is_some()));
     // The same folder on other ports.
     let other_port = ports().to_string();
     let said = command(&["up", "--data", &own, "--client-port", &other_port]);
@@ -196,7 +205,7 @@ fn a_second_up_is_refused_and_touches_nothing() {
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.err.contains(&format!(":{port}")), "{said:?}");
     assert!(!other.exists());
-    assert_eq!(names(), before);
+    assert_eq!(seen(), before);
     assert!(is_raftwerk(up.members[0]));
 }
 

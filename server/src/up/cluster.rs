@@ -443,6 +443,11 @@ mod tests {
     }
 
     #[test]
+    fn tests_keep_the_ports_free_that_peers_are_given() {
+        assert_eq!(PEER_PORTS_ABOVE, raftwerk_testkit::ports::PEERS_ABOVE);
+    }
+
+    #[test]
     fn ports_that_do_not_exist_are_refused() {
         let high = UpArgs {
             client_port: 65_000,

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use raftwerk_raft::{Entry, LogId, LogIndex, StateMachine, StateStore, Term};
@@ -14,6 +15,7 @@ use raftwerk_server::proto::etcdserverpb::{
     RangeRequest, RequestOp, TxnRequest, TxnResponse,
 };
 use raftwerk_storage_mem::MemStore;
+use raftwerk_testkit::processes::PATIENCE;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -98,10 +100,15 @@ pub fn is(status: &Status, code: Code, message: &str) {
 /// Removes a member, which leaves `left`, until it is not found any more.
 pub async fn remove(cluster: &mut ClusterClient<Channel>, id: u64, left: usize) {
     let request = MemberRemoveRequest { id };
-    let mut may_be_gone = false;
+    let began = Instant::now();
+    let (mut may_be_gone, mut is_gone) = (false, false);
     loop {
         match cluster.member_remove(request).await {
-            Ok(answer) => assert_eq!(answer.into_inner().members.len(), left),
+            Ok(answer) => {
+                assert!(!is_gone, "it was removed twice");
+                assert_eq!(answer.into_inner().members.len(), left);
+                is_gone = true;
+            }
             // A busy machine may not answer in time.
             Err(status) if status.code() == Code::Unavailable => {}
             Err(status) => {
@@ -110,6 +117,7 @@ pub async fn remove(cluster: &mut ClusterClient<Channel>, id: u64, left: usize) 
             }
         }
         may_be_gone = true;
+        assert!(began.elapsed() < PATIENCE, "removed: {is_gone}");
     }
 }
 
