@@ -340,8 +340,8 @@ impl Replay {
         ended
     }
 
-    /// The life that is known of a group is over, and nothing of it counts. The next one's number is
-    /// `generation`, zero if that is not known.
+    /// The life that is known of a group is over, and nothing of it counts. The next one's number
+    /// is `generation`, zero if that is not known.
     fn end_life(&mut self, id: GroupId, generation: u64) {
         if let Some(group) = self.groups.get_mut(&id) {
             group.extents.clear(&mut self.live);

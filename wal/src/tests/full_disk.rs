@@ -229,8 +229,8 @@ fn contents(wal: &Wal) -> Vec<String> {
 
 const LIVES: usize = 100;
 
-/// Opens the log on a full disk in a hundred lives: each looks at it as `live` says, and it holds the
-/// same.
+/// Opens the log on a full disk in a hundred lives: each looks at it as `live` says, and it holds
+/// the same.
 fn live_on(start: FaultVfs, live: impl Fn(&Wal)) {
     let mut vfs = start;
     let mut before: Option<Vec<String>> = None;

@@ -339,8 +339,8 @@ fn group_whose_new_beginning_is_damaged_has_nothing_of_its_namesake() {
     ends_with(&wal, 0).unwrap();
 }
 
-/// A group is destroyed in a frame that is lost, and what tells of its later life is an entry that a
-/// rotation carried over: what the new segment's checkpoint says of the group is damaged.
+/// A group is destroyed in a frame that is lost, and what tells of its later life is an entry that
+/// a rotation carried over: what the new segment's checkpoint says of the group is damaged.
 fn entry_of_a_later_life_ends_the_one_before() -> Result<(), String> {
     let vfs = FaultVfs::new();
     let wal = open(&vfs).unwrap();
