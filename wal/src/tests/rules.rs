@@ -79,6 +79,16 @@ fn log_of_votes(vfs: &FaultVfs, count: u64) -> (std::sync::Arc<Wal>, Vec<(u64, u
     (wal, places)
 }
 
+/// A log in which [`OTHER`] has ten entries, under this ticket.
+fn log_of_another() -> (FaultVfs, std::sync::Arc<Wal>, Ticket) {
+    let vfs = FaultVfs::new();
+    let wal = open(&vfs).unwrap();
+    let mut last = Ticket(0);
+    let ten = write(OTHER.0, entries(1, 1..11, 100));
+    settle(&wal, vec![ten], &mut last);
+    (vfs, wal, last)
+}
+
 /// Damage to what later frames prove durable is no torn tail.
 fn proven_damage_is_named() -> Result<(), String> {
     let vfs = FaultVfs::new();
@@ -268,14 +278,7 @@ fn section_is_not_believed_without_its_checksum() -> Result<(), String> {
 
 /// The front of a log moves behind its end, which stays.
 fn moved_entries_truncate_nothing() -> Result<(), String> {
-    let vfs = FaultVfs::new();
-    let wal = open(&vfs).unwrap();
-    let mut last = Ticket(0);
-    settle(
-        &wal,
-        vec![write(OTHER.0, entries(1, 1..11, 100))],
-        &mut last,
-    );
+    let (vfs, wal, mut last) = log_of_another();
     fill_segments(&wal, &mut last, |wal| {
         (wal.engine_segments() > 6).then_some(())
     });
@@ -294,14 +297,7 @@ fn moved_entries_truncate_nothing() -> Result<(), String> {
 
 /// A group is destroyed in a frame that is lost, and made again.
 fn group_made_again_has_nothing_of_its_namesake() -> Result<(), String> {
-    let vfs = FaultVfs::new();
-    let wal = open(&vfs).unwrap();
-    let mut last = Ticket(0);
-    settle(
-        &wal,
-        vec![write(OTHER.0, entries(1, 1..11, 100))],
-        &mut last,
-    );
+    let (vfs, wal, mut last) = log_of_another();
     let place = wal.engine_end();
     settle(&wal, vec![others_end()], &mut last);
     settle(&wal, vec![others_vote()], &mut last);
@@ -313,14 +309,7 @@ fn group_made_again_has_nothing_of_its_namesake() -> Result<(), String> {
 /// before nothing is left, and what is known of the new one is that it is in doubt.
 #[test]
 fn group_whose_new_beginning_is_damaged_has_nothing_of_its_namesake() {
-    let vfs = FaultVfs::new();
-    let wal = open(&vfs).unwrap();
-    let mut last = Ticket(0);
-    settle(
-        &wal,
-        vec![write(OTHER.0, entries(1, 1..11, 100))],
-        &mut last,
-    );
+    let (vfs, wal, mut last) = log_of_another();
     let (segment, offset) = wal.engine_end();
     let again = GroupWrite {
         destroy: true,
@@ -342,14 +331,7 @@ fn group_whose_new_beginning_is_damaged_has_nothing_of_its_namesake() {
 /// A group is destroyed in a frame that is lost, and what tells of its later life is an entry that
 /// a rotation carried over: what the new segment's checkpoint says of the group is damaged.
 fn entry_of_a_later_life_ends_the_one_before() -> Result<(), String> {
-    let vfs = FaultVfs::new();
-    let wal = open(&vfs).unwrap();
-    let mut last = Ticket(0);
-    settle(
-        &wal,
-        vec![write(OTHER.0, entries(1, 1..11, 100))],
-        &mut last,
-    );
+    let (vfs, wal, mut last) = log_of_another();
     let place = wal.engine_end();
     let again = GroupWrite {
         destroy: true,
@@ -366,13 +348,7 @@ fn entry_of_a_later_life_ends_the_one_before() -> Result<(), String> {
         &mut last,
     );
     assert!(wal.engine_end().0 > place.0, "it rotated");
-    for term in 1..=2 {
-        wal.wait(vote(&wal, term, 1)).unwrap();
-    }
-    let after = damaged(&vfs, place);
-    let path = path_of(wal.engine_end().0);
-    let checkpoint = checkpoint_of(&after.read_file(&path).unwrap(), OTHER);
-    after.flip_bit(&path, checkpoint, 0).unwrap();
+    let after = damaged_with_checkpoint(&vfs, &wal, place, OTHER);
     let wal = open(&after)?;
     let in_doubt = wal.open_group(OTHER).unwrap().state.health.vote_unknown;
     assert!(in_doubt, "what it had is not known");
@@ -382,31 +358,36 @@ fn entry_of_a_later_life_ends_the_one_before() -> Result<(), String> {
 /// A group is destroyed in a frame that is lost; the checkpoint that knows it, of another group,
 /// is damaged too, and so the frames before it are repeated.
 fn destroyed_group_stays_destroyed() -> Result<(), String> {
-    let vfs = FaultVfs::new();
-    let wal = open(&vfs).unwrap();
-    let mut last = Ticket(0);
-    settle(
-        &wal,
-        vec![write(OTHER.0, entries(1, 1..11, 100))],
-        &mut last,
-    );
+    let (vfs, wal, mut last) = log_of_another();
     let place = wal.engine_end();
     settle(&wal, vec![others_end()], &mut last);
     while wal.engine_end().0 == place.0 {
         wal.wait(append(&wal, next_entry(&wal, 1, 2000))).unwrap();
         prepare(&wal);
     }
-    for term in 1..=2 {
-        wal.wait(vote(&wal, term, 1)).unwrap();
-    }
-    let after = damaged(&vfs, place);
-    let path = path_of(wal.engine_end().0);
-    let checkpoint = checkpoint_of(&after.read_file(&path).unwrap(), GROUP);
-    after.flip_bit(&path, checkpoint, 0).unwrap();
+    let after = damaged_with_checkpoint(&vfs, &wal, place, GROUP);
     match open(&after)?.groups().unwrap().contains(&OTHER) {
         true => Err("it is back".to_owned()),
         false => Ok(()),
     }
+}
+
+/// [`damaged`] when later frames prove that place durable; what the newest segment's checkpoint
+/// says of `group` is rotten as well.
+fn damaged_with_checkpoint(
+    vfs: &FaultVfs,
+    wal: &Wal,
+    place: (u64, u64),
+    group: GroupId,
+) -> FaultVfs {
+    for term in 1..=2 {
+        wal.wait(vote(wal, term, 1)).unwrap();
+    }
+    let after = damaged(vfs, place);
+    let path = path_of(wal.engine_end().0);
+    let checkpoint = checkpoint_of(&after.read_file(&path).unwrap(), group);
+    after.flip_bit(&path, checkpoint, 0).unwrap();
+    after
 }
 
 /// Where in its segment the first frame says how it found `group`.
