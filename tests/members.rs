@@ -35,10 +35,12 @@ async fn a_wiped_member_is_refused_and_comes_back_as_a_new_one() {
     let endpoint = cluster.members[stays].endpoint();
     let name = cluster.members[lost].name.clone();
     let peer = format!("http://127.0.0.1:{}", cluster.members[lost].peer_port);
-    change_members(&endpoint, &["member", "remove", &name], |list| {
+    let remove = ["member", "remove", &name];
+    change_members(&endpoint, &remove, "removed member", |list| {
         (!list.contains(&peer)).then_some(())
     });
-    let id = change_members(&endpoint, &["member", "add", &peer], |list| {
+    let add = ["member", "add", &peer];
+    let id = change_members(&endpoint, &add, "added member", |list| {
         let line = list.lines().find(|line| line.contains(&peer))?;
         Some(line.split(' ').next()?.to_owned())
     });

@@ -9,6 +9,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use raftwerk_tests::workspace;
 
@@ -300,4 +301,27 @@ fn continuous_integration_runs_the_command_that_the_readme_promises() {
     assert!(script.starts_with("#!/usr/bin/env bash\n"));
     assert!(script.contains("set -euo pipefail"));
     assert!(script.contains("cargo test"));
+}
+
+#[test]
+fn a_build_of_rocksdb_without_libclang_says_what_the_readme_says() {
+    let target = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO"))
+        .args(["check", "--offline", "-p", "raftwerk-rocksdb-tools"])
+        .current_dir(workspace())
+        .env("CARGO_TARGET_DIR", target.path())
+        .env("LIBCLANG_PATH", "/nonexistent")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("libclang not found."), "{said}");
+    let install = "apt-get install libclang-dev g++";
+    assert!(said.contains(install), "{said}");
+    assert!(read(&workspace().join("README.md")).contains(install));
+    // A build script of ours that Cargo runs before RocksDB's, as that crate says.
+    let crate_with_it = workspace().join("storage-rocksdb");
+    let manifest = read(&crate_with_it.join("Cargo.toml"));
+    let wanted = "[build-dependencies]\nraftwerk-rocksdb-tools.workspace = true\n";
+    assert!(manifest.contains(wanted) && crate_with_it.join("build.rs").is_file());
 }

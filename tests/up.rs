@@ -7,8 +7,9 @@
     clippy::panic
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
@@ -112,6 +113,12 @@ impl Drop for Up {
         // In good order, so that no member lives longer than the folder it writes to.
         if let Ok(None) = self.process.try_wait() {
             let _ = kill_process(Pid::from_child(&self.process), Signal::INT);
+            // A test that failed may have left all of it standing still.
+            let members = self.members.iter().copied().filter(|id| is_raftwerk(*id));
+            for id in members.chain([self.process.id()]) {
+                let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+                let _ = id.map(|id| kill_process(id, Signal::CONT));
+            }
         }
         let until = Instant::now() + PATIENCE;
         while let Ok(None) = self.process.try_wait() {
@@ -159,17 +166,31 @@ fn up_serves_ends_all_members_at_ctrl_c_and_has_the_data_again() {
     up.await_members_gone();
 }
 
-/// What stands in a folder, and what each file there holds.
-fn files(folder: &str) -> BTreeMap<std::ffi::OsString, Option<Vec<u8>>> {
-    let held = |name: &std::ffi::OsString| fs::read(Path::new(folder).join(name)).ok();
-    let names = names(folder).into_iter();
-    names.map(|name| (name.clone(), held(&name))).collect()
+/// All below a folder, and of each what a write to it or a file made in it changes: its length and
+/// when it was changed last, in seconds and nanoseconds.
+fn standing(folder: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let seen = fs::metadata(&path).unwrap();
+        if seen.is_dir() {
+            found.extend(standing(&path));
+        }
+        found.insert(path, (seen.len(), seen.ctime(), seen.ctime_nsec()));
+    }
+    found
 }
 
-/// What stands in a folder.
-fn names(folder: &str) -> BTreeSet<std::ffi::OsString> {
-    let entries = fs::read_dir(folder).unwrap();
-    entries.map(|entry| entry.unwrap().file_name()).collect()
+/// Whether each thread of a process stands still.
+fn is_stopped(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.flatten().all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // "1234 (name) T ...", and the name may hold anything.
+        stat.rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with('T'))
+    })
 }
 
 fn mode(path: &Path) -> u32 {
@@ -183,16 +204,29 @@ fn a_second_up_is_refused_and_touches_nothing() {
     let port = ports();
     let up = Up::start(&root, &["--members", "1"], port);
     let own = data(&root);
-    // Within its log a member that runs makes and removes files as it likes.
-    let seen = || (files(&own), names(&format!("{own}/m1")));
-    let before = seen();
-    let cluster = before.0.iter().find(|(name, _)| *name == "cluster.toml");
-    assert!(cluster.is_some_and(|(_, held)| held.is_some()));
+    // A member that runs writes as it likes: whatever changes now is not its doing.
+    let others = [up.process.id(), up.members[0]];
+    let tell_all = |told: Signal| {
+        for id in others {
+            let id = Pid::from_raw(id.try_into().unwrap()).unwrap();
+            kill_process(id, told).unwrap();
+        }
+    };
+    tell_all(Signal::STOP);
+    await_some("the cluster to stand still", || {
+        others.into_iter().all(is_stopped).then_some(())
+    });
+    let before = standing(root.path());
+    assert!(
+        before
+            .keys()
+            .any(|path| path.ends_with("data/m1/member.toml"))
+    );
     // The same folder on other ports.
     let other_port = ports().to_string();
     let said = command(&["up", "--data", &own, "--client-port", &other_port]);
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.err.contains("in use"), "{said:?}");
+    assert!(said.err.contains("for the peers of m1"), "{said:?}");
     // Another folder on the same ports.
     let other = root.path().join("other");
     let said = command(&[
@@ -205,17 +239,40 @@ fn a_second_up_is_refused_and_touches_nothing() {
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.err.contains(&format!(":{port}")), "{said:?}");
     assert!(!other.exists());
-    assert_eq!(seen(), before);
+    assert_eq!(standing(root.path()), before);
+    tell_all(Signal::CONT);
     assert!(is_raftwerk(up.members[0]));
+}
+
+/// Leaves the folder of a cluster of one that has ended.
+fn run_and_end(root: &TempDir, port: u16) {
+    let mut up = Up::start(root, &["--members", "1"], port);
+    up.signal(Signal::INT);
+    assert_eq!(up.wait().code(), Some(0), "{}", up.text());
+}
+
+#[test]
+fn a_folder_that_another_up_holds_is_refused_and_not_touched() {
+    let root = tempfile::tempdir().unwrap();
+    let port = ports();
+    run_and_end(&root, port);
+    // As one that begins or ends holds it, whose ports are free.
+    let own = data(&root);
+    let held = File::open(Path::new(&own).join("UP.LOCK")).unwrap();
+    held.lock().unwrap();
+    let before = standing(root.path());
+    let said = command(&["up", "--data", &own, "--client-port", &port.to_string()]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let why = "is in use by another `raftwerk up`";
+    assert!(said.err.contains(why), "{said:?}");
+    assert_eq!(standing(root.path()), before);
 }
 
 #[test]
 fn a_folder_with_another_backend_is_refused_and_not_touched() {
     let root = tempfile::tempdir().unwrap();
     let port = ports();
-    let mut up = Up::start(&root, &["--members", "1"], port);
-    up.signal(Signal::INT);
-    assert_eq!(up.wait().code(), Some(0), "{}", up.text());
+    run_and_end(&root, port);
     let own = data(&root);
     let before = contents(Path::new(&own));
     for flags in [["--log", "mem"], ["--store", "mem"], ["--members", "3"]] {

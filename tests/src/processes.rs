@@ -5,19 +5,20 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use raftwerk_testkit::ports;
 pub use raftwerk_testkit::processes::PATIENCE;
+use raftwerk_testkit::processes::asked::{self, PAUSE};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// The `raftwerk` command, built with the profile of the running test.
+/// The `raftwerk` command, built beside the running test.
 ///
 /// # Panics
-/// When it cannot be built.
+/// When it is not there.
 #[must_use]
 pub fn raftwerk() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
@@ -25,30 +26,9 @@ pub fn raftwerk() -> &'static Path {
         // target/<profile>/deps/<test>: the profile's folder is two up.
         let test = std::env::current_exe().expect("own path");
         let folder = test.parent().and_then(Path::parent).expect("target folder");
-        let profile = match folder
-            .file_name()
-            .and_then(|n| n.to_str())
-            .expect("profile")
-        {
-            "debug" => "dev",
-            other => other,
-        };
-        let status = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "-p",
-                "raftwerk-server",
-                "--bin",
-                "raftwerk",
-            ])
-            .args(["--profile", profile])
-            .env("CARGO_TARGET_DIR", folder.parent().expect("target"))
-            .current_dir(crate::workspace())
-            .status()
-            .expect("cargo");
-        assert!(status.success(), "the raftwerk command does not build");
-        folder.join("raftwerk")
+        let binary = folder.join("raftwerk-tested");
+        assert!(binary.is_file(), "no {}", binary.display());
+        binary
     })
 }
 
@@ -364,17 +344,19 @@ pub struct Said {
     pub err: String,
 }
 
+fn output(args: &[&str]) -> Output {
+    let mut command = Command::new(raftwerk());
+    let command = command.args(args).stdin(Stdio::null());
+    command.output().expect("raftwerk")
+}
+
 /// Runs the command with `args`.
 ///
 /// # Panics
 /// When it cannot be started.
 #[must_use]
 pub fn command(args: &[&str]) -> Said {
-    let output = Command::new(raftwerk())
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .expect("raftwerk");
+    let output = output(args);
     Said {
         code: output.status.code(),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -400,40 +382,27 @@ pub fn succeed(args: &[&str]) -> String {
 /// When it still fails after [`PATIENCE`].
 #[must_use]
 pub fn succeed_patiently(args: &[&str]) -> String {
-    let patience = Patience::new(PATIENCE);
-    loop {
+    asked::await_some(|| {
         let said = command(args);
-        if said.code == Some(0) {
-            return said.out;
+        match said.code {
+            Some(0) => Ok(said.out),
+            _ => Err(format!("{args:?}: {said:?}")),
         }
-        patience.check(|| format!("{args:?}: {said:?}"));
-        pause();
-    }
+    })
 }
 
 /// Asks at `endpoint` for a change of the members until `look` finds what it looks for in their
-/// list: whether a change was made is not always known to whoever asked for it, and made again it
-/// is refused.
+/// list; says `words` when it is made.
 ///
 /// # Panics
-/// When it has not after [`PATIENCE`].
+/// When it has not after [`PATIENCE`], or no command said so.
 pub fn change_members<T>(
     endpoint: &str,
     args: &[&str],
-    mut look: impl FnMut(&str) -> Option<T>,
+    words: &str,
+    look: impl FnMut(&str) -> Option<T>,
 ) -> T {
-    let at = ["--endpoints", endpoint];
-    let patience = Patience::new(PATIENCE);
-    loop {
-        let said = command(&[args, &at].concat());
-        let list = command(&[&["member", "list"], &at[..]].concat());
-        let found = (list.code == Some(0)).then(|| look(&list.out)).flatten();
-        if let Some(found) = found {
-            return found;
-        }
-        patience.check(|| format!("{args:?}: {said:?}\n{list:?}"));
-        pause();
-    }
+    asked::change_members(output, endpoint, args, words, look)
 }
 
 /// Looks until `look` finds something.
@@ -441,18 +410,8 @@ pub fn change_members<T>(
 /// # Panics
 /// When it has not after [`PATIENCE`].
 pub fn await_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let patience = Patience::new(PATIENCE);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        patience.check(|| format!("waited in vain: {what}"));
-        pause();
-    }
+    asked::await_some(|| look().ok_or_else(|| what.to_owned()))
 }
-
-/// What [`pause`] waits.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// A short wait between two looks at another process, which has no event to await.
 pub fn pause() {

@@ -1,26 +1,20 @@
 //! The service behind `status`, `member leave` and `snapshot take`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use raftwerk::{MembershipChange, ProposeError, SnapshotError};
-use raftwerk_raft::Role;
+use raftwerk::SnapshotError;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use super::folder::Stored;
 use super::member::Member;
-use super::{End, report};
+use super::{End, ending, report};
 use crate::cli::words::complain;
 use crate::proto::admin::admin_server::Admin;
 use crate::proto::admin::{
     LeaveRequest, LeaveResponse, StatusRequest, StatusResponse, TakeSnapshotRequest,
     TakeSnapshotResponse,
 };
-
-/// How long leaving may take before the caller is told to try again.
-const LEAVE_MAX: Duration = Duration::from_secs(15);
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// One member's service.
 pub(crate) struct AdminService {
@@ -49,14 +43,7 @@ impl Admin for AdminService {
         }
         // The others may stop speaking with this member before the answer comes through.
         let removed = member.refusals.removed.notified();
-        let left = tokio::time::timeout(LEAVE_MAX, async {
-            tokio::select! {
-                left = leave(member) => left,
-                () = removed => Ok(()),
-            }
-        });
-        let late = Status::unavailable("could not leave in time; look at status, retry");
-        left.await.unwrap_or(Err(late))?;
+        ending::leave(&member.group, own, removed, ending::LEAVE_MAX).await?;
         let folder = member.folder.path();
         let marked = Stored::read(folder).and_then(|stored| match stored {
             Some(stored) => Stored {
@@ -92,38 +79,5 @@ impl Admin for AdminService {
             term,
             bytes: 0,
         }))
-    }
-}
-
-/// Hands over first, so that nobody waits for an election, then asks whoever leads to remove this
-/// member.
-async fn leave(member: &Member) -> Result<(), Status> {
-    let own = member.record.id;
-    let began = Instant::now();
-    loop {
-        let found_heir = member.hand_over().await;
-        // On a busy machine it may take longer than one try until another one leads. Given up by
-        // time: after a try that failed, the next ones are refused at once for a while.
-        let leads = member.group.status().role == Role::Leader;
-        if found_heir && leads && began.elapsed() < LEAVE_MAX / 2 {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        }
-        match member
-            .group
-            .change_membership(MembershipChange::new().remove(own))
-            .await
-        {
-            Ok(_) => return Ok(()),
-            // Whether it is done shows in who is a member; a second removal changes nothing.
-            Err(ProposeError::Unknown | ProposeError::Busy | ProposeError::NoLeader) => {}
-            Err(ProposeError::Dropped | ProposeError::Refused { .. }) => {}
-            Err(error) => return Err(Status::failed_precondition(error.to_string())),
-        }
-        let status = member.group.status();
-        if !status.conf_state.voters.contains(&own) && !status.conf_state.learners.contains(&own) {
-            return Ok(());
-        }
-        tokio::time::sleep(PAUSE).await;
     }
 }

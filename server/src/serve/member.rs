@@ -3,12 +3,12 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use raftwerk::{
     Group, GroupConfig, Host, HostConfig, Incarnation, Limits, SnapshotPolicy, Transport,
 };
-use raftwerk_raft::{Config, GroupId, NodeId, Role, StateMachine, Storage};
+use raftwerk_raft::{Config, GroupId, NodeId, StateMachine, Storage};
 use raftwerk_transport::{ClusterId, GrpcTransport, OnRefused, Options};
 use raftwerk_wal::Wal;
 use tokio::sync::mpsc;
@@ -18,22 +18,15 @@ use super::folder::{MemberFolder, Stored};
 use super::refusals::Refusals;
 use super::scrub::Scrubbed;
 use super::turns::Turns;
-use super::{End, StopOnDrop, admin, join};
+use super::{End, StopOnDrop, admin, ending, join};
 use crate::api::{DiskGate, GroupReplica, Identity, Services, services};
 use crate::cli::CliError;
-use crate::cli::words::complain;
 use crate::config::{LogBackend, Settings, Start, StoreBackend};
 use crate::kv::{Machine, Reader};
 use crate::proto::admin::admin_server::AdminServer;
 
 /// The store's one group.
 const GROUP: GroupId = GroupId(1);
-/// How long handing over leadership may take when the member ends.
-const HAND_OVER_MAX: Duration = Duration::from_millis(500);
-/// How long bringing what is in memory to disk may take when the member ends: as long as `up` waits
-/// for it.
-const STOP_MAX: Duration = Duration::from_secs(120);
-
 /// The ports, taken before anything else is touched.
 pub(crate) struct Ports {
     pub(crate) client: TcpListener,
@@ -176,34 +169,17 @@ impl Member {
             .and(|others| others.add_service(AdminServer::new(admin)))
     }
 
-    /// If it leads, lets the one that is furthest take over, so that nobody waits for an election.
-    /// False: there was nothing to hand over, or nobody who could take it.
-    pub(crate) async fn hand_over(&self) -> bool {
-        let status = self.group.status();
-        if status.role != Role::Leader {
-            return false;
-        }
-        let ready = status
-            .peers
-            .iter()
-            .filter(|peer| peer.active && !peer.learner);
-        let Some(to) = ready.max_by_key(|peer| peer.matched).map(|peer| peer.id) else {
-            return false;
-        };
-        // Without success the others elect a leader once this one is silent.
-        let _ = tokio::time::timeout(HAND_OVER_MAX, self.group.transfer_leader(to)).await;
-        true
+    /// Lets another member lead if this one does.
+    pub(crate) async fn hand_over(&self) {
+        ending::hand_over(&self.group).await;
     }
 
     /// Ends the group, the log and the network, in this order, and waits for it.
-    pub(crate) async fn stop(self: Arc<Self>) {
-        let host = self.host.clone();
-        // A panic in there has ended it as well.
-        let stopped = tokio::task::spawn_blocking(move || host.stop_within(STOP_MAX)).await;
-        if matches!(stopped, Ok(false)) {
-            let seconds = STOP_MAX.as_secs();
-            complain!("has not brought its state to disk in {seconds} s; nothing durable is lost");
-        }
+    ///
+    /// # Errors
+    /// What it holds in memory does not come to disk.
+    pub(crate) async fn stop(self: Arc<Self>) -> Result<(), CliError> {
+        ending::stop(self.host.clone(), ending::STOP_MAX).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 pub(crate) mod backends;
+mod ending;
 pub(crate) mod folder;
 mod join;
 mod member;
@@ -110,15 +111,18 @@ async fn serve(settings: Settings) -> Result<ExitCode, CliError> {
     stop_clients.send_replace(true);
     // Whoever is still connected after that is cut off.
     let _ = tokio::time::timeout(CLIENTS_MAX, clients).await;
-    member.stop().await;
+    let stopped = member.stop().await;
     match end {
-        None => Ok(ExitCode::SUCCESS),
-        Some(End::Left) => {
-            say!("has left the cluster; its folder is of no use any more");
-            Ok(ExitCode::SUCCESS)
+        None => {}
+        Some(End::Left) => say!("has left the cluster; its folder is of no use any more"),
+        Some(End::Refused(reason)) => {
+            if let Err(error) = stopped {
+                complain!("{error}");
+            }
+            return Err(CliError::refused(reason));
         }
-        Some(End::Refused(reason)) => Err(CliError::refused(reason)),
     }
+    stopped.map(|()| ExitCode::SUCCESS)
 }
 
 /// Serves clients on their port until told to stop.

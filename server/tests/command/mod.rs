@@ -5,14 +5,11 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 pub use raftwerk_testkit::ports::{take as ports, take_row as ports_in_a_row};
-pub use raftwerk_testkit::processes::PATIENCE;
+use raftwerk_testkit::processes::asked;
+pub use raftwerk_testkit::processes::asked::{await_some, said};
 use rustix::process::{Pid, Signal, kill_process};
-
-/// Between two looks at another process, which has no event to await.
-const PAUSE: Duration = Duration::from_millis(20);
 
 pub fn raftwerk() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_raftwerk"));
@@ -22,18 +19,6 @@ pub fn raftwerk() -> Command {
 
 pub fn run(args: &[&str]) -> Output {
     raftwerk().args(args).output().unwrap()
-}
-
-/// Looks until `look` finds something; says what it saw last when it never does.
-pub fn await_some<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
-    let began = Instant::now();
-    loop {
-        match look() {
-            Ok(found) => return found,
-            Err(seen) => assert!(began.elapsed() < PATIENCE, "waited in vain: {seen}"),
-        }
-        std::thread::sleep(PAUSE);
-    }
 }
 
 /// Asks at `endpoint` until it works: what may be done more than once.
@@ -48,35 +33,15 @@ pub fn ask_patiently(endpoint: &str, args: &[&str]) -> String {
     })
 }
 
-/// Asks at `endpoint` for a change of the members until their list shows it, as `is_done` says, and
-/// gives the list. Whether a change was made is not always known to whoever asked for it, and made
-/// again it is refused; what it says when it is made must contain `words`.
+/// Asks at `endpoint` for a change of the members, and gives their list once it shows it.
 pub fn change_members(
     endpoint: &str,
     args: &[&str],
     words: &str,
     is_done: impl Fn(&str) -> bool,
 ) -> String {
-    let args = [args, &["--endpoints", endpoint]].concat();
-    await_some(|| {
-        let output = run(&args);
-        if output.status.success() {
-            assert!(said(&output).contains(words), "{}", said(&output));
-        }
-        let list = run(&["member", "list", "--endpoints", endpoint]);
-        match list.status.success() && is_done(&said(&list)) {
-            true => Ok(said(&list)),
-            false => Err(format!("{args:?}: {}\n{}", said(&output), said(&list))),
-        }
-    })
-}
-
-pub fn said(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
+    let look = |list: &str| is_done(list).then(|| list.to_owned());
+    asked::change_members(run, endpoint, args, words, look)
 }
 
 /// A process that is told to end when it is dropped, and that has ended then.
@@ -116,6 +81,8 @@ impl Member {
         let mut words = tempfile::tempfile().unwrap();
         let mut child = raftwerk()
             .args(["serve", "--segment-mib", "16", "--disk-reserve-mib", "0"])
+            // Alone it waits for as long before it leads.
+            .args(["--election-ms", "500"])
             .args(["--listen-client", &client, "--listen-peer", &peer, "--data"])
             .arg(data)
             .args(more)

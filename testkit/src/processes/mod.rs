@@ -11,6 +11,7 @@
     reason = "a failed assertion is how a test speaks"
 )]
 
+pub mod asked;
 mod disk;
 pub mod numbered;
 
