@@ -195,6 +195,40 @@ fn nothing_synced_after_a_failed_sync_makes_the_old_pages_durable() {
 }
 
 #[test]
+fn synced_write_makes_its_own_bytes_durable_and_no_others() {
+    let vfs = FaultVfs::new();
+    let file = durable_file(&vfs, "a", &[b'.'; 2048]);
+    file.write_at(0, &[b'1'; 512]).unwrap();
+    file.write_at(1024, &[b'2'; 10]).unwrap();
+    file.write_synced(1034, &[b'3'; 500], SITE).unwrap();
+    file.write_at(1536, &[b'4'; 5]).unwrap();
+    let after = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    let bytes = content(&after, "a");
+    assert_eq!(bytes[..1024], [b'.'; 1024]);
+    // The sector is written whole, with what stood in it unsynced.
+    assert_eq!(bytes[1024..1034], [b'2'; 10]);
+    assert_eq!(bytes[1034..1534], [b'3'; 500]);
+    assert_eq!(bytes[1534..], [b'.'; 514]);
+    // All that is not synced may survive all the same.
+    let after = content(&vfs.crash(&CrashPlan::KEEP_UNSYNCED), "a");
+    assert_eq!((after[0], after[1540]), (b'1', b'4'));
+}
+
+#[test]
+fn synced_write_behind_the_end_makes_the_length_durable() {
+    let vfs = FaultVfs::new();
+    let file = durable_file(&vfs, "a", b"x");
+    file.write_at(600, b"lost").unwrap();
+    file.write_synced(2000, b"kept", SITE).unwrap();
+    let bytes = content(&vfs.crash(&CrashPlan::LOSE_UNSYNCED), "a");
+    assert_eq!(bytes.len(), 2004);
+    assert_eq!(
+        (&bytes[600..604], &bytes[2000..]),
+        (&[0; 4][..], &b"kept"[..])
+    );
+}
+
+#[test]
 fn kill_keeps_the_cache_and_power_loss_after_it_does_not() {
     let vfs = FaultVfs::new();
     let file = durable_file(&vfs, "f", &[0; 512]);

@@ -16,7 +16,7 @@ use crate::segment::format::{
     FrameBuf, FrameKind, Item, ItemKind, Place, SegmentId, Span, frame_bytes_max, sum_sections,
 };
 use crate::sites::{SYNC_BATCH, SYNC_SEAL};
-use crate::state::{End, Segment, State};
+use crate::state::{End, Group, Segment, State};
 
 /// A frame to write.
 pub(crate) struct Step {
@@ -257,8 +257,7 @@ impl State {
         let mut left = BTreeSet::new();
         for (item, effect) in fill.items.iter_mut().zip(&mut fill.effects) {
             if *effect == Effect::Relocate {
-                // As what the checkpoint says already, it is not carried.
-                (item.kind, *effect) = (ItemKind::State(0), Effect::None);
+                leave(item, effect);
                 left.insert(item.group);
             }
         }
@@ -347,8 +346,14 @@ impl State {
         self.record.put(body.out());
         let bytes = (body.len() - carried_bytes) as u32;
         items.push(Item::new(GroupId::ZERO, 0, ItemKind::Log, bytes));
-        self.groups
-            .retain(|_, group| !group.image.is_blank() || !group.extents.parts.is_empty());
+        let forgotten = &mut self.forgotten_step;
+        self.groups.retain(|_, group| {
+            let gone = group.is_gone();
+            if gone {
+                *forgotten = group.step.max(*forgotten);
+            }
+            !gone
+        });
         for (id, group) in &self.groups {
             let start = body.len();
             let parts = &group.extents.parts;
@@ -369,10 +374,11 @@ impl State {
     fn carry(&self, fill: Fill) -> (Vec<Item>, Vec<Effect>, FrameBuf) {
         let Fill {
             mut items,
-            effects,
+            mut effects,
             body: old,
             ..
         } = fill;
+        leave_ended(&mut items, &mut effects);
         let mut body = FrameBuf::default();
         body.out().reserve(old.len());
         let mut offset = 0usize;
@@ -478,13 +484,31 @@ impl State {
         self.evict(job.ticket, &job.groups);
         self.reclaim(job.needed);
         for id in &job.groups {
-            let gone = self
-                .groups
-                .get(id)
-                .is_some_and(|group| group.image.is_blank() && group.extents.parts.is_empty());
-            if gone && self.fill.is_empty() {
-                self.groups.remove(id);
+            let gone = self.groups.get(id).is_some_and(Group::is_gone);
+            if gone
+                && self.fill.is_empty()
+                && let Some(group) = self.groups.remove(id)
+            {
+                self.forgotten_step = self.forgotten_step.max(group.step);
             }
+        }
+    }
+}
+
+/// As what the checkpoint says already, it is not carried.
+fn leave(item: &mut Item, effect: &mut Effect) {
+    (item.kind, *effect) = (ItemKind::State(0), Effect::None);
+}
+
+/// Leaves what the same fill clears later: carried under the generation that the group has in the
+/// end, entries of a life that is over would pass for the next one's.
+fn leave_ended(items: &mut [Item], effects: &mut [Effect]) {
+    let mut ended = BTreeSet::new();
+    for (item, effect) in items.iter_mut().zip(effects).rev() {
+        if *effect == Effect::Clear {
+            ended.insert(item.group);
+        } else if ended.contains(&item.group) {
+            leave(item, effect);
         }
     }
 }

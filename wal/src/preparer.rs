@@ -141,12 +141,14 @@ impl Preparer {
     }
 
     /// Makes one segment of `capacity` bytes at once: what opening needs when none is left over.
+    /// Of a preparer that has not begun anything, which would be forgotten.
     pub(crate) fn make_now(
         &mut self,
         vfs: &dyn Vfs,
         dir: &Path,
         capacity: u64,
     ) -> io::Result<Segment> {
+        debug_assert!(self.current.is_none() && self.doomed.is_none());
         let full = || io::Error::from(ErrorKind::StorageFull);
         if self.begin(vfs, dir, capacity)? == Prepared::NoSpace {
             return Err(full());
@@ -264,11 +266,15 @@ impl Preparer {
             other => other?,
         }
         let Current { header, file, .. } = current;
-        match vfs.sync_dir(dir, SYNC_NAME) {
-            // A later sync proves nothing of this name: the next life must not find it. Nothing
-            // stands in the file, so another one of another name takes its place.
+        let segment = Segment::new(header, file, u64::from(header.page_bytes));
+        // The header comes when the name is durable, and not before: whatever fails here, and
+        // whenever the process ends, no later life takes the file for a segment that it may lose.
+        let named = vfs.sync_dir(dir, SYNC_NAME);
+        match named.and_then(|()| segment.write_header()) {
+            // A later sync proves nothing of this name. Nothing stands in the file, so another one
+            // of another name takes its place.
             Err(error) if is_full(&error) => {
-                drop(file);
+                drop(segment);
                 self.discard(vfs, name)?;
                 return Ok(Prepared::NoSpace);
             }
@@ -278,16 +284,14 @@ impl Preparer {
             }
             Ok(()) => {}
         }
-        done(Segment::new(header, file, u64::from(header.page_bytes)));
+        done(segment);
         Ok(Prepared::Progress)
     }
 
-    /// Writes zeros; true when the header stands before them too.
+    /// Writes zeros, where the header will stand too; true when that is done.
     fn fill_some(&mut self, current: &mut Current) -> io::Result<bool> {
         let left = current.header.capacity - current.zeroed;
         if left == 0 {
-            let header = PageBuf::copy_of(&current.header.encode());
-            current.file.write_at(0, header.content())?;
             return Ok(true);
         }
         if std::mem::take(&mut current.set_aside) && current.file.zero(0, left)? {

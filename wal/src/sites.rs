@@ -2,9 +2,9 @@
 
 use raftwerk_storage::vfs::SyncSite;
 
-/// The zeros and the header of a prepared segment, before it gets its name.
+/// The zeros of a prepared segment, before it gets its name, and then its header.
 pub const SYNC_PREPARE: SyncSite = SyncSite("wal: prepared segment");
-/// The name of a prepared segment, before it may be activated.
+/// The name of a prepared segment, before it gets its header, and those that an open removed.
 pub const SYNC_NAME: SyncSite = SyncSite("wal: segment name");
 /// Batches, before they are acknowledged.
 pub const SYNC_BATCH: SyncSite = SyncSite("wal: batch");

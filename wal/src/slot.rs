@@ -66,14 +66,13 @@ impl Slot {
     }
 
     /// Makes a new file's space durable, so that a full disk never stands in the way of a record.
-    pub(crate) fn reserve(file: &dyn VfsFile) -> io::Result<bool> {
+    pub(crate) fn reserve(file: &dyn VfsFile) -> io::Result<()> {
         let (len, whole) = (file.len()?, 2 * SLOT_BYTES);
-        if len >= whole {
-            return Ok(false);
+        if len < whole {
+            file.write_at(len, &vec![0; (whole - len) as usize])?;
+            file.sync_data(SYNC_SLOT)?;
         }
-        file.write_at(len, &vec![0; (whole - len) as usize])?;
-        file.sync_data(SYNC_SLOT)?;
-        Ok(true)
+        Ok(())
     }
 
     /// Writes the record over the older one and makes it durable.

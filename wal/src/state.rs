@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use raftwerk_raft::{GroupId, GroupWrite, SubmitError, Term, Ticket, WriteBatch};
+use raftwerk_storage::buffer::PageBuf;
 use raftwerk_storage::folder::StoreUuid;
 use raftwerk_storage::image::GroupImage;
 use raftwerk_storage::tail::Tail;
@@ -22,6 +24,7 @@ use crate::segment::checkpoint::{LogRecord, Tombstone, group_bytes_max, snapshot
 use crate::segment::footer::footer_bytes_max;
 use crate::segment::format::frame_bytes_max;
 use crate::segment::header::SegmentHeader;
+use crate::sites::SYNC_PREPARE;
 use crate::stats::Stats;
 use crate::straggler::Rewriting;
 use crate::tables::{Maps, Sealed};
@@ -60,6 +63,11 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// Nothing is known of it, and no entry stands anywhere.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.image.is_blank() && self.extents.parts.is_empty()
+    }
+
     /// It may have voted in something that is lost.
     pub(crate) fn doubt(&mut self) {
         let mut health = self.image.health().clone();
@@ -114,6 +122,13 @@ impl Segment {
             earlier: false,
             maps: Arc::default(),
         }
+    }
+
+    /// Writes the first page, durably.
+    pub(crate) fn write_header(&self) -> io::Result<()> {
+        let page = PageBuf::copy_of(&self.header.encode());
+        self.file.write_at(0, page.content())?;
+        self.file.sync_data(SYNC_PREPARE)
     }
 
     /// Nobody reads it, and so its file may be used again. Asked when it is the log's no longer,
@@ -192,6 +207,9 @@ pub(crate) struct State {
     /// What was done, as far as it is counted under the lock.
     pub(crate) stats: Stats,
     pub(crate) rewriting: Rewriting,
+    /// The largest [`Group::step`] of those that were forgotten. A new group counts on from there:
+    /// should its beginning be lost, it does not pass for a life that was forgotten.
+    pub(crate) forgotten_step: u64,
     /// What a write takes of the log's space, on the whole, of late, in bytes.
     pub(crate) usual_write: u64,
 }
@@ -297,7 +315,7 @@ impl State {
             _ => Term::ZERO,
         };
         GroupCursor {
-            step: group.map_or(0, |group| group.step),
+            step: group.map_or(self.forgotten_step, |group| group.step),
             create,
             prev_term,
         }

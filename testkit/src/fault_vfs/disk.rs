@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,23 +75,27 @@ impl File {
         self.durable.trim();
     }
 
-    fn sync(&mut self, sector_bytes: usize) {
-        if self.steps.iter().all(|step| !step.stranded) {
+    /// Makes the length and those of the unsynced sectors durable that are among `sectors`.
+    fn sync(&mut self, sector_bytes: usize, sectors: &Range<u64>) {
+        let is_meant = |step: &Step| step.place().is_none_or(|number| sectors.contains(&number));
+        if self
+            .steps
+            .iter()
+            .all(|step| !step.stranded && is_meant(step))
+        {
             self.steps.clear();
             self.durable = self.now.clone();
             return;
         }
-        let (stranded, synced): (Vec<Step>, Vec<Step>) = std::mem::take(&mut self.steps)
+        let (synced, mut left): (Vec<Step>, Vec<Step>) = std::mem::take(&mut self.steps)
             .into_iter()
-            .partition(|step| step.stranded);
+            .partition(|step| !step.stranded && is_meant(step));
         // What was written again since is dirty again, and carries the stranded bytes along.
         let again: BTreeSet<Option<u64>> = synced.iter().map(Step::place).collect();
+        left.retain(|step| !again.contains(&step.place()));
         self.steps = synced;
         self.settle(sector_bytes, |_| Verdict::Kept);
-        self.steps = stranded
-            .into_iter()
-            .filter(|step| !again.contains(&step.place()))
-            .collect();
+        self.steps = left;
     }
 }
 
@@ -230,9 +235,12 @@ impl Disk {
         Ok(())
     }
 
-    pub(super) fn sync(&mut self, id: u64) -> io::Result<()> {
+    /// Makes the length of a file durable, and what the sectors hold that `bytes` touch.
+    pub(super) fn sync(&mut self, id: u64, bytes: &Range<u64>) -> io::Result<()> {
         let sector_bytes = self.sector_bytes;
-        self.file_mut(id)?.sync(sector_bytes);
+        let sector = sector_bytes as u64;
+        let sectors = bytes.start / sector..bytes.end.div_ceil(sector);
+        self.file_mut(id)?.sync(sector_bytes, &sectors);
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 //!
 //! It assumes of a disk what a log may assume and no more: unsynced sectors persist in any order
 //! and any subset, lengths apart from bytes, names apart from files; a rename is atomic; a sync
-//! that failed has marked its pages clean, so that a later one proves nothing.
+//! that failed has marked its pages clean, so that a later one proves nothing; a synced write is
+//! durable and takes nothing along that was written beside it.
 //!
 //! ```
 //! use std::path::Path;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -277,6 +278,23 @@ impl FaultFile {
             life.disk.write(self.id, offset, bytes)
         })
     }
+
+    fn sync(&self, bytes: Range<u64>, site: SyncSite) -> io::Result<()> {
+        let call = Call {
+            site: Some(site),
+            ..call(CallKind::Sync, &self.path)
+        };
+        self.vfs.act(call, |life, fault| {
+            if self.vfs.disabled(site) {
+                return Ok(());
+            }
+            if let Some(fault) = fault {
+                life.disk.strand(self.id)?;
+                return Err(fault.error());
+            }
+            life.disk.sync(self.id, &bytes)
+        })
+    }
 }
 
 impl VfsFile for FaultFile {
@@ -314,21 +332,14 @@ impl VfsFile for FaultFile {
         })
     }
 
+    /// A write, and a sync of these bytes and no others: what other writes left stays as it is.
+    fn write_synced(&self, offset: u64, bytes: &[u8], site: SyncSite) -> io::Result<()> {
+        self.write_at(offset, bytes)?;
+        self.sync(offset..offset.saturating_add(bytes.len() as u64), site)
+    }
+
     fn sync_data(&self, site: SyncSite) -> io::Result<()> {
-        let call = Call {
-            site: Some(site),
-            ..call(CallKind::Sync, &self.path)
-        };
-        self.vfs.act(call, |life, fault| {
-            if self.vfs.disabled(site) {
-                return Ok(());
-            }
-            if let Some(fault) = fault {
-                life.disk.strand(self.id)?;
-                return Err(fault.error());
-            }
-            life.disk.sync(self.id)
-        })
+        self.sync(0..u64::MAX, site)
     }
 }
 

@@ -72,6 +72,21 @@ pub(crate) fn open_all(
     Ok(files)
 }
 
+/// Whether nothing but zeros stands in `file`, its first page included.
+pub(crate) fn is_all_zeros(file: &dyn VfsFile) -> bool {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut at = 0;
+    loop {
+        let Ok(count @ 1..) = file.read_at(at, &mut buffer) else {
+            return file.len().is_ok_and(|len| at >= len);
+        };
+        if buffer.iter().take(count).any(|byte| *byte != 0) {
+            return false;
+        }
+        at += count as u64;
+    }
+}
+
 fn identify(
     file: Arc<dyn VfsFile>,
     uuid: StoreUuid,

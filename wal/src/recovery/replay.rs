@@ -20,6 +20,17 @@ use crate::state::Group;
 /// The largest hole that a damaged log is believed to have, in entries.
 const HOLE_MAX: u64 = 1 << 22;
 
+/// Where in a group's life an item stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It ends one, or begins one.
+    Begins,
+    /// Behind the item that begins it.
+    Within,
+    /// A mark that changes nothing may come for a group that is not there.
+    Anywhere,
+}
+
 /// The log as far as it has been repeated.
 #[derive(Debug)]
 pub(crate) struct Replay {
@@ -147,7 +158,9 @@ impl Replay {
             Some(Ok(record)) => {
                 // What a lost frame said of groups, this frame says again.
                 self.strangers = record.strangers_unknown;
+                let known = self.record.next_generation;
                 self.record = record;
+                self.draw_behind(known.saturating_sub(1));
             }
             _ => self.lose_state(segment, section),
         }
@@ -177,6 +190,7 @@ impl Replay {
             return;
         };
         self.vote_lost.remove(&id);
+        self.draw_behind(found.generation);
         let group = self.groups.entry(id).or_default();
         group.extents.clear(&mut self.live);
         let mut parts = Parts::default();
@@ -197,12 +211,18 @@ impl Replay {
     }
 
     /// Counts an item of a group; notices when one before it is lost.
-    fn count(&mut self, id: GroupId, step: u64, begins: bool) {
+    fn count(&mut self, id: GroupId, step: u64, is: Place) {
         let group = self.groups.entry(id).or_default();
         self.suspects.remove(&id);
-        // A destroyed group is forgotten, and counts anew whatever comes.
-        let anew = begins || (group.generation == 0 && group.image.is_blank());
-        let lost = step != group.step + 1 && !(anew && step == 1);
+        let unborn = group.generation == 0 && group.image.is_blank();
+        // A destroyed group is forgotten, and what makes it again counts from wherever it likes:
+        // nothing that was lost before belongs to that life. Without it the beginning is lost.
+        let lost = match is {
+            Place::Begins => false,
+            Place::Within if unborn => true,
+            Place::Anywhere if unborn => false,
+            _ => step != group.step + 1,
+        };
         group.step = step;
         if lost {
             self.vote_lost.insert(id);
@@ -211,7 +231,12 @@ impl Replay {
 
     fn state(&mut self, segment: u64, bits: u8, section: &Section<'_>) {
         let id = section.item.group;
-        self.count(id, section.item.step, bits & (DESTROY | CREATE) != 0);
+        let place = match bits {
+            COMPACT => Place::Anywhere,
+            _ if bits & (DESTROY | CREATE) != 0 => Place::Begins,
+            _ => Place::Within,
+        };
+        self.count(id, section.item.step, place);
         let read = section
             .bytes
             .clone()
@@ -227,8 +252,10 @@ impl Replay {
             }
             return;
         };
-        if let Some(generation) = generation.filter(|_| !write.destroy) {
-            self.outlive(id, generation);
+        match generation {
+            Some(generation) if write.destroy => self.draw_behind(generation),
+            Some(generation) => _ = self.outlive(id, generation),
+            None => {}
         }
         let Some(group) = self.groups.get_mut(&id) else {
             return;
@@ -244,10 +271,6 @@ impl Replay {
         }
         if let Some(generation) = generation {
             group.generation = generation;
-            self.record.next_generation = self
-                .record
-                .next_generation
-                .max(generation.saturating_add(1));
         }
         if bits & HARD_STATE != 0 {
             self.vote_lost.remove(&id);
@@ -271,7 +294,7 @@ impl Replay {
 
     fn entries(&mut self, segment: u64, span: &Span, section: &Section<'_>) {
         let id = section.item.group;
-        self.count(id, section.item.step, false);
+        self.count(id, section.item.step, Place::Within);
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
@@ -330,6 +353,7 @@ impl Replay {
     /// A group is in its life `generation`. If an earlier one is all that is known of it, that has
     /// ended in what is lost: nothing of it counts. True when that is so.
     fn outlive(&mut self, id: GroupId, generation: u64) -> bool {
+        self.draw_behind(generation);
         let Some(group) = self.groups.get(&id) else {
             return false;
         };
@@ -338,6 +362,12 @@ impl Replay {
             self.end_life(id, generation);
         }
         ended
+    }
+
+    /// `generation` was drawn, perhaps in what is lost: no later life may get it again.
+    fn draw_behind(&mut self, generation: u64) {
+        let next = generation.saturating_add(1);
+        self.record.next_generation = self.record.next_generation.max(next);
     }
 
     /// The life that is known of a group is over, and nothing of it counts. The next one's number
@@ -377,7 +407,10 @@ impl Replay {
         self.record.strangers_unknown |= self.strangers;
         for (id, group) in &mut self.groups {
             let mut health = group.image.health().clone();
-            health.vote_unknown |= self.vote_lost.contains(id) || self.suspects.contains(id);
+            // Of a group that is gone nothing is left to be in doubt: if it was made again in what
+            // is lost, it is a stranger.
+            let suspect = self.suspects.contains(id) && !group.image.is_blank();
+            health.vote_unknown |= self.vote_lost.contains(id) || suspect;
             let log = group.image.first()..group.image.last().index.next();
             health.faulty = group.extents.parts.missing(&log);
             group.image.set_health(health);

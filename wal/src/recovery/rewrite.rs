@@ -10,6 +10,7 @@ use raftwerk_raft::{Entry, StorageError, Ticket};
 use raftwerk_storage::folder::{StoreUuid, io_error};
 use raftwerk_storage::vfs::{OpenMode, Vfs, VfsFile};
 
+use super::files::is_all_zeros;
 use super::survey::Survey;
 use super::verdict::{GroupDamage, Report, TailEnd};
 use super::{Recovered, Watch};
@@ -22,7 +23,7 @@ use crate::reader::read_verified;
 use crate::rules::{Rule, holds};
 use crate::segment::checkpoint::Predecessor;
 use crate::segment::header::{file_name, parse_file_name};
-use crate::sites::{SYNC_OPEN, SYNC_SLOT};
+use crate::sites::{SYNC_NAME, SYNC_OPEN, SYNC_SLOT};
 use crate::slot::{SLOT_FILE, Slot};
 use crate::state::{End, Segment, State};
 use crate::straggler::Rewriting;
@@ -63,7 +64,12 @@ pub(crate) fn begin(
     let report = found.report.clone();
     let reuse = found.unused && !found.health_changed || !holds(Rule::RewriteAtOpen);
     let mut state = build(&found, uuid, options);
+    remove_unfinished(vfs, dir, &numbers, &found)?;
     state.ready = ready_segments(&found, options);
+    for ready in &state.ready {
+        let path = dir.join(file_name(ready.header.id.number));
+        ready.write_header().map_err(io_error("write", &path))?;
+    }
     if reuse && continues(&mut found, &mut state, options) {
         state.durable_lsn = state.end.lsn;
     } else {
@@ -80,7 +86,11 @@ pub(crate) fn begin(
             .write_slot(state.durable_lsn, segment, end)
             .map_err(io_error("write", &path))?;
     }
-    remove_unneeded(vfs, dir, &found, &state)?;
+    if remove_unneeded(vfs, dir, &found, &state)? {
+        // What was resolved once is not to be found and judged again in a later life.
+        vfs.sync_dir(dir, SYNC_NAME)
+            .map_err(io_error("sync", dir))?;
+    }
     Ok(Begun {
         state,
         writer,
@@ -133,19 +143,30 @@ fn refuse_ambiguous(dir: &Path, found: &Recovered, options: &Options) -> Result<
     })
 }
 
+/// The slot's file is only written to when its name is durable. An empty one's may never be,
+/// whatever a later sync says, if the sync of the folder failed in the life that made it: such a
+/// file is made again.
 fn open_slot(vfs: &dyn Vfs, dir: &Path) -> Result<Arc<dyn VfsFile>, StorageError> {
     let path = dir.join(SLOT_FILE);
-    let file = match vfs.open(&path, OpenMode::Write) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            vfs.open(&path, OpenMode::CreateNew)
-        }
-        other => other,
+    let found = match vfs.open(&path, OpenMode::Write) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        other => Some(other.map_err(io_error("open", &path))?),
     };
-    let file = file.map_err(io_error("open", &path))?;
-    if Slot::reserve(file.as_ref()).map_err(io_error("reserve", &path))? {
-        vfs.sync_dir(dir, SYNC_SLOT)
-            .map_err(io_error("sync", dir))?;
-    }
+    let file = match found {
+        Some(file) if !file.is_empty().map_err(io_error("read", &path))? => file,
+        found => {
+            if found.is_some() {
+                drop(found);
+                vfs.remove_file(&path).map_err(io_error("remove", &path))?;
+            }
+            let file = vfs.open(&path, OpenMode::CreateNew);
+            let file = file.map_err(io_error("create", &path))?;
+            vfs.sync_dir(dir, SYNC_SLOT)
+                .map_err(io_error("sync", dir))?;
+            file
+        }
+    };
+    Slot::reserve(file.as_ref()).map_err(io_error("reserve", &path))?;
     Ok(Arc::from(file))
 }
 
@@ -219,6 +240,7 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
         evict_from: raftwerk_raft::GroupId::ZERO,
         stats: crate::stats::Stats::default(),
         rewriting: Rewriting::default(),
+        forgotten_step: 0,
         usual_write: 0,
     }
 }
@@ -379,14 +401,36 @@ fn read_live(file: &dyn VfsFile, extent: &Extent, path: &Path) -> Result<Vec<Ent
     })
 }
 
-/// Segments that are neither the log's nor ready for it. A file that cannot be told to be this
-/// log's is left alone: it may be a segment that the disk or an operator spoiled.
+/// Files behind the log that got a segment's name and then no header: nothing stands in them.
+fn remove_unfinished(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    numbers: &[u64],
+    found: &Recovered,
+) -> Result<(), StorageError> {
+    let newest = found.parts.last().map_or(0, |part| part.number);
+    let later = numbers.iter().filter(|number| **number > newest);
+    for number in later.filter(|number| !found.files.contains_key(number)) {
+        let path = dir.join(file_name(*number));
+        let file = vfs.open(&path, OpenMode::Read);
+        let file = file.map_err(io_error("open", &path))?;
+        if is_all_zeros(file.as_ref()) {
+            vfs.remove_file(&path).map_err(io_error("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Segments that are neither the log's nor ready for it; true if there are any. A file that cannot
+/// be told to be this log's is left alone: it may be a segment that the disk or an operator
+/// spoiled.
 fn remove_unneeded(
     vfs: &dyn Vfs,
     dir: &Path,
     found: &Recovered,
     state: &State,
-) -> Result<(), StorageError> {
+) -> Result<bool, StorageError> {
+    let mut removed = false;
     for number in found.files.keys() {
         let ready = state
             .ready
@@ -397,6 +441,7 @@ fn remove_unneeded(
         }
         let path = dir.join(file_name(*number));
         vfs.remove_file(&path).map_err(io_error("remove", &path))?;
+        removed = true;
     }
-    Ok(())
+    Ok(removed)
 }

@@ -35,6 +35,8 @@ struct Window<'a> {
     buffer: Vec<u8>,
     /// How much of the buffer counts.
     filled: usize,
+    /// Where in the file such sectors of the buffer are.
+    bad: Vec<Range<u64>>,
     /// There were such sectors.
     unreadable: bool,
 }
@@ -60,6 +62,7 @@ impl Window<'_> {
         }
         self.start = offset;
         self.filled = count;
+        self.bad.clear();
         let Some(buffer) = self.buffer.get_mut(..count) else {
             return;
         };
@@ -71,10 +74,20 @@ impl Window<'_> {
         for sector in buffer.chunks_mut(SECTOR_BYTES) {
             if self.file.read_at(at, sector).is_err() {
                 sector.fill(UNREADABLE);
+                self.bad.push(at..at + sector.len() as u64);
                 self.unreadable = true;
             }
             at += sector.len() as u64;
         }
+    }
+
+    /// [`Window::get`], and whether all of it is what the disk gave.
+    fn get_given(&mut self, offset: u64, len: u64) -> (&[u8], bool) {
+        self.get(offset, len);
+        let end = offset.saturating_add(len);
+        let mut bad = self.bad.iter();
+        let given = !bad.any(|bad| bad.start < end && offset < bad.end);
+        (self.get(offset, len), given)
     }
 }
 
@@ -238,6 +251,7 @@ impl<'a> Scan<'a> {
                 most: WINDOW_BYTES,
                 buffer: Vec::new(),
                 filled: 0,
+                bad: Vec::new(),
                 unreadable: false,
             },
             uuid,
@@ -256,7 +270,7 @@ impl<'a> Scan<'a> {
     }
 
     pub(crate) fn look(&mut self, offset: u64) -> Look {
-        let bytes = self.window.get(offset, FRAME_HEADER_BYTES as u64);
+        let (bytes, given) = self.window.get_given(offset, FRAME_HEADER_BYTES as u64);
         let blank = bytes.iter().all(|byte| *byte == 0);
         // A header ends with bytes that are not zero: without them, the sector is torn, if what was
         // written of it begins as a header does.
@@ -264,7 +278,7 @@ impl<'a> Scan<'a> {
         let torn = blank || (cut && begins_as_header(bytes));
         let nothing = Look::Nothing {
             blank,
-            torn: torn || !self.header.zeroed,
+            torn: torn || given && !self.header.zeroed,
         };
         let Ok((header, chain)) = FrameHeader::decode(bytes, self.uuid) else {
             return nothing;
@@ -281,13 +295,16 @@ impl<'a> Scan<'a> {
         let zeroed = self.header.zeroed;
         let uuid = self.uuid;
         let bodies = self.bodies;
-        let content = self.window.get(header.offset, header.content_bytes());
+        // What the disk does not give tells of the disk, whatever stands beside it: then zeros may
+        // as well be what was written.
+        let content = self.window.get_given(header.offset, header.content_bytes());
+        let (content, given) = content;
         let body_end = FRAME_HEADER_BYTES + header.body_bytes as usize;
         let directory = content.get(body_end..).unwrap_or_default();
         // A frame ends with bytes that are not zero: without them, its end was never written.
         let cut = !zeroed || content.last().is_none_or(|byte| *byte == 0);
         let Ok(items) = read_directory(&header, uuid, directory) else {
-            let torn = cut || is_torn(content, &(body_end..content.len()));
+            let torn = given && (cut || is_torn(content, &(body_end..content.len())));
             return Look::Nothing { blank: false, torn };
         };
         let seed = header.seed(uuid);
@@ -302,7 +319,7 @@ impl<'a> Scan<'a> {
             let seed = section_seed(seed, offset);
             let sound = section.is_some_and(|bytes| is_section(seed, bytes, item.crc));
             bad.push(!sound);
-            torn |= !sound && (cut || is_torn(content, &range));
+            torn |= !sound && given && (cut || is_torn(content, &range));
         }
         let body = content.get(FRAME_HEADER_BYTES..body_end);
         let body = Bytes::copy_from_slice(body.filter(|_| bodies).unwrap_or_default());

@@ -14,7 +14,7 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 /// How much of the first page means something.
 pub(crate) const HEADER_BYTES: usize = 64;
 
-/// The first page, written and synced by the preparer before the file gets its name.
+/// The first page, written and synced by the preparer when the file's name is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub(crate) uuid: StoreUuid,

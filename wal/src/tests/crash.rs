@@ -118,7 +118,7 @@ fn acknowledged_survives_every_crash_and_nothing_else_appears() {
         plans: plans(3, 1),
         recovery_plans: Some(plans(2, 2)),
         stride: 1,
-        recovery_stride: 301,
+        recovery_stride: 61,
         second_stride: 17,
     };
     let report = enumerate(Small::Pages8, 11, 60, &options);
@@ -134,7 +134,7 @@ fn acknowledged_survives_every_crash_where_zeros_are_set_aside() {
         plans: plans(3, 4),
         ..CrashOptions::default()
     };
-    let report = enumerate(Small::Aside8, 11, 40, &options);
+    let report = enumerate(Small::Aside8, 11, 60, &options);
     is_everywhere(&report);
     assert!(report.before.contains_key(&CallKind::Zero), "{report:?}");
     assert!(all_images(&report) >= DISKS[1], "{report:?}");
@@ -214,7 +214,7 @@ fn acknowledged_survives_crashes_of_two_thousand_batches() {
         plans: plans(3, 7),
         ..CrashOptions::default()
     };
-    let report = enumerate(Small::Pages32, 13, 2000, &options);
+    let report = enumerate(Small::Pages32, 13, 2050, &options);
     assert!(
         report.moments > 5000 && report.images > 200_000,
         "{report:?}"

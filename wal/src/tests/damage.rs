@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use raftwerk_raft::{LogIndex, Storage};
+use raftwerk_raft::{Entry, LogId, LogIndex, Storage, Term};
 use raftwerk_testkit::crash::Progress;
 use raftwerk_testkit::damage::{DamageOptions, damage_points};
 use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs, Image};
@@ -101,6 +101,42 @@ fn flipped_bit_before_the_slot_is_written_is_ambiguous() {
         wal.report()
     );
     assert_eq!(wal.open_group(GROUP).unwrap().log.last().index, LogIndex(1));
+}
+
+/// A sector that the disk does not give says nothing of a tear: behind the slot such a write may
+/// have been acknowledged, whatever its other sectors end with.
+#[test]
+fn unreadable_sector_before_the_slot_is_written_is_ambiguous_beside_zeros_too() {
+    let vfs = FaultVfs::new();
+    let wal = open(&vfs).unwrap();
+    prepare(&wal);
+    wal.wait(append(&wal, entry(1, 1, 100))).unwrap();
+    let (number, offset) = wal.engine_end();
+    let zeros = Entry::normal(LogId::new(Term(1), LogIndex(2)), vec![0; 3000].into());
+    wal.wait(append(&wal, zeros)).unwrap();
+    let sectors = offset / 512..wal.engine_end().1 / 512;
+    let path = Path::new(DIR).join(file_name(number));
+    let image = vfs.crash(&CrashPlan::LOSE_UNSYNCED).image();
+    assert_eq!(sectors.clone().count(), 7);
+    for sector in sectors.clone() {
+        let after = image.after(&CrashPlan::Kill);
+        after.break_sector(&path, sector).unwrap();
+        let refusal = open(&after).map(drop).unwrap_err();
+        assert!(refusal.contains("keep-prefix"), "{sector}: {refusal}");
+        let wal = open_with(&after, keep_prefix()).unwrap();
+        let tail = wal.report().tail;
+        assert!(
+            matches!(tail, TailEnd::Ambiguous { .. }),
+            "{sector}: {tail:?}"
+        );
+        assert_eq!(wal.open_group(GROUP).unwrap().log.last().index, LogIndex(1));
+    }
+    // A tear that the disk gives is one, whatever it does not give elsewhere.
+    let after = image.after(&CrashPlan::Kill);
+    after.zero_sector(&path, sectors.end - 1).unwrap();
+    after.break_sector(&path, sectors.end + 4).unwrap();
+    let tail = open(&after).unwrap().report().tail;
+    assert!(matches!(tail, TailEnd::Torn { .. }), "{tail:?}");
 }
 
 /// One flipped byte of a sealed segment: the entry is named, all else is served, and the damage

@@ -82,7 +82,7 @@ fn holds(wal: &Wal, last: u64) -> Result<(), String> {
 fn is_the_preparers(call: &Call) -> bool {
     let name = call.path.file_name().unwrap_or_default().to_string_lossy();
     match call.kind {
-        CallKind::Write | CallKind::Zero => name.starts_with("spare-") && call.offset == 0,
+        CallKind::Write | CallKind::Zero => !name.starts_with("WATERMARK") && call.offset == 0,
         CallKind::Sync => call.site == Some(SYNC_PREPARE),
         CallKind::SyncDir => call.site == Some(SYNC_NAME),
         CallKind::Create | CallKind::Rename | CallKind::Remove => true,

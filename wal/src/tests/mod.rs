@@ -13,6 +13,7 @@ mod inspect;
 mod large;
 mod lives;
 mod moving;
+mod names;
 mod reads;
 mod rules;
 mod scrub;

@@ -338,10 +338,7 @@ fn entry_of_a_later_life_ends_the_one_before() -> Result<(), String> {
         ..write(OTHER.0, entries(1, 1..3, 30))
     };
     settle(&wal, vec![again], &mut last);
-    let left = |wal: &Wal| wal.engine_state().active_left(&Fill::default());
-    while left(&wal).is_some_and(|left| left > 4000) {
-        wal.wait(append(&wal, next_entry(&wal, 1, 1000))).unwrap();
-    }
+    fill_until(&wal, 4000);
     settle(
         &wal,
         vec![write(OTHER.0, entries(1, 3..4, 5000))],
@@ -384,24 +381,176 @@ fn damaged_with_checkpoint(
         wal.wait(vote(wal, term, 1)).unwrap();
     }
     let after = damaged(vfs, place);
-    let path = path_of(wal.engine_end().0);
-    let checkpoint = checkpoint_of(&after.read_file(&path).unwrap(), group);
-    after.flip_bit(&path, checkpoint, 0).unwrap();
+    let is_it = |item: &Item| item.kind == ItemKind::Checkpoint && item.group == group;
+    flip_in_first_frame(&after, wal, is_it);
     after
 }
 
-/// Where in its segment the first frame says how it found `group`.
-fn checkpoint_of(segment: &[u8], group: GroupId) -> u64 {
+/// Where in its segment the first frame has the first item that is it.
+fn place_of(segment: &[u8], is_it: impl Fn(&Item) -> bool) -> u64 {
     let uuid = SegmentHeader::decode(segment).unwrap().uuid;
     let frame = &segment[FIRST_FRAME as usize..];
     let (header, _) = FrameHeader::decode(frame, uuid).unwrap();
     let directory = FRAME_HEADER_BYTES + header.body_bytes as usize;
     let directory = &frame[directory..directory + header.directory_bytes as usize];
     let items = read_directory(&header, uuid, directory).unwrap();
-    let is_it = |item: &&Item| item.kind == ItemKind::Checkpoint && item.group == group;
     let before = items.iter().take_while(|item| !is_it(item));
     let before: u64 = before.map(|item| u64::from(item.bytes)).sum();
     FIRST_FRAME + FRAME_HEADER_BYTES as u64 + before
+}
+
+/// Flips a bit of the first item that is it of the newest segment's first frame.
+fn flip_in_first_frame(vfs: &FaultVfs, wal: &Wal, is_it: impl Fn(&Item) -> bool) {
+    let path = path_of(wal.engine_end().0);
+    let place = place_of(&vfs.read_file(&path).unwrap(), is_it);
+    vfs.flip_bit(&path, place, 0).unwrap();
+}
+
+/// Writes to [`GROUP`] until the active segment has no more than `left` bytes left.
+fn fill_until(wal: &Wal, left: u64) {
+    let now = |wal: &Wal| wal.engine_state().active_left(&Fill::default());
+    while now(wal).is_some_and(|now| now > left) {
+        wal.wait(append(wal, next_entry(wal, 1, 1000))).unwrap();
+    }
+}
+
+/// A group ends and begins anew in one write, which a rotation carries over: its old entries do
+/// not stand in for a new one that is damaged there.
+#[test]
+fn entry_that_was_appended_before_its_group_ended_is_not_carried_into_the_next_life() {
+    let (vfs, wal, mut last) = log_of_another();
+    fill_until(&wal, 4000);
+    let before = wal.engine_end().0;
+    let old = GroupWrite {
+        destroy: true,
+        ..write(OTHER.0, entries(1, 1..4, 1000))
+    };
+    let new = GroupWrite {
+        destroy: true,
+        ..write(OTHER.0, entries(1, 1..4, 900))
+    };
+    for write in [old, new] {
+        let batch = raftwerk_raft::WriteBatch {
+            groups: vec![write],
+            ..Default::default()
+        };
+        last = super::workload::submit(&wal, batch, last).unwrap();
+    }
+    wal.wait(last).unwrap();
+    assert!(wal.engine_end().0 > before, "it rotated");
+    for term in 1..=2 {
+        wal.wait(vote(&wal, term, 1)).unwrap();
+    }
+    let after = vfs.crash(&CrashPlan::LOSE_UNSYNCED);
+    let bytes = after.read_file(&path_of(wal.engine_end().0)).unwrap();
+    let is_moved =
+        |item: &Item| matches!(item.kind, ItemKind::Relocated { .. }) && item.group == OTHER;
+    let new = place_of(&bytes, |item| is_moved(item) && item.bytes < 3 * 1000);
+    after
+        .flip_bit(&path_of(wal.engine_end().0), new + 100, 0)
+        .unwrap();
+    let opened = open(&after).unwrap();
+    let log = opened.open_group(OTHER).unwrap().log;
+    let read = log.read(LogIndex(1)..LogIndex(4), u64::MAX);
+    assert!(matches!(read, Err(LogError::Faulty { .. })), "{read:?}");
+    assert_eq!(place_of(&bytes, is_moved), new, "nothing else was carried");
+}
+
+/// A group is destroyed, and a later frame is lost: it is in doubt as whoever appears nowhere is,
+/// and not there again.
+#[test]
+fn destroyed_group_is_not_made_again_by_a_frame_that_is_lost_later() {
+    let (vfs, wal, mut last) = log_of_another();
+    settle(
+        &wal,
+        vec![others_end(), write(3, entries(1, 1..2, 10))],
+        &mut last,
+    );
+    let place = wal.engine_end();
+    for term in 1..=3 {
+        wal.wait(vote(&wal, term, 1)).unwrap();
+    }
+    let wal = open(&damaged(&vfs, place)).unwrap();
+    assert_eq!(wal.groups().unwrap(), [GROUP, GroupId(3)]);
+    let in_doubt = |group| wal.open_group(group).unwrap().state.health.vote_unknown;
+    assert!(in_doubt(OTHER) && in_doubt(GroupId(3)) && !in_doubt(GROUP));
+}
+
+/// A group is destroyed and begins anew in frames that are lost, in as many steps as its life
+/// before had: what follows on those does not pass for a group that lost nothing.
+#[test]
+fn group_whose_beginning_is_lost_is_in_doubt_whatever_its_namesake_was() {
+    let vfs = FaultVfs::new();
+    let (wal, _) = log_of_votes(&vfs, 1);
+    let mut last = Ticket(0);
+    for step in [others_vote(), others_end()] {
+        settle(&wal, vec![step], &mut last);
+    }
+    let mut places = Vec::new();
+    for node in [2, 3] {
+        places.push(wal.engine_end());
+        let hard_state = HardState {
+            term: Term(5 + node),
+            vote: Some(NodeId(node)),
+            commit: LogIndex::ZERO,
+        };
+        let vote = GroupWrite {
+            hard_state: Some(hard_state),
+            ..others_vote()
+        };
+        settle(&wal, vec![vote], &mut last);
+    }
+    is_in_doubt_without(&vfs, &wal, &places, last);
+}
+
+/// The other group goes on; then the frames at two places are lost, and its vote is in doubt.
+fn is_in_doubt_without(vfs: &FaultVfs, wal: &Wal, places: &[(u64, u64)], mut last: Ticket) {
+    settle(wal, vec![write(OTHER.0, entries(1, 1..2, 10))], &mut last);
+    wal.wait(vote(wal, 2, 1)).unwrap();
+    let after = damaged(vfs, places[0]);
+    let (number, offset) = places[1];
+    after.zero_sector(&path_of(number), offset / 512).unwrap();
+    let wal = open(&after).unwrap();
+    let state = wal.open_group(OTHER).unwrap().state;
+    assert!(state.health.vote_unknown, "{state:?}");
+}
+
+/// The same where the end of the life before is lost too, so that it seems to go on.
+#[test]
+fn group_that_ended_and_began_in_what_is_lost_is_in_doubt() {
+    let vfs = FaultVfs::new();
+    let (wal, _) = log_of_votes(&vfs, 1);
+    let mut last = Ticket(0);
+    settle(&wal, vec![others_vote()], &mut last);
+    let mut places = Vec::new();
+    for step in [others_end(), others_vote()] {
+        places.push(wal.engine_end());
+        settle(&wal, vec![step], &mut last);
+    }
+    is_in_doubt_without(&vfs, &wal, &places, last);
+}
+
+/// The frame in which a group began is lost, and what the next segment says of the whole log: the
+/// number of that life is not drawn again.
+#[test]
+fn generation_that_only_a_checkpoint_tells_of_is_not_drawn_again() {
+    let vfs = FaultVfs::new();
+    let (wal, _) = log_of_votes(&vfs, 1);
+    let place = wal.engine_end();
+    settle(&wal, vec![others_vote()], &mut Ticket(0));
+    while wal.engine_end().0 == place.0 {
+        wal.wait(append(&wal, next_entry(&wal, 1, 2000))).unwrap();
+        prepare(&wal);
+    }
+    for term in 1..=2 {
+        wal.wait(vote(&wal, term, 1)).unwrap();
+    }
+    let after = damaged(&vfs, place);
+    flip_in_first_frame(&after, &wal, |item| item.kind == ItemKind::Log);
+    let wal = open(&after).unwrap();
+    let state = wal.engine_state();
+    let drawn = state.groups[&OTHER].generation;
+    assert!(drawn > 1 && state.record.next_generation > drawn, "{drawn}");
 }
 
 /// Where frames begin.

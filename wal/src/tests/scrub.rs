@@ -112,6 +112,37 @@ fn damage_at_every_frame_is_found_piece_by_piece() {
     assert_eq!(pass(&wal, 1024).1, [] as [String; 0]);
 }
 
+/// What is found behind a damaged place is not looked for again by step after step: the next step
+/// begins there, and takes it whatever its budget is.
+#[test]
+fn place_that_is_larger_than_the_budget_is_searched_twice_at_most() {
+    let (vfs, counting, wal) = log();
+    let sealed = sealed(&wal);
+    let whole: u64 = sealed
+        .iter()
+        .map(|(_, frames)| frames.last().unwrap().1)
+        .sum();
+    let (number, frames) = &sealed[1];
+    let (begin, end) = (frames[0].0, frames.last().unwrap().1);
+    let path = Path::new(DIR).join(file_name(*number));
+    let rot = vec![b'x'; (end - begin) as usize];
+    vfs.poke(&path, begin, &rot).unwrap();
+    for budget in [0, 600, 2048, 5000] {
+        let before = counting.counts();
+        let (steps, damage) = pass(&wal, budget);
+        let wanted = format!("segment {number} is damaged at byte {begin}");
+        assert_eq!(damage, [wanted], "{budget}");
+        assert_eq!(steps.iter().sum::<u64>(), whole, "{budget}");
+        let read = counting.counts().since(&before).read_bytes;
+        let largest = budget.max(2048);
+        let may = 2 * rot.len() as u64 + steps.len() as u64 * 2 * largest + whole;
+        assert!(
+            read <= may,
+            "{budget}: {read} bytes read, at most {may} may be"
+        );
+    }
+}
+
 #[test]
 fn a_pass_ends_in_a_log_that_is_written_faster_than_it_is_read() {
     let (_vfs, _, wal) = log();
