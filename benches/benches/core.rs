@@ -5,16 +5,9 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use raftwerk_benches::core::{Cores, OwnCore, idle_core};
+use raftwerk_benches::core::{Cores, LOADS, OwnCore, idle_core};
 use raftwerk_benches::{Bench, Quartiles, Report, Subject, Wanted, bench_main};
 
-/// Entries of a batch, bytes of each, and how many times as fast as the peer is wanted.
-const LOADS: [(usize, usize, Option<f64>); 4] = [
-    (1, 128, Some(3.0)),
-    (64, 128, Some(4.0)),
-    (64, 1024, Some(8.0)),
-    (1, 1024, None),
-];
 /// What a tick of an idle follower may take.
 const TICK_NS_MAX: f64 = 20.0;
 

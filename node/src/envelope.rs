@@ -179,7 +179,7 @@ impl Envelope {
         const BASE: usize = 128;
         BASE + match &self.body {
             EnvelopeBody::Raft(message) => match &message.body {
-                Body::Append { entries, .. } | Body::Propose { entries } => {
+                Body::Append { entries, .. } | Body::Propose { entries, .. } => {
                     entries.iter().map(|entry| entry.data.len() + 48).sum()
                 }
                 Body::Snapshot { meta } => meta.context.len(),

@@ -44,7 +44,9 @@ pub struct Config {
     pub election_ticks: u32,
     /// Ticks between heartbeats; less than `election_ticks`.
     pub heartbeat_ticks: u32,
-    /// What the random timeouts are drawn from. Different for each member and start.
+    /// What the random timeouts are drawn from, and what names the proposals that are sent on.
+    /// Different for each member and start: with the same, an answer to an earlier life could be
+    /// taken for one to this.
     pub seed: u64,
     /// Asks before it raises its term (thesis, section 9.6).
     pub pre_vote: bool,
@@ -95,13 +97,13 @@ pub struct Config {
     /// gets no answer, nor does any message of one from a member that cannot lead; a snapshot is
     /// sent even where it does not help; a pre-candidate keeps its timeout; the commit index is
     /// told by an empty append, which is answered, where [`crate::Body::Commit`] would do, and told
-    /// at once each time it moves.
+    /// at once each time it moves; who sends a proposal on is not told what became of it.
     pub etcd_quirks: bool,
 }
 
 impl Config {
     /// The defaults for member `id`: ten ticks of election timeout, one of heartbeat, PreVote and
-    /// CheckQuorum on, all sizes bounded. `seed` should differ for each start.
+    /// CheckQuorum on, all sizes bounded. `seed` is to differ for each start.
     #[must_use]
     pub const fn new(id: NodeId, seed: u64) -> Self {
         Self {

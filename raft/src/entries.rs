@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::entry::{Entry, EntryKind};
 use crate::log::payload_bytes;
 use crate::types::{LogId, Term};
@@ -13,7 +15,7 @@ use crate::types::{LogId, Term};
 /// clone of a few keeps all that were made together.
 #[derive(Clone, Default)]
 pub struct Entries {
-    /// None: no entries.
+    /// None: no entries. Otherwise there is at least one from `start` to `end`.
     shared: Option<Arc<[Entry]>>,
     start: usize,
     end: usize,
@@ -34,6 +36,34 @@ impl Entries {
             payload: 0,
             changes: false,
         }
+    }
+
+    /// How many they are.
+    #[must_use]
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// There are none.
+    #[must_use]
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.shared.is_none()
+    }
+
+    /// The first of them: as the slice has it, but looked at all the time.
+    #[must_use]
+    #[inline]
+    pub fn first(&self) -> Option<&Entry> {
+        self.shared.as_deref()?.get(self.start)
+    }
+
+    /// The last of them, likewise.
+    #[must_use]
+    #[inline]
+    pub fn last(&self) -> Option<&Entry> {
+        self.shared.as_deref()?.get(self.end.checked_sub(1)?)
     }
 
     /// How many bytes of payload they are together.
@@ -144,6 +174,20 @@ impl FromIterator<Entry> for Entries {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
         let shared: Arc<[Entry]> = entries.into_iter().collect();
         shared.into()
+    }
+}
+
+/// Normal entries to be proposed: they have no ids yet.
+impl FromIterator<Bytes> for Entries {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(payloads: I) -> Self {
+        let entry = |data| Entry::normal(LogId::ZERO, data);
+        payloads.into_iter().map(entry).collect()
+    }
+}
+
+impl From<Vec<Bytes>> for Entries {
+    fn from(payloads: Vec<Bytes>) -> Self {
+        payloads.into_iter().collect()
     }
 }
 
@@ -278,7 +322,7 @@ mod tests {
     fn what_is_made_of_nothing_is_empty() {
         for none in [
             Entries::new(),
-            Vec::new().into(),
+            Vec::<Entry>::new().into(),
             entries(0),
             entries(3).part(3..3),
         ] {

@@ -131,8 +131,8 @@ pub use message::{Body, Message, MessageKind, Standing};
 pub use observer::{ConfChangeRefusal, Event, NoObserver, Observer, VoteRequest};
 pub use raw_node::RawNode;
 pub use ready::{
-    ApplyAck, Fate, LogRead, LogReadId, LogReadResult, Persist, PersistAck, Proposed, ReadDropped,
-    ReadState, Ready, SnapshotStatus, SoftState,
+    ApplyAck, Fate, ForwardOutcome, LogRead, LogReadId, LogReadResult, Persist, PersistAck,
+    ProposalDropped, Proposed, ReadDropped, ReadState, Ready, SnapshotStatus, SoftState,
 };
 pub use restart::Restart;
 pub use state_machine::{
@@ -145,7 +145,7 @@ pub use storage::{
     META_BYTES_MAX, OpenGroup, Poisoned, Pressure, ScrubReport, Storage, StorageError, SubmitError,
     Subscription, Ticket, WriteBatch,
 };
-pub use types::{GroupId, LogId, LogIndex, NodeId, Role, Term};
+pub use types::{ForwardMark, GroupId, LogId, LogIndex, NodeId, Role, Term};
 
 /// The README's loop is compiled too.
 #[cfg(doctest)]

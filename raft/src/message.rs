@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::entries::Entries;
 use crate::entry::SnapshotMeta;
-use crate::ready::ReadDropped;
-use crate::types::{LogId, LogIndex, NodeId, Term};
+use crate::ready::{ProposalDropped, ReadDropped};
+use crate::types::{ForwardMark, LogId, LogIndex, NodeId, Term};
 
 /// A message between two members of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,9 @@ pub struct Message {
     pub from: NodeId,
     /// The receiver.
     pub to: NodeId,
-    /// The sender's term; zero in what carries none ([`Body::Propose`], [`Body::ReadIndex`],
-    /// [`Body::ReadIndexDropped`], [`Body::Committed`]).
+    /// The sender's term; zero in what carries none ([`Body::Propose`],
+    /// [`Body::ProposeResponse`], [`Body::ReadIndex`], [`Body::ReadIndexDropped`],
+    /// [`Body::Committed`]).
     pub term: Term,
     /// How often the follower that replicates with its leader here was removed in this term: who
     /// is added again begins anew, and what belongs to its earlier life counts no more. Zero for
@@ -109,8 +110,17 @@ pub enum Body {
     TimeoutNow,
     /// Proposals of a follower for its leader; ids are zero until the leader gives them.
     Propose {
+        /// What the answer to `from` is to name; zero when it wants none.
+        mark: ForwardMark,
         /// The proposals.
         entries: Entries,
+    },
+    /// The answer to [`Body::Propose`], from whoever appended the proposals or dropped them.
+    ProposeResponse {
+        /// The proposer's mark.
+        mark: ForwardMark,
+        /// Where the last of them stands, or why none does.
+        result: Result<LogId, ProposalDropped>,
     },
     /// A follower asks its leader for a read index (thesis, section 6.4).
     ReadIndex {
@@ -175,6 +185,7 @@ pub enum MessageKind {
     Snapshot,
     TimeoutNow,
     Propose,
+    ProposeResponse,
     ReadIndex,
     ReadIndexResponse,
     ReadIndexDropped,
@@ -186,6 +197,47 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
+    /// Somebody asks for a vote or on behalf of a user, or tells what became of that: taken
+    /// whatever this member knows of the sender.
+    pub(crate) const fn is_request(self) -> bool {
+        matches!(
+            self,
+            Self::Vote
+                | Self::PreVote
+                | Self::Propose
+                | Self::ProposeResponse
+                | Self::ReadIndex
+                | Self::ReadIndexDropped
+                | Self::TransferLeader
+                | Self::Committed
+        )
+    }
+
+    /// Only members send these.
+    pub(crate) const fn is_response(self) -> bool {
+        self.is_answer()
+            || matches!(
+                self,
+                Self::VoteResponse
+                    | Self::PreVoteResponse
+                    | Self::ProposeResponse
+                    | Self::ReadIndexResponse
+                    | Self::ReadIndexDropped
+            )
+    }
+
+    /// It carries no term.
+    pub(crate) const fn is_termless(self) -> bool {
+        matches!(
+            self,
+            Self::Propose
+                | Self::ProposeResponse
+                | Self::ReadIndex
+                | Self::ReadIndexDropped
+                | Self::Committed
+        )
+    }
+
     /// A follower's answer to its leader: it belongs to a session and carries a standing.
     #[must_use]
     pub const fn is_answer(self) -> bool {
@@ -213,6 +265,7 @@ impl Body {
             Self::Snapshot { .. } => MessageKind::Snapshot,
             Self::TimeoutNow => MessageKind::TimeoutNow,
             Self::Propose { .. } => MessageKind::Propose,
+            Self::ProposeResponse { .. } => MessageKind::ProposeResponse,
             Self::ReadIndex { .. } => MessageKind::ReadIndex,
             Self::ReadIndexResponse { .. } => MessageKind::ReadIndexResponse,
             Self::TransferLeader { .. } => MessageKind::TransferLeader,

@@ -4,9 +4,9 @@ use crate::confchange::ConfChangeError;
 use crate::entry::{ConfChange, ConfState};
 use crate::error::ProposeError;
 use crate::message::MessageKind;
-use crate::ready::ReadDropped;
+use crate::ready::{ForwardOutcome, ReadDropped};
 use crate::tracker::{Config, Progress};
-use crate::types::{LogId, LogIndex, NodeId, Role, Term};
+use crate::types::{ForwardMark, LogId, LogIndex, NodeId, Role, Term};
 
 /// A request for a vote (or a pre-vote) and what it met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,6 +295,13 @@ pub enum Event<'a> {
         count: usize,
         /// Who leads.
         to: NodeId,
+    },
+    /// What became of proposals that were sent on.
+    ForwardTold {
+        /// What names them.
+        mark: ForwardMark,
+        /// What became of them, as far as it is known here.
+        outcome: ForwardOutcome,
     },
     /// Proposals were not taken.
     ProposalDropped {

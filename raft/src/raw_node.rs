@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::Config;
+use crate::entries::Entries;
 use crate::entry::{ConfChange, ConfState, Entry, HardState, SnapshotMeta};
 use crate::error::{
     ApplyConfChangeError, ConfigError, Halted, LeaseReadError, ProposeError, ReadIndexError,
     RequestSnapshotError, StepError,
 };
-use crate::message::{Body, Message};
+use crate::message::{Message, MessageKind};
 use crate::observer::{NoObserver, Observer};
 use crate::raft::{Digest, Raft};
 use crate::ready::{
@@ -127,19 +128,13 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     pub fn step(&mut self, message: Message) -> Result<(), StepError> {
         self.check()?;
         let from = message.from;
-        let response = matches!(
-            message.body,
-            Body::AppendResponse { .. }
-                | Body::VoteResponse { .. }
-                | Body::PreVoteResponse { .. }
-                | Body::HeartbeatResponse { .. }
-                | Body::ReadIndexResponse { .. }
-                | Body::Lost { .. }
-                | Body::WantSnapshot { .. }
-                | Body::ReadIndexDropped { .. }
-        );
+        let response = message.body.kind().is_response();
         if response && !self.raft.tracker.progress.contains_key(&from) {
-            return Err(StepError::PeerNotFound { from });
+            // Who has just been added does not know yet that its leader is a member.
+            let of_leader = self.raft.leader == Some(from);
+            if !of_leader || message.body.kind() != MessageKind::ProposeResponse {
+                return Err(StepError::PeerNotFound { from });
+            }
         }
         self.raft.step(message)
     }
@@ -151,19 +146,24 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     pub fn propose(&mut self, data: Bytes) -> Result<Proposed, ProposeError> {
         self.check()?;
         let entry = Entry::normal(LogId::ZERO, data);
-        self.raft.propose(self.id(), entry.into())
+        self.raft.propose_own(entry.into())
     }
 
-    /// Proposes several normal entries that stand in the log one after the other.
+    /// Proposes several normal entries that stand in the log one after the other: payloads, or
+    /// [`Entries`] made of them. Their ids are the leader's to give.
     ///
     /// # Errors
     /// [`ProposeError`] when none of them was taken.
-    pub fn propose_batch(&mut self, batch: Vec<Bytes>) -> Result<Proposed, ProposeError> {
+    #[inline]
+    pub fn propose_batch(&mut self, batch: impl Into<Entries>) -> Result<Proposed, ProposeError> {
         self.check()?;
-        let entries = batch
-            .into_iter()
-            .map(|data| Entry::normal(LogId::ZERO, data));
-        self.raft.propose(self.id(), entries.collect())
+        let entries = batch.into();
+        if entries.may_change_conf() {
+            return Err(ProposeError::Invalid {
+                reason: "a change of the configuration is proposed by propose_conf_change",
+            });
+        }
+        self.raft.propose_own(entries)
     }
 
     /// Proposes a change of the configuration.
@@ -247,9 +247,13 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
 
     /// Entries of [`Ready::committed`] are applied (asynchronous mode).
     pub fn applied(&mut self, ack: ApplyAck) {
-        if self.takes_input() {
-            self.raft.applied_to(ack.index, ack.bytes);
+        if self.runs() {
+            let may_follow = self.raft.applied_to(ack.index, ack.bytes);
             self.raft.release_uncommitted(ack.payload);
+            // Nearly always there is nothing to look for then.
+            if may_follow {
+                self.quiet.end();
+            }
         }
     }
 
@@ -344,6 +348,11 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             debug_assert!(!self.has_work(), "an input was not noticed");
             return false;
         }
+        self.finds_work()
+    }
+
+    #[inline(never)]
+    fn finds_work(&self) -> bool {
         let found = self.has_work();
         if !found {
             self.quiet.note();
@@ -367,13 +376,9 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             || raft.soft_state() != self.soft_state
             || raft.log.unstable.next_snapshot().is_some()
             || raft.log.unstable.has_next_entries()
-            || !raft.read_states.is_empty()
-            || !raft.fates.is_empty()
-            || raft.cold.has_outbox()
-            || raft.snapshot_wanted
-            || !raft.losses.marks.is_empty()
-            || raft.owes_read_round()
             || raft.has_committed()
+            || raft.owes_read_round()
+            || raft.has_rarities()
     }
 
     /// Of a member that has halted.
@@ -400,33 +405,28 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
     #[inline]
     pub fn ready_into(&mut self, ready: &mut Ready) {
         ready.clear();
-        if self.runs() && self.advance.is_some() {
+        if !self.runs() {
+            return self.say_last_words(ready);
+        }
+        if self.advance.is_some() {
             ready.persist = None;
             return;
         }
-        if self.runs() {
-            self.raft.begin_read_round();
-            self.raft.tell_committed();
+        self.raft.begin_read_round();
+        self.raft.tell_committed();
+        let apply = self.raft.take_committed(&mut ready.committed);
+        if !self.runs() {
+            return self.say_last_words(ready);
         }
-        let apply = if self.runs() && self.raft.has_committed() {
-            self.raft.take_committed(&mut ready.committed)
-        } else {
-            None
-        };
         let soft_state = self.raft.soft_state();
         if soft_state != self.soft_state {
             ready.soft_state = Some(soft_state);
             self.soft_state = soft_state;
         }
         hand_out(&mut ready.messages, &mut self.raft.messages);
-        hand_out(&mut ready.read_states, &mut self.raft.read_states);
-        hand_out(&mut ready.fates, &mut self.raft.fates);
-        if !self.runs() {
-            ready.persist = None;
-            return;
+        if self.raft.has_rarities() {
+            self.hand_out_rarities(ready);
         }
-        self.raft.cold.take_outbox(&mut ready.reads);
-        ready.snapshot_wanted = mem::take(&mut self.raft.snapshot_wanted);
         let persist = ready.persist.get_or_insert_default();
         let ack = self.take_persist(persist);
         if self.raft.config.synchronous {
@@ -449,6 +449,35 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         if !writes {
             ready.persist = None;
         }
+        self.quiet.note();
+    }
+
+    /// What there rarely is.
+    #[cold]
+    fn hand_out_rarities(&mut self, ready: &mut Ready) {
+        let raft = &mut self.raft;
+        hand_out(&mut ready.read_states, &mut raft.read_states);
+        hand_out(&mut ready.fates, &mut raft.fates);
+        raft.cold.take_outbox(&mut ready.reads);
+        ready.snapshot_wanted = mem::take(&mut raft.snapshot_wanted);
+        let marks = &mut raft.losses.marks;
+        if !marks.is_empty() {
+            ready.persist.get_or_insert_default().meta = mem::take(marks);
+        }
+    }
+
+    /// What a member that has halted tells.
+    #[cold]
+    fn say_last_words(&mut self, ready: &mut Ready) {
+        let soft_state = self.raft.soft_state();
+        if soft_state != self.soft_state {
+            ready.soft_state = Some(soft_state);
+            self.soft_state = soft_state;
+        }
+        hand_out(&mut ready.messages, &mut self.raft.messages);
+        hand_out(&mut ready.read_states, &mut self.raft.read_states);
+        hand_out(&mut ready.fates, &mut self.raft.fates);
+        ready.persist = None;
     }
 
     /// What is to be written, what waits for that, and the receipt. `persist` is as good as new but
@@ -463,7 +492,6 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
             snapshot = Some(meta.last.index);
         }
         let news = raft.log.unstable.accept(&mut persist.entries);
-        hand_out(&mut persist.meta, &mut raft.losses.marks);
         hand_out(&mut persist.messages, &mut raft.messages_after_persist);
         let mut must_sync = news || !persist.meta.is_empty() || snapshot.is_some();
         let (hard_state, before) = (raft.hard_state(), &mut self.hard_state);
@@ -534,8 +562,8 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
 
     /// Why the group has halted on this member, if it has.
     #[must_use]
-    pub const fn halted(&self) -> Option<&Halted> {
-        self.raft.halted.as_ref()
+    pub fn halted(&self) -> Option<&Halted> {
+        self.raft.halted.as_deref()
     }
 
     /// This member.
@@ -592,6 +620,13 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         &self.raft.log.stable
     }
 
+    /// The same, for a driver that writes to it there: what a [`Persist`] says, and compaction.
+    /// Where its log ends the core knows by itself, and what other members may have been promised
+    /// is never taken out of it.
+    pub const fn log_mut(&mut self) -> &mut L {
+        &mut self.raft.log.stable
+    }
+
     /// Its observer.
     pub const fn observer_mut(&mut self) -> &mut O {
         &mut self.raft.observer
@@ -613,7 +648,7 @@ impl<L: LogReader, O: Observer> RawNode<L, O> {
         self.quiet.end();
         match &self.raft.halted {
             None => Ok(()),
-            Some(halted) => Err(halted.clone()),
+            Some(halted) => Err(Halted::clone(halted)),
         }
     }
 }

@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use crate::entries::Entries;
 use crate::entry::{Entry, HardState, SnapshotMeta};
+use crate::error::ProposeError;
 use crate::message::Message;
 use crate::storage::LogError;
-use crate::types::{LogId, LogIndex, NodeId, Role, Term};
+use crate::types::{ForwardMark, LogId, LogIndex, NodeId, Role, Term};
 
 /// What is known of the leadership; not persisted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,6 +193,57 @@ pub enum Fate {
         /// The last, and the term of all.
         last: LogId,
     },
+    /// Proposals that this member sent on to the leader ([`Proposed::Forwarded`]): told once.
+    Forwarded {
+        /// What names them.
+        mark: ForwardMark,
+        /// What became of them.
+        outcome: ForwardOutcome,
+    },
+}
+
+/// What became of proposals that were sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ForwardOutcome {
+    /// The leader has appended them, the last here. Committed if the entry that is committed at
+    /// this index has this term, and lost otherwise.
+    Appended(LogId),
+    /// Whoever answered did not take them. Where the transport doubles messages, an earlier copy
+    /// may have been taken all the same: there, read it as [`ForwardOutcome::InDoubt`].
+    Dropped(ProposalDropped),
+    /// Nobody knows: the leader changed, or did not answer for an election timeout. They may be in
+    /// its log: proposed again, they may be there twice.
+    InDoubt,
+}
+
+/// Why whoever got a proposal that was sent on did not take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposalDropped {
+    /// It does not lead, or not for long, and knows nobody who does.
+    #[error("whoever got it does not lead, or not for long; retry")]
+    NoLeader,
+    /// It has too much to do, or an earlier change of the configuration is not applied yet.
+    #[error("the leader cannot take it now; retry later")]
+    Busy,
+    /// It cannot be taken as it is: a batch too large for the log, or a change of the
+    /// configuration that the group cannot make.
+    #[error("the leader refuses it; a retry is refused too")]
+    Refused,
+}
+
+impl From<&ProposeError> for ProposalDropped {
+    fn from(error: &ProposeError) -> Self {
+        match error {
+            ProposeError::NoLeader
+            | ProposeError::Transferring
+            | ProposeError::NotMember
+            | ProposeError::Halted(_) => Self::NoLeader,
+            ProposeError::Busy | ProposeError::ChangePending { .. } => Self::Busy,
+            ProposeError::Invalid { .. } | ProposeError::ConfChange { .. } => Self::Refused,
+        }
+    }
 }
 
 /// Why a read gets no answer.
@@ -242,9 +294,12 @@ pub enum Proposed {
     /// Appended here, at the leader. Whether it is committed shows by what is committed at this
     /// index: another term there means it was lost.
     Appended(LogId),
-    /// Sent on to the leader. The one thing whose fate nobody tells: the leader may refuse it, the
-    /// message get lost, and what becomes of it shows only in what is committed. Who needs an
-    /// answer proposes where [`crate::RawNode::leader`] points, by a message of its own that has
-    /// one.
-    Forwarded(NodeId),
+    /// Sent on to the leader. What becomes of it a [`Fate::Forwarded`] of the same mark tells; of
+    /// mark zero, with [`crate::Config::etcd_quirks`], nothing does.
+    Forwarded {
+        /// Who leads.
+        to: NodeId,
+        /// Names it.
+        mark: ForwardMark,
+    },
 }

@@ -46,6 +46,10 @@ number! {
     Term
 }
 number! {
+    /// Names what a follower sent on to its leader, in the answer. Zero: nobody waits for one.
+    ForwardMark
+}
+number! {
     /// A position in a group's log. The first entry has index 1; zero stands before it.
     LogIndex
 }

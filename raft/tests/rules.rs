@@ -14,6 +14,8 @@ mod support;
 mod election;
 #[path = "rules/fates.rs"]
 mod fates;
+#[path = "rules/forward.rs"]
+mod forward;
 #[path = "rules/lease.rs"]
 mod lease;
 #[path = "rules/limits.rs"]

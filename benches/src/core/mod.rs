@@ -15,12 +15,19 @@ pub use raft_rs::RaftRs;
 use crate::random::Payloads;
 use crate::run::{Slice, Subject};
 
+/// Entries of a batch, bytes of each, and how many times as fast as the peer is wanted.
+pub const LOADS: [(usize, usize, Option<f64>); 4] = [
+    (1, 128, Some(3.0)),
+    (64, 128, Some(4.0)),
+    (64, 1024, Some(8.0)),
+    (1, 1024, None),
+];
 /// Members of a group.
 pub const MEMBERS: usize = 3;
 /// Proposals that are prepared before the clock runs.
 const PREPARED: usize = 64;
 /// A log is compacted to what is applied when it has grown to this many entries.
-const LOG_ENTRIES: usize = 1024;
+pub const LOG_ENTRIES: usize = 1024;
 
 /// One core with its log and its state, as its library wants it to be driven.
 pub trait Core: Sized {

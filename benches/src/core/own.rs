@@ -4,10 +4,8 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::mem;
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use raftwerk_raft::{
     ConfState, Config, Entries, Entry, LogError, LogId, LogIndex, LogReader, Message, NodeId,
     RawNode, Ready, Restart, Role, Term,
@@ -16,7 +14,7 @@ use raftwerk_raft::{
 use super::{Core, LOG_ENTRIES, MEMBERS};
 
 /// What stands before the first entry, and the entries: kept as they are handed out.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Kept {
     before: LogId,
     runs: VecDeque<Entries>,
@@ -65,21 +63,21 @@ impl Kept {
     }
 }
 
-/// A log in memory.
+/// A log in memory: the core has it, and its driver writes to it there.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Kept>>);
+pub struct Log(Box<Kept>);
 
 impl LogReader for Log {
     fn first(&self) -> LogIndex {
-        self.0.lock().before.index.next()
+        self.0.before.index.next()
     }
 
     fn last(&self) -> LogId {
-        self.0.lock().last()
+        self.0.last()
     }
 
     fn term(&self, index: LogIndex) -> Result<Term, LogError> {
-        let kept = self.0.lock();
+        let kept = &self.0;
         if index == kept.before.index {
             return Ok(kept.before.term);
         }
@@ -99,7 +97,7 @@ impl LogReader for Log {
         _max_bytes: u64,
         out: &mut Vec<Entry>,
     ) -> Result<(), LogError> {
-        let kept = self.0.lock();
+        let kept = &self.0;
         let first = kept.before.index.next();
         if range.start < first {
             return Err(LogError::Compacted { first });
@@ -123,7 +121,6 @@ impl LogReader for Log {
 /// One of our cores; by `SYNC`, in synchronous mode.
 pub struct OwnCore<const SYNC: bool> {
     node: RawNode<Log>,
-    log: Log,
     applied: LogIndex,
     compacted: LogIndex,
     /// Filled again and again.
@@ -151,17 +148,31 @@ pub fn idle_core(id: u64, synchronous: bool, log: Log) -> Result<RawNode<Log>, S
 }
 
 impl<const SYNC: bool> OwnCore<SYNC> {
+    fn turn(&mut self, out: &mut Vec<Message>) -> Result<(), String> {
+        self.node.ready_into(&mut self.ready);
+        send(&mut self.ready.messages, out);
+        self.write(out)?;
+        self.apply();
+        if SYNC {
+            self.node.advance();
+        } else if let Some(ack) = self.ready.apply_ack.take() {
+            self.node.applied(ack);
+        }
+        Ok(())
+    }
+
+    #[inline]
     fn write(&mut self, out: &mut Vec<Message>) -> Result<(), String> {
         let Some(persist) = &mut self.ready.persist else {
             return Ok(());
         };
         if !persist.entries.is_empty() {
             let entries = mem::take(&mut persist.entries);
-            self.log.0.lock().append(entries);
+            self.node.log_mut().0.append(entries);
         }
         let own = self.node.id();
         if persist.messages.iter().all(|message| message.to != own) {
-            out.append(&mut persist.messages);
+            send(&mut persist.messages, out);
         } else {
             for message in persist.messages.drain(..) {
                 if message.to == own {
@@ -177,6 +188,7 @@ impl<const SYNC: bool> OwnCore<SYNC> {
         Ok(())
     }
 
+    #[inline]
     fn apply(&mut self) {
         let entries = &self.ready.committed;
         for entry in entries {
@@ -186,8 +198,15 @@ impl<const SYNC: bool> OwnCore<SYNC> {
             self.applied = last.index();
         }
         if self.applied.since(self.compacted) > LOG_ENTRIES as u64 {
-            self.compacted = self.log.0.lock().compact(self.applied);
+            self.compacted = self.node.log_mut().0.compact(self.applied);
         }
+    }
+}
+
+#[inline]
+fn send(messages: &mut Vec<Message>, out: &mut Vec<Message>) {
+    if !messages.is_empty() {
+        out.append(messages);
     }
 }
 
@@ -197,13 +216,11 @@ fn step(node: &mut RawNode<Log>, message: Message) -> Result<(), String> {
 
 impl<const SYNC: bool> Core for OwnCore<SYNC> {
     type Mail = Message;
-    type Batch = Vec<Bytes>;
+    type Batch = Entries;
 
     fn new(id: u64) -> Result<Self, String> {
-        let log = Log::default();
         Ok(Self {
-            node: idle_core(id, SYNC, log.clone())?,
-            log,
+            node: idle_core(id, SYNC, Log::default())?,
             applied: LogIndex::ZERO,
             compacted: LogIndex::ZERO,
             ready: Ready::default(),
@@ -232,17 +249,10 @@ impl<const SYNC: bool> Core for OwnCore<SYNC> {
         step(&mut self.node, mail)
     }
 
+    #[inline]
     fn work(&mut self, out: &mut Vec<Message>) -> Result<(), String> {
         while self.node.has_ready() {
-            self.node.ready_into(&mut self.ready);
-            out.append(&mut self.ready.messages);
-            self.write(out)?;
-            self.apply();
-            if SYNC {
-                self.node.advance();
-            } else if let Some(ack) = self.ready.apply_ack.take() {
-                self.node.applied(ack);
-            }
+            self.turn(out)?;
         }
         Ok(())
     }

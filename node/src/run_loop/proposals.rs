@@ -277,7 +277,7 @@ impl Proposals {
             };
             match proposed {
                 Ok(Proposed::Appended(last)) => self.appended(last, kind, run, now),
-                Ok(Proposed::Forwarded(_)) => {
+                Ok(Proposed::Forwarded { .. }) => {
                     for proposal in run {
                         self.end_one(proposal, Err(ProposeError::Unknown), out);
                     }

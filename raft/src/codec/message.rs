@@ -11,8 +11,8 @@ use super::wire::{Reader, put_bytes, put_flag, put_log_id, put_varint};
 use crate::entries::Entries;
 use crate::entry::Entry;
 use crate::message::{Body, Message, Standing};
-use crate::ready::ReadDropped;
-use crate::types::{LogId, LogIndex, Term};
+use crate::ready::{ProposalDropped, ReadDropped};
+use crate::types::{ForwardMark, LogId, LogIndex, Term};
 
 /// The format of [`Message`].
 const MESSAGE_VERSION: u8 = 1;
@@ -37,6 +37,8 @@ const LOST: u8 = 17;
 const WANT_SNAPSHOT: u8 = 18;
 const READ_INDEX_DROPPED: u8 = 19;
 const COMMIT: u8 = 20;
+const PROPOSE_RESPONSE: u8 = 21;
+const PROPOSE_MARKED: u8 = 22;
 
 /// Set in the tag when a session follows the term: it is zero but for who was removed in the term.
 const WITH_SESSION: u8 = 0x80;
@@ -98,18 +100,15 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
         Body::HeartbeatResponse { read_position } => put_varint(out, *read_position),
         Body::Snapshot { meta } => encode_snapshot_meta(meta, out),
         Body::TimeoutNow => {}
-        Body::Propose { entries } => put_entries(out, entries),
+        Body::Propose { mark, entries } => put_proposals(out, *mark, entries),
+        Body::ProposeResponse { mark, result } => put_propose_response(out, *mark, *result),
         Body::ReadIndex { context } => put_bytes(out, context),
         Body::ReadIndexResponse { index, context } => {
             put_varint(out, index.value());
             put_bytes(out, context);
         }
         Body::ReadIndexDropped { context, reason } => {
-            out.push(match reason {
-                ReadDropped::NoLeader => 1,
-                ReadDropped::Busy => 2,
-                ReadDropped::LostLeadership => 3,
-            });
+            put_dropped(out, *reason);
             put_bytes(out, context);
         }
         Body::TransferLeader { to } => put_varint(out, to.value()),
@@ -128,7 +127,9 @@ const fn tag(body: &Body) -> u8 {
         Body::HeartbeatResponse { .. } => HEARTBEAT_RESPONSE,
         Body::Snapshot { .. } => SNAPSHOT,
         Body::TimeoutNow => TIMEOUT_NOW,
-        Body::Propose { .. } => PROPOSE,
+        Body::Propose { mark, .. } if mark.value() == 0 => PROPOSE,
+        Body::Propose { .. } => PROPOSE_MARKED,
+        Body::ProposeResponse { .. } => PROPOSE_RESPONSE,
         Body::ReadIndex { .. } => READ_INDEX,
         Body::ReadIndexResponse { .. } => READ_INDEX_RESPONSE,
         Body::TransferLeader { .. } => TRANSFER_LEADER,
@@ -139,6 +140,13 @@ const fn tag(body: &Body) -> u8 {
         Body::ReadIndexDropped { .. } => READ_INDEX_DROPPED,
         Body::Commit { .. } => COMMIT,
     }
+}
+
+fn put_proposals(out: &mut Vec<u8>, mark: ForwardMark, entries: &[Entry]) {
+    if mark != ForwardMark::ZERO {
+        put_varint(out, mark.value());
+    }
+    put_entries(out, entries);
 }
 
 fn put_entries(out: &mut Vec<u8>, entries: &[Entry]) {
@@ -268,7 +276,16 @@ fn read_body(reader: &mut Reader, tag: u8, term: Term) -> Result<Body, DecodeErr
 fn read_wish_or_loss(reader: &mut Reader, tag: u8) -> Result<Body, DecodeError> {
     Ok(match tag {
         PROPOSE => Body::Propose {
+            mark: ForwardMark::ZERO,
             entries: read_proposals(reader)?,
+        },
+        PROPOSE_MARKED => Body::Propose {
+            mark: read_mark(reader)?,
+            entries: read_proposals(reader)?,
+        },
+        PROPOSE_RESPONSE => Body::ProposeResponse {
+            mark: reader.varint()?.into(),
+            result: read_propose_result(reader)?,
         },
         READ_INDEX => Body::ReadIndex {
             context: reader.bytes()?,
@@ -304,6 +321,55 @@ fn read_wish_or_loss(reader: &mut Reader, tag: u8) -> Result<Body, DecodeError> 
             });
         }
     })
+}
+
+fn read_mark(reader: &mut Reader) -> Result<ForwardMark, DecodeError> {
+    match reader.varint()? {
+        0 => Err(DecodeError::Invalid {
+            reason: "mark zero is not written",
+        }),
+        mark => Ok(ForwardMark(mark)),
+    }
+}
+
+fn put_propose_response(
+    out: &mut Vec<u8>,
+    mark: ForwardMark,
+    result: Result<LogId, ProposalDropped>,
+) {
+    put_varint(out, mark.value());
+    match result {
+        Ok(last) => {
+            out.push(0);
+            put_log_id(out, last);
+        }
+        Err(ProposalDropped::NoLeader) => out.push(1),
+        Err(ProposalDropped::Busy) => out.push(2),
+        Err(ProposalDropped::Refused) => out.push(3),
+    }
+}
+
+fn read_propose_result(reader: &mut Reader) -> Result<Result<LogId, ProposalDropped>, DecodeError> {
+    Ok(match reader.u8()? {
+        0 => Ok(reader.log_id()?),
+        1 => Err(ProposalDropped::NoLeader),
+        2 => Err(ProposalDropped::Busy),
+        3 => Err(ProposalDropped::Refused),
+        found => {
+            return Err(DecodeError::Tag {
+                what: "result",
+                found,
+            });
+        }
+    })
+}
+
+fn put_dropped(out: &mut Vec<u8>, reason: ReadDropped) {
+    out.push(match reason {
+        ReadDropped::NoLeader => 1,
+        ReadDropped::Busy => 2,
+        ReadDropped::LostLeadership => 3,
+    });
 }
 
 fn read_dropped(reader: &mut Reader) -> Result<ReadDropped, DecodeError> {

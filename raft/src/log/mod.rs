@@ -58,6 +58,8 @@ pub(crate) struct RaftLog<L> {
     pub(crate) stable: L,
     pub(crate) unstable: Unstable,
     durable: Durable,
+    /// The last entry, wherever it is: asked for all the time.
+    last: LogId,
     pub(crate) committed: LogIndex,
     /// Handed out to be applied.
     pub(crate) applying: LogIndex,
@@ -80,11 +82,13 @@ impl<L: LogReader> RaftLog<L> {
     /// The log that `stable` holds, with nothing committed beyond its beginning.
     pub(crate) fn new(stable: L, applying_bytes_max: u64) -> Self {
         let before = stable.first().prev();
-        let unstable = Unstable::new(stable.last().index.next());
+        let last = stable.last();
+        let unstable = Unstable::new(last.index.next());
         Self {
             stable,
             unstable,
             durable: Durable::default(),
+            last,
             committed: before,
             applying: before,
             applied: before,
@@ -141,9 +145,8 @@ impl<L: LogReader> RaftLog<L> {
     }
 
     #[inline]
-    pub(crate) fn last(&self) -> LogId {
-        let known = self.unstable.last().or(self.durable.last);
-        known.unwrap_or_else(|| self.stable.last())
+    pub(crate) const fn last(&self) -> LogId {
+        self.last
     }
 
     /// The last index that is durable here: none while a snapshot that replaces the log is not.
@@ -155,8 +158,8 @@ impl<L: LogReader> RaftLog<L> {
     }
 
     #[inline]
-    pub(crate) fn last_index(&self) -> LogIndex {
-        self.last().index
+    pub(crate) const fn last_index(&self) -> LogIndex {
+        self.last.index
     }
 
     /// Whether `count` more entries fit: an index has others on both sides.
@@ -263,16 +266,19 @@ impl<L: LogReader> RaftLog<L> {
                 .first()
                 .is_none_or(|entry| entry.index() > self.committed)
         );
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return;
+        };
+        let (first, last) = (first.index(), last.id);
         // They begin no later than where the log stops being known.
-        if let Some(first) = entries.first().map(Entry::index) {
-            self.gap = None;
-            if first < self.unstable.offset {
-                let before = first.prev();
-                let term = self.term(before).ok();
-                let last = term.map(|term| LogId::new(term, before));
-                self.durable.truncate(first, last);
-            }
+        self.gap = None;
+        if first < self.unstable.offset {
+            let before = first.prev();
+            let term = self.term(before).ok();
+            let durable = term.map(|term| LogId::new(term, before));
+            self.durable.truncate(first, durable);
         }
+        self.last = last;
         self.unstable.truncate_and_append(entries, observer);
     }
 
@@ -358,6 +364,7 @@ impl<L: LogReader> RaftLog<L> {
         });
         self.committed = snapshot.last.index;
         self.gap = None;
+        self.last = snapshot.last;
         self.durable.restore(snapshot.last);
         self.unstable.restore(snapshot);
     }
@@ -382,6 +389,11 @@ impl<L: LogReader> RaftLog<L> {
         (range.start < range.end).then_some(range)
     }
 
+    /// Nothing more is handed out to be applied before some of what was is.
+    pub(crate) const fn applying_paused(&self) -> bool {
+        self.applying_paused
+    }
+
     /// How many bytes may still be handed out to be applied.
     pub(crate) const fn applying_budget(&self) -> u64 {
         self.applying_bytes_max.saturating_sub(self.applying_bytes)
@@ -404,6 +416,8 @@ impl<L: LogReader> RaftLog<L> {
             unstable,
             // The same as in the store.
             durable: _,
+            // The same as in either.
+            last: _,
             committed,
             applying,
             applied,

@@ -16,31 +16,34 @@ const PIECES_KEPT: usize = 64;
 #[derive(Clone, Default)]
 pub(crate) struct Runs {
     pieces: VecDeque<Entries>,
-    /// Asked for all the time: the first index and the last entry.
-    ends: Option<(LogIndex, LogId)>,
+    /// Asked for all the time: the first index and the last entry, if there is a piece.
+    first: LogIndex,
+    last: LogId,
 }
 
 impl Runs {
     #[inline]
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.ends.is_none()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
     }
 
     #[inline]
     pub(crate) fn first(&self) -> Option<LogIndex> {
-        self.ends.map(|(first, _)| first)
+        (!self.is_empty()).then_some(self.first)
     }
 
     #[inline]
     pub(crate) fn last(&self) -> Option<LogId> {
-        self.ends.map(|(_, last)| last)
+        (!self.is_empty()).then_some(self.last)
     }
 
     /// How many entries there are.
     pub(crate) fn len(&self) -> usize {
-        self.ends.map_or(0, |(first, last)| {
-            usize::try_from(last.index.next().since(first)).unwrap_or(usize::MAX)
-        })
+        if self.is_empty() {
+            return 0;
+        }
+        let len = self.last.index.next().since(self.first);
+        usize::try_from(len).unwrap_or(usize::MAX)
     }
 
     /// The pieces have changed.
@@ -48,9 +51,9 @@ impl Runs {
     fn changed(&mut self) {
         let first = self.pieces.front().and_then(|run| run.first());
         let last = self.pieces.back().and_then(|run| run.last());
-        self.ends = first
-            .zip(last)
-            .map(|(first, last)| (first.index(), last.id));
+        if let (Some(first), Some(last)) = (first, last) {
+            (self.first, self.last) = (first.index(), last.id);
+        }
         // What many took is given back once they are few again.
         let (len, room) = (self.pieces.len(), self.pieces.capacity());
         if room > PIECES_KEPT && len < room / 4 {
@@ -81,8 +84,10 @@ impl Runs {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
             return;
         };
-        let first = self.first().unwrap_or(first.index());
-        self.ends = Some((first, last.id));
+        if self.is_empty() {
+            self.first = first.index();
+        }
+        self.last = last.id;
         self.pieces.push_back(run);
     }
 
@@ -100,9 +105,7 @@ impl Runs {
         }
         let fits = |run: &Entries| run.len() == 1 || entries_bytes(run) <= max;
         self.pieces.front().filter(|run| fits(run))?;
-        let run = self.pieces.pop_front()?;
-        self.ends = None;
-        Some(run)
+        self.pieces.pop_front()
     }
 
     /// Cuts off what stands from `index` on.
@@ -174,6 +177,18 @@ impl Runs {
     /// came together.
     #[inline]
     pub(crate) fn share(&self, lo: LogIndex, hi: LogIndex, max: u64) -> Entries {
+        if let (1, Some(run)) = (self.pieces.len(), self.pieces.front())
+            && self.first == lo
+            && self.last.index < hi
+            && entries_bytes(run) <= max
+        {
+            // All of them, as nearly always.
+            return run.clone();
+        }
+        self.share_part(lo, hi, max)
+    }
+
+    fn share_part(&self, lo: LogIndex, hi: LogIndex, max: u64) -> Entries {
         let piece = self.piece(lo);
         let Some(run) = self.pieces.get(piece) else {
             return Entries::new();

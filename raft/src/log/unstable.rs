@@ -39,13 +39,11 @@ impl Unstable {
     }
 
     #[inline]
-    pub(crate) fn last(&self) -> Option<LogId> {
-        let entry = self.entries.last();
-        entry.or_else(|| self.snapshot.as_ref().map(|snapshot| snapshot.last))
-    }
-
-    #[inline]
     pub(crate) fn term(&self, index: LogIndex) -> Option<Term> {
+        // What is asked for most.
+        if let Some(last) = self.entries.last().filter(|last| last.index == index) {
+            return Some(last.term);
+        }
         if index < self.offset {
             let snapshot = self
                 .snapshot

@@ -10,6 +10,7 @@ use crate::types::{LogId, LogIndex, NodeId, Role, Term};
 
 impl<L: LogReader, O: Observer> Raft<L, O> {
     /// Counts and reports a message that cannot be true.
+    #[cold]
     pub(super) fn refuse(
         &mut self,
         from: NodeId,
@@ -30,13 +31,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         if message.to != self.config.id {
             return Err("addressed to another member");
         }
-        if matches!(
-            message.body,
-            Body::Propose { .. }
-                | Body::ReadIndex { .. }
-                | Body::ReadIndexDropped { .. }
-                | Body::Committed { .. }
-        ) {
+        let (body, leads) = (&message.body, self.role == Role::Leader);
+        if body.kind().is_termless() {
             let termless = message.term == Term::ZERO;
             return if termless {
                 Ok(())
@@ -47,35 +43,37 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         if message.from == NodeId::ZERO {
             return Err("has no sender");
         }
-        match &message.body {
+        if message.term == Term::ZERO && !may_have_no_term(body) {
+            return Err("carries no term");
+        }
+        match body {
             Body::Append { prev, entries, .. } => check_entries(message.term, *prev, entries),
             Body::AppendResponse {
                 index,
                 reject: None,
-            } if self.role == Role::Leader
-                && message.term == self.term
-                && *index > self.log.last_index() =>
-            {
+            } if leads && message.term == self.term && *index > self.log.last_index() => {
                 Err("acknowledges entries that do not exist")
             }
             Body::Snapshot { meta } if meta.last.index.next() == LogIndex::MAX => {
                 Err("index is out of range")
             }
-            // A member of term zero may refuse a vote or, told to, send its snapshot.
-            Body::VoteResponse { reject: true }
-            | Body::PreVoteResponse { reject: true }
-            | Body::Snapshot { .. } => Ok(()),
-            _ if message.term == Term::ZERO => Err("carries no term"),
             _ => Ok(()),
         }
     }
 }
 
+/// A member of term zero may refuse a vote or, told to, send its snapshot.
+const fn may_have_no_term(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::VoteResponse { reject: true }
+            | Body::PreVoteResponse { reject: true }
+            | Body::Snapshot { .. }
+    )
+}
+
 /// A leader's entries follow `prev` without a gap, in terms that never fall nor exceed its own.
 fn check_entries(term: Term, prev: LogId, entries: &[Entry]) -> Result<(), &'static str> {
-    if term == Term::ZERO {
-        return Err("carries no term");
-    }
     let mut before = prev;
     for entry in entries {
         if entry.index() != before.index.next() || entry.term() < before.term {

@@ -156,28 +156,23 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             && !self.cold.holds_apply()
     }
 
-    /// Takes the entries that are next to be applied to `out`, which is empty. There are some, and
-    /// nothing holds them back: [`Raft::has_committed`].
+    /// Takes the entries that are next to be applied to `out`, which is empty, if there are any and
+    /// nothing holds them back.
+    #[inline]
     pub(crate) fn take_committed(&mut self, out: &mut Entries) -> Option<ApplyAck> {
+        if self.cold.holds_apply() {
+            return None;
+        }
         let unstable = self.config.synchronous;
         let range = self.log.next_committed_range(unstable)?;
         let budget = self.log.applying_budget();
+        if self.cold.to_apply.is_none() {
+            *out = self.log.take_durable(&range, budget);
+        }
+        if out.is_empty() {
+            *out = self.fetch_committed(range, budget);
+        }
         let entries = out;
-        if let Some(read) = self.cold.to_apply.take() {
-            *entries = self.log.verify_read(read, range.start, budget);
-            let count = range.end.since(range.start);
-            entries.truncate(usize::try_from(count).unwrap_or(usize::MAX));
-        }
-        if entries.is_empty() {
-            *entries = self.log.take_durable(&range, budget);
-        }
-        if entries.is_empty() {
-            match self.log.slice(range.start, range.end, budget) {
-                Ok(found) => *entries = found,
-                Err(LogError::Cold) => self.cold.ask(Purpose::Apply, range, budget),
-                Err(error) => self.apply_failed(&error),
-            }
-        }
         if entries.may_change_conf() {
             let changes = entries
                 .iter()
@@ -194,7 +189,27 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         })
     }
 
+    /// The entries of `range`, up to `budget` bytes, from what was read or from the store. None if
+    /// they have to be read first, or cannot be.
+    fn fetch_committed(&mut self, range: Range<LogIndex>, budget: u64) -> Entries {
+        if let Some(read) = self.cold.to_apply.take() {
+            let mut entries = self.log.verify_read(read, range.start, budget);
+            let count = range.end.since(range.start);
+            entries.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+            if !entries.is_empty() {
+                return entries;
+            }
+        }
+        match self.log.slice(range.start, range.end, budget) {
+            Ok(found) => return found,
+            Err(LogError::Cold) => self.cold.ask(Purpose::Apply, range, budget),
+            Err(error) => self.apply_failed(&error),
+        }
+        Entries::new()
+    }
+
     /// A committed entry cannot be read.
+    #[cold]
     fn apply_failed(&mut self, error: &LogError) {
         match error {
             // The leader may yet fill it.

@@ -32,12 +32,20 @@ impl Jitter {
     /// The next number below `bound` (splitmix64).
     fn below(&mut self, bound: u32) -> u32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        u32::try_from(z % u64::from(bound.max(1))).unwrap_or(0)
+        u32::try_from(mix(self.0) % u64::from(bound.max(1))).unwrap_or(0)
     }
+}
+
+/// A number that differs for each member and seed, and from what timeouts are drawn of.
+pub(super) const fn first_mark(seed: u64, id: NodeId) -> u64 {
+    mix(Jitter::new(!seed, id).0)
+}
+
+/// Spreads every bit over all (the finish of splitmix64).
+const fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 impl<L: LogReader, O: Observer> Raft<L, O> {
@@ -59,6 +67,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         // Neither term nor vote change: an election that cannot be won disturbs nobody.
         self.tracker.reset_votes();
         self.leader = None;
+        self.doubt_forwards();
         if !self.config.etcd_quirks {
             self.draw_election_timeout();
         }

@@ -24,7 +24,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                 count,
                 last: *last,
             },
-            Ok(Proposed::Forwarded(to)) => Event::ProposalForwarded {
+            Ok(Proposed::Forwarded { to, .. }) => Event::ProposalForwarded {
                 from,
                 count,
                 to: *to,

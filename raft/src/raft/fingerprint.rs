@@ -43,6 +43,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             sessions,
             requests,
             promotions,
+            forwards,
             term,
             vote,
             leader,
@@ -83,7 +84,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         digest.add(&(reads, lease, cold));
         digest.add(&(snapshot, snapshot_wanted, waiting_for_snapshot));
         digest.add(&(messages, messages_after_persist, read_states, fates, halted));
-        digest.add(&(&tracker.config, sessions, requests));
+        let marks = forwards.as_ref().map(|forwards| forwards.marks());
+        digest.add(&(&tracker.config, sessions, requests, marks));
         // What is left of an earlier office decides nothing: the next one begins anew.
         match role {
             Role::Leader => digest.add(&(&tracker.progress, term_start, promotions)),

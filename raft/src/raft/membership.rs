@@ -11,7 +11,7 @@ use crate::observer::{ConfChangeRefusal, Event, Observer};
 use crate::ready::Proposed;
 use crate::storage::LogReader;
 use crate::tracker::{Config, NodeMap, Progress};
-use crate::types::{LogId, Role};
+use crate::types::{ForwardMark, LogId, Role};
 
 /// Bytes of entries looked at in one go.
 const SCAN_BYTES: u64 = 1024 * 1024;
@@ -42,7 +42,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             kind: EntryKind::ConfChange,
             data: data.into(),
         };
-        self.propose(self.config.id, entry.into())
+        self.propose_own(entry.into())
     }
 
     /// A committed change takes effect.
@@ -182,7 +182,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             kind: EntryKind::ConfChange,
             data: Bytes::new(),
         };
-        match self.propose(self.config.id, leave.into()) {
+        match self.propose(self.config.id, ForwardMark::ZERO, leave.into()) {
             Ok(_) => self.observer.event(&Event::LeavingJoint {
                 config: &self.tracker.config,
             }),

@@ -5,6 +5,7 @@ mod cold;
 mod election;
 mod fate;
 mod fingerprint;
+mod forward;
 mod lease;
 mod loss;
 mod membership;
@@ -32,6 +33,7 @@ use crate::types::{LogId, LogIndex, NodeId, Role, Term};
 pub(crate) use cold::ColdReads;
 use election::{Campaign, Jitter};
 pub(crate) use fingerprint::Digest;
+use forward::Forwards;
 use lease::Lease;
 pub(crate) use loss::Losses;
 use promotion::Promotions;
@@ -54,6 +56,8 @@ pub(crate) struct Raft<L, O> {
     sessions: Sessions,
     pub(crate) requests: SnapshotRequests,
     promotions: Promotions,
+    /// Boxed, since few ever send anything on.
+    forwards: Option<Box<Forwards>>,
     election_elapsed: u32,
     heartbeat_elapsed: u32,
     transfer_elapsed: u32,
@@ -92,7 +96,7 @@ pub(crate) struct Raft<L, O> {
     pub(crate) messages_after_persist: Vec<Message>,
     pub(crate) read_states: Vec<ReadState>,
     pub(crate) fates: Vec<Fate>,
-    pub(crate) halted: Option<Halted>,
+    pub(crate) halted: Option<Box<Halted>>,
     /// Messages that could not be true.
     pub(crate) invalid_messages: u64,
 }
@@ -120,6 +124,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             sessions: Sessions::default(),
             requests: SnapshotRequests::default(),
             promotions: Promotions::default(),
+            forwards: None,
             election_elapsed: 0,
             heartbeat_elapsed: 0,
             transfer_elapsed: 0,
@@ -204,6 +209,16 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
     }
 
+    /// There is something to hand out that there rarely is.
+    #[inline]
+    pub(crate) const fn has_rarities(&self) -> bool {
+        !self.read_states.is_empty()
+            || !self.fates.is_empty()
+            || self.cold.has_outbox()
+            || self.snapshot_wanted
+            || !self.losses.marks.is_empty()
+    }
+
     /// Stops for good. What is already on its way out stays there; what waited to be promised is
     /// not. What others and its own users asked for is still answered, and sent on.
     pub(crate) fn halt(&mut self, cause: String) {
@@ -214,6 +229,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         if self.role == Role::Leader {
             self.become_follower(self.term, None);
         }
+        self.doubt_forwards();
         self.messages.retain(|message| {
             matches!(
                 message.body,
@@ -221,10 +237,11 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
                     | Body::ReadIndexResponse { .. }
                     | Body::ReadIndex { .. }
                     | Body::Propose { .. }
+                    | Body::ProposeResponse { .. }
             )
         });
         self.messages_after_persist.clear();
-        self.halted = Some(Halted { cause });
+        self.halted = Some(Box::new(Halted { cause }));
     }
 
     /// Sends `body` in this member's term.
@@ -237,7 +254,8 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     /// Always inline: the kind is known at each place, and a message is written where it is kept.
     #[inline(always)]
     fn send_in(&mut self, term: Term, to: NodeId, body: Body) {
-        let waits = match body.kind() {
+        let kind = body.kind();
+        let waits = match kind {
             MessageKind::AppendResponse
             | MessageKind::VoteResponse
             | MessageKind::PreVoteResponse
@@ -247,26 +265,28 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             MessageKind::Vote => !self.config.etcd_quirks,
             _ => false,
         };
-        let message = Message {
-            from: self.config.id,
+        let (from, session) = (self.config.id, self.sessions.of(to, kind));
+        let standing = self.standing_in(kind);
+        let (list, room) = if waits {
+            (&mut self.messages_after_persist, 1)
+        } else if to != from {
+            (&mut self.messages, self.tracker.progress.len())
+        } else {
+            return;
+        };
+        let message = || Message {
+            from,
             to,
             term,
-            session: self.sessions.of(to, body.kind()),
-            standing: self.standing_in(body.kind()),
+            session,
+            standing,
             body,
         };
-        // They are large and mostly few: what a vector takes at first would be too much.
-        if waits {
-            if self.messages_after_persist.capacity() == 0 {
-                self.messages_after_persist.reserve_exact(1);
-            }
-            self.messages_after_persist.push(message);
-        } else if to != self.config.id {
-            if self.messages.capacity() == 0 {
-                let others = self.tracker.progress.len().saturating_sub(1);
-                self.messages.reserve_exact(others.max(1));
-            }
-            self.messages.push(message);
+        // Where there is room it is made where it is kept, and not moved there.
+        if list.len() < list.capacity() {
+            list.push(message());
+        } else {
+            push_growing(list, room, message());
         }
     }
 
@@ -297,6 +317,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             self.vote = None;
         }
         self.leader = None;
+        self.doubt_forwards();
         self.election_elapsed = 0;
         self.heartbeat_elapsed = 0;
         self.draw_election_timeout();
@@ -331,6 +352,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         self.contact_elapsed = self.contact_elapsed.saturating_add(1);
         self.cold.retry_apply();
         self.give_up_request();
+        self.tick_forwards();
         if self.role == Role::Leader {
             self.tick_leader();
         } else if self.election_elapsed >= self.election_timeout && self.promotable() {
@@ -388,142 +410,135 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     /// Takes a message: first its term, then what it says.
     #[inline]
     pub(crate) fn step(&mut self, message: Message) -> Result<(), StepError> {
+        let kind = message.body.kind();
         if let Err(reason) = self.check_message(&message) {
-            return Err(self.refuse(message.from, message.body.kind(), reason));
+            return Err(self.refuse(message.from, kind, reason));
         }
-        if self.breaks_promise(&message) {
+        if self.config.lease.is_some() && self.breaks_promise(&message) {
             return Ok(());
         }
         self.sessions.answer(message.session);
-        if message.term > self.term {
-            if self.ignores_vote_request(&message) {
-                return Ok(());
-            }
-            self.enter_term_of(&message);
-        } else if message.term < self.term && message.term > Term::ZERO {
-            self.answer_lower_term(&message);
+        if message.term != self.term && !self.meets_term(&message) {
             return Ok(());
         }
-        let (from, kind) = (message.from, message.body.kind());
+        let from = message.from;
         if self.sessions.is_over(self.term, kind, message.session) {
             self.observer.event(&Event::EarlierSession { from, kind });
             return Ok(());
         }
+        let leads = self.role == Role::Leader;
+        if leads && !kind.is_request() && !self.hears(&message) {
+            return Ok(());
+        }
         match message.body {
-            Body::Vote { last, .. } => self.handle_vote(message.from, message.term, last, false),
-            Body::PreVote { last } => self.handle_vote(message.from, message.term, last, true),
-            Body::Propose { entries } => {
-                self.propose(message.from, entries)?;
+            Body::Append {
+                prev,
+                commit,
+                entries,
+            } => {
+                if self.follows(from) {
+                    self.handle_append(from, prev, commit, entries)?;
+                }
             }
-            Body::ReadIndex { context } => self.handle_read_index(message.from, context),
-            Body::TransferLeader { to } => self.transfer(to),
-            Body::Committed { last } => self.handle_committed(message.from, last),
-            Body::ReadIndexDropped { context, reason } => {
-                self.drop_read(self.config.id, context, reason);
+            Body::AppendResponse { index, reject } if leads => match reject {
+                None => self.handle_append_ack(from, index),
+                Some(hint) => self.handle_append_rejection(from, index, hint),
+            },
+            Body::Commit { index } => {
+                if self.follows(from) {
+                    self.handle_commit(from, index);
+                }
             }
-            _ => self.step_role(message)?,
+            Body::Heartbeat {
+                commit,
+                read_position,
+            } => {
+                if self.follows(from) {
+                    self.handle_heartbeat(from, commit, read_position);
+                }
+            }
+            Body::HeartbeatResponse { read_position } if leads => {
+                self.handle_heartbeat_response(from, read_position);
+            }
+            body => self.take_rare(from, message.term, body)?,
         }
         Ok(())
     }
 
-    #[inline(always)]
-    fn step_role(&mut self, message: Message) -> Result<(), StepError> {
-        match self.role {
-            Role::Leader => self.step_leader(message),
-            Role::Follower => self.step_follower(message)?,
-            Role::Candidate | Role::PreCandidate => self.step_candidate(message)?,
+    /// Whether what is said in another term is for this member still, which follows to a higher.
+    #[inline(never)]
+    fn meets_term(&mut self, message: &Message) -> bool {
+        if message.term > self.term {
+            if self.ignores_vote_request(message) {
+                return false;
+            }
+            self.enter_term_of(message);
+        } else if message.term > Term::ZERO {
+            self.answer_lower_term(message);
+            return false;
         }
-        Ok(())
+        true
     }
 
-    #[inline(always)]
-    fn step_leader(&mut self, message: Message) {
-        let from = message.from;
+    /// A leader hears of a member, in the life of it that the message belongs to. Its own answers
+    /// need none: they say what its disk holds, member or not.
+    #[inline]
+    fn hears(&mut self, message: &Message) -> bool {
+        let (from, kind) = (message.from, message.body.kind());
         let Some(progress) = self.tracker.progress.get_mut(&from) else {
             self.observer.event(&Event::NoProgress { from });
-            return;
+            return false;
         };
-        // A leader's own answers need none: they say what its disk holds, member or not.
         if from != self.config.id && message.session != self.sessions.current(from) {
-            let kind = message.body.kind();
             self.observer.event(&Event::EarlierSession { from, kind });
-            return;
+            return false;
         }
         // Never better again under this identity, whatever arrives late.
         progress.standing = progress.standing.max(message.standing);
-        match message.body {
-            Body::AppendResponse { index, reject } => {
-                progress.recent_active = true;
-                match reject {
-                    Some(hint) => self.handle_append_rejection(from, index, hint),
-                    None => self.handle_append_ack(from, index),
-                }
-            }
-            Body::HeartbeatResponse { read_position } => {
-                progress.recent_active = true;
-                progress.msg_app_flow_paused = false;
-                self.handle_heartbeat_response(from, read_position);
-            }
-            Body::Lost { kept } => {
-                progress.recent_active = true;
-                self.handle_lost(from, kept);
-            }
-            Body::WantSnapshot { last } => {
-                progress.recent_active = true;
-                self.handle_want_snapshot(from, last);
-            }
-            _ => {}
-        }
+        progress.recent_active |= kind.is_answer();
+        true
     }
 
-    #[inline(always)]
-    fn step_follower(&mut self, message: Message) -> Result<(), StepError> {
-        let from = message.from;
-        match message.body {
-            Body::Append { .. }
-            | Body::Heartbeat { .. }
-            | Body::Commit { .. }
-            | Body::Snapshot { .. } => {
-                self.election_elapsed = 0;
-                self.promise_lease();
-                self.leader = Some(from);
-                self.step_leaders_message(message)?;
+    /// What is not said all the time.
+    #[inline(never)]
+    fn take_rare(&mut self, from: NodeId, term: Term, body: Body) -> Result<(), StepError> {
+        match (self.role, body) {
+            (_, Body::Vote { last, .. }) => self.handle_vote(from, term, last, false),
+            (_, Body::PreVote { last }) => self.handle_vote(from, term, last, true),
+            (_, Body::Propose { mark, entries }) => self.propose_for(from, mark, entries)?,
+            (_, Body::ProposeResponse { mark, result }) => self.forward_answered(mark, result),
+            (_, Body::ReadIndex { context }) => self.handle_read_index(from, context),
+            (_, Body::TransferLeader { to }) => self.transfer(to),
+            (_, Body::Committed { last }) => self.handle_committed(from, last),
+            (_, Body::ReadIndexDropped { context, reason }) => {
+                self.drop_read(self.config.id, context, reason);
             }
-            Body::Acked { index } => self.check_held(from, index),
-            Body::TimeoutNow => {
+            (_, Body::Snapshot { meta }) => {
+                let follows = self.follows(from);
+                if follows {
+                    self.handle_snapshot(from, *meta);
+                }
+            }
+            (Role::Leader, Body::Lost { kept }) => self.handle_lost(from, kept),
+            (Role::Leader, Body::WantSnapshot { last }) => self.handle_want_snapshot(from, last),
+            (Role::Follower, Body::Acked { index }) => self.check_held(from, index),
+            (Role::Follower, Body::ReadIndexResponse { index, context }) => {
+                self.read_states.push(ReadState { index, context });
+            }
+            (Role::Candidate, Body::VoteResponse { reject }) => {
+                self.handle_vote_response(MessageKind::VoteResponse, from, !reject);
+            }
+            (Role::PreCandidate, Body::PreVoteResponse { reject }) => {
+                self.handle_vote_response(MessageKind::PreVoteResponse, from, !reject);
+            }
+            (Role::Follower, Body::TimeoutNow) => {
                 let term = self.term;
                 self.observer
                     .event(&Event::TimeoutNowReceived { from, term });
                 self.hup(Campaign::Transfer);
             }
-            Body::ReadIndexResponse { index, context } => {
-                self.read_states.push(ReadState { index, context });
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn step_candidate(&mut self, message: Message) -> Result<(), StepError> {
-        let from = message.from;
-        match message.body {
-            // Who sends these leads this very term.
-            Body::Append { .. }
-            | Body::Heartbeat { .. }
-            | Body::Commit { .. }
-            | Body::Snapshot { .. } => {
-                self.become_follower(self.term, Some(from));
-                self.promise_lease();
-                self.step_leaders_message(message)?;
-            }
-            Body::VoteResponse { reject } if self.role == Role::Candidate => {
-                self.handle_vote_response(MessageKind::VoteResponse, from, !reject);
-            }
-            Body::PreVoteResponse { reject } if self.role == Role::PreCandidate => {
-                self.handle_vote_response(MessageKind::PreVoteResponse, from, !reject);
-            }
-            Body::TimeoutNow => {
-                let (term, role) = (self.term, self.role);
+            (role @ (Role::Candidate | Role::PreCandidate), Body::TimeoutNow) => {
+                let term = self.term;
                 self.observer
                     .event(&Event::TimeoutNowIgnored { from, term, role });
             }
@@ -532,28 +547,19 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         Ok(())
     }
 
+    /// Whether this member follows `from`, who sends what only the leader of this very term does.
     #[inline(always)]
-    fn step_leaders_message(&mut self, message: Message) -> Result<(), StepError> {
-        let from = message.from;
-        match message.body {
-            Body::Append {
-                prev,
-                commit,
-                entries,
-            } => {
-                self.handle_append(from, prev, commit, entries)?;
+    fn follows(&mut self, from: NodeId) -> bool {
+        match self.role {
+            Role::Leader => return false,
+            Role::Follower => {
+                self.election_elapsed = 0;
+                self.leader = Some(from);
             }
-            Body::Heartbeat {
-                commit,
-                read_position,
-            } => {
-                self.handle_heartbeat(from, commit, read_position);
-            }
-            Body::Commit { index } => self.handle_commit(from, index),
-            Body::Snapshot { meta } => self.handle_snapshot(from, *meta),
-            _ => {}
+            Role::Candidate | Role::PreCandidate => self.become_follower(self.term, Some(from)),
         }
-        Ok(())
+        self.promise_lease();
+        true
     }
 
     /// Somebody is in a higher term: follow, unless it only asks or answers about one.
@@ -623,6 +629,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     }
 
     /// A step is durable.
+    #[inline]
     pub(crate) fn persisted(&mut self, ack: PersistAck) {
         if ack.last != LogId::ZERO {
             if ack.term == self.term {
@@ -646,15 +653,17 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         self.finish_refill();
     }
 
-    /// Entries up to `index` are applied.
-    pub(crate) fn applied_to(&mut self, index: LogIndex, bytes: u64) {
-        let before = self.log.applied;
+    /// Entries up to `index` are applied. Says whether anything may follow from it.
+    #[inline]
+    pub(crate) fn applied_to(&mut self, index: LogIndex, bytes: u64) -> bool {
+        let (before, paused) = (self.log.applied, self.log.applying_paused());
         self.log.applied_to(index, bytes);
         self.snapshot_wanted |= self.requests.can_be_met(before, self.log.applied);
         if !self.conf_changes_out.is_empty() {
             self.conf_changes_out.retain(|change| *change > index);
         }
         self.maybe_leave_joint();
+        paused || self.snapshot_wanted || self.tracker.config.auto_leave
     }
 
     /// `payload` bytes of proposals are applied and count no longer.
@@ -666,4 +675,15 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         let term = self.term;
         self.observer.event(&Event::NoLeader { kind, term });
     }
+}
+
+/// Messages are large and mostly few: what a vector takes at first would be too much. Up to one
+/// for each of `members` leaves at a time, but to this member itself.
+#[cold]
+#[inline(never)]
+fn push_growing(list: &mut Vec<Message>, members: usize, message: Message) {
+    if list.capacity() == 0 {
+        list.reserve_exact(members.saturating_sub(1).max(1));
+    }
+    list.push(message);
 }

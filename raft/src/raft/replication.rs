@@ -11,17 +11,18 @@ use crate::observer::{Event, Observer};
 use crate::ready::Proposed;
 use crate::storage::{LogError, LogReader};
 use crate::tracker::ProgressState;
-use crate::types::{LogId, LogIndex, NodeId, Role, Term};
+use crate::types::{ForwardMark, LogId, LogIndex, NodeId, Role, Term};
 
 impl<L: LogReader, O: Observer> Raft<L, O> {
     /// Takes proposals, or sends them on to the leader, and tells what became of them.
     pub(crate) fn propose(
         &mut self,
         from: NodeId,
+        mark: ForwardMark,
         entries: Entries,
     ) -> Result<Proposed, ProposeError> {
         let count = entries.len();
-        let result = self.take_proposals(from, entries);
+        let result = self.take_proposals(from, mark, entries);
         self.tell_proposed(from, count, &result);
         result
     }
@@ -29,6 +30,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
     fn take_proposals(
         &mut self,
         from: NodeId,
+        mark: ForwardMark,
         mut entries: Entries,
     ) -> Result<Proposed, ProposeError> {
         if entries.is_empty() {
@@ -39,8 +41,15 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         match (self.role, self.leader) {
             (Role::Leader, _) => {}
             (Role::Follower, Some(leader)) => {
-                self.forward(from, leader, Body::Propose { entries });
-                return Ok(Proposed::Forwarded(leader));
+                if entries.iter().any(|entry| entry.id != LogId::ZERO) {
+                    let own = entries.iter().cloned().map(|entry| Entry {
+                        id: LogId::ZERO,
+                        ..entry
+                    });
+                    entries = own.collect();
+                }
+                self.forward(from, leader, Body::Propose { mark, entries });
+                return Ok(Proposed::Forwarded { to: leader, mark });
             }
             _ => {
                 self.drop_for_no_leader(MessageKind::Propose);
@@ -173,9 +182,16 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
             let Some(id) = self.other(place) else {
                 continue;
             };
-            let sent = self.tracker.progress.get(&id).map(|of| of.sent_commit);
+            let (last, commit) = (self.log.last_index(), self.log.committed);
+            let Some(progress) = self.tracker.progress.get(&id) else {
+                continue;
+            };
             // Entries that left in the meantime have told it as well.
-            self.maybe_send_append(id, sent < Some(self.log.committed));
+            let untold = progress.sent_commit < commit;
+            let lacks = progress.next <= last || self.requests.least(id).is_some();
+            if lacks || untold {
+                self.maybe_send_append(id, untold);
+            }
         }
     }
 
@@ -334,6 +350,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         }
         let other = from != self.config.id;
         let news = progress.can_bump_commit(self.log.committed);
+        let wants = progress.next <= self.log.last_index() || self.requests.least(from).is_some();
         // What is no more than is committed already makes no quorum for anything.
         if index > self.log.committed && self.maybe_commit() {
             self.release_waiting_reads();
@@ -341,7 +358,7 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
         } else if other && news && !self.commit_untold {
             self.maybe_send_append(from, true);
         }
-        if other {
+        if other && wants {
             // The window may have opened for several messages.
             while self.maybe_send_append(from, false) {}
         }
@@ -378,11 +395,13 @@ impl<L: LogReader, O: Observer> Raft<L, O> {
 
     pub(super) fn handle_heartbeat_response(&mut self, from: NodeId, read_position: u64) {
         let last = self.log.last_index();
+        let Some(progress) = self.tracker.progress.get_mut(&from) else {
+            return;
+        };
+        progress.msg_app_flow_paused = false;
         // A follower being probed gets an append even when it lacks nothing: its answer is what
         // ends the probing.
-        let wants = self.tracker.progress.get(&from).is_some_and(|progress| {
-            progress.match_index < last || progress.state == ProgressState::Probe
-        });
+        let wants = progress.match_index < last || progress.state == ProgressState::Probe;
         if wants {
             self.maybe_send_append(from, true);
         }

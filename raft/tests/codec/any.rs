@@ -8,8 +8,8 @@ use proptest::sample::select;
 use raftwerk_raft::codec::{self, DecodeError};
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry,
-    EntryKind, HardState, LogId, LogIndex, Message, NodeId, ReadDropped, SnapshotMeta, Standing,
-    Term,
+    EntryKind, ForwardMark, HardState, LogId, LogIndex, Message, NodeId, ProposalDropped,
+    ReadDropped, SnapshotMeta, Standing, Term,
 };
 
 use crate::{encoded, hex, id};
@@ -148,8 +148,17 @@ fn any_body() -> impl Strategy<Value = Body> {
         number().prop_map(|read_position| Body::HeartbeatResponse { read_position }),
         any_snapshot_meta().prop_map(|meta| Body::Snapshot { meta: meta.into() }),
         Just(Body::TimeoutNow),
-        prop::collection::vec(proposal, 1..5).prop_map(|entries| Body::Propose {
-            entries: entries.into()
+        (number(), prop::collection::vec(proposal, 1..5)).prop_map(|(mark, entries)| {
+            Body::Propose {
+                mark: ForwardMark(mark),
+                entries: entries.into(),
+            }
+        }),
+        (number(), prop::option::of(any_log_id())).prop_map(|(mark, last)| {
+            Body::ProposeResponse {
+                mark: ForwardMark(mark),
+                result: last.ok_or(ProposalDropped::Busy),
+            }
         }),
         data().prop_map(|context| Body::ReadIndex { context }),
         (index(), data()).prop_map(|(index, context)| Body::ReadIndexResponse { index, context }),

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use raftwerk_raft::codec::{self, DecodeError};
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entries,
-    Entry, EntryKind, HardState, LogId, LogIndex, Message, NodeId, ReadDropped, SnapshotMeta,
-    Standing, Term,
+    Entry, EntryKind, ForwardMark, HardState, LogId, LogIndex, Message, NodeId, ProposalDropped,
+    ReadDropped, SnapshotMeta, Standing, Term,
 };
 
 use crate::{bytes_of, encoded, entry, hex, id};
@@ -280,10 +280,29 @@ fn requests_to_the_leader_keep_their_bytes() {
     golden_message(
         0,
         Body::Propose {
-            entries: entries.into(),
+            mark: ForwardMark::ZERO,
+            entries: entries.clone().into(),
         },
         "01 0b 01 c801 00 01 00 00 00 01 78",
     );
+    golden_message(
+        0,
+        Body::Propose {
+            mark: ForwardMark(300),
+            entries: entries.into(),
+        },
+        "01 16 01 c801 00 ac02 01 00 00 00 01 78",
+    );
+    for (result, bytes) in [
+        (Ok(LogId::new(Term(4), LogIndex(300))), "00 04 ac02"),
+        (Err(ProposalDropped::NoLeader), "01"),
+        (Err(ProposalDropped::Busy), "02"),
+        (Err(ProposalDropped::Refused), "03"),
+    ] {
+        let mark = ForwardMark(300);
+        let expected = format!("01 15 01 c801 00 ac02 {bytes}");
+        golden_message(0, Body::ProposeResponse { mark, result }, &expected);
+    }
     let context = Bytes::from_static(b"mark");
     golden_message(
         0,

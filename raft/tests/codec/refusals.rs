@@ -147,7 +147,7 @@ fn unknown_alternatives_are_refused() {
     let message = |hex| codec::decode_message(bytes_of(hex)).err();
     let change = |hex| codec::decode_conf_change(bytes_of(hex)).err();
     assert_eq!(message("01 00 01 02 05"), tag("message", 0));
-    assert_eq!(message("01 15 01 02 05"), tag("message", 21));
+    assert_eq!(message("01 17 01 02 05"), tag("message", 23));
     assert_eq!(message("01 02 01 02 05 02"), tag("flag", 2));
     assert_eq!(
         codec::decode_entry(bytes_of("01 01 03 00")).err(),
@@ -213,6 +213,11 @@ fn what_no_member_can_mean_is_refused() {
         "snapshot of nothing"
     );
     assert_eq!(message("01 0b 01 02 00 00"), "no proposals");
+    assert_eq!(message("01 16 01 02 00 07 00"), "no proposals");
+    assert_eq!(
+        message("01 16 01 02 00 00 01 00 00 00 01 78"),
+        "mark zero is not written"
+    );
     assert_eq!(
         message("01 0b 01 02 00 01 00 01 00 00"),
         "proposal with a place in the log"

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use raftwerk_raft::codec::encode_conf_change;
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Config,
-    Entry, EntryKind, LeaseTerms, LogId, LogIndex, Message, NodeId, RawNode, ReadOnly, Restart,
-    Role, SnapshotMeta, Standing, Term,
+    Entry, EntryKind, ForwardMark, LeaseTerms, LogId, LogIndex, Message, NodeId, RawNode, ReadOnly,
+    Restart, Role, SnapshotMeta, Standing, Term,
 };
 
 use super::describe::{self, Wire};
@@ -292,6 +292,7 @@ impl Cluster {
 
     fn propose(&mut self, to: NodeId, from: NodeId, entry: Entry) -> Done {
         let body = Body::Propose {
+            mark: ForwardMark::ZERO,
             entries: vec![entry].into(),
         };
         let message = Message {

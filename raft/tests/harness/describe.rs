@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use raftwerk_raft::codec::decode_conf_change;
 use raftwerk_raft::{
-    Body, ConfChangeKind, ConfState, Entry, EntryKind, Fate, HardState, LogId, LogIndex, Message,
-    NodeId, Persist, PersistAck, ReadState, SnapshotMeta, Standing, Term,
+    Body, ConfChangeKind, ConfState, Entry, EntryKind, Fate, ForwardOutcome, HardState, LogId,
+    LogIndex, Message, NodeId, Persist, PersistAck, ReadState, SnapshotMeta, Standing, Term,
 };
 
 use super::output::kind_name;
@@ -138,7 +138,11 @@ impl<'a> Line<'a> {
             }
             Body::ReadIndexResponse { index, .. } => line.log.index = *index,
             Body::Snapshot { meta } => line.snapshot = Some(meta),
-            Body::Propose { entries } => line.entries = entries,
+            Body::Propose { entries, .. } => line.entries = entries,
+            Body::ProposeResponse {
+                result: Ok(last), ..
+            } => line.log = *last,
+            Body::ProposeResponse { result: Err(_), .. } => line.rejected = Some(LogIndex::ZERO),
             Body::WantSnapshot { last } => line.log = *last,
             _ => {}
         }
@@ -275,6 +279,12 @@ pub(crate) fn fate(fate: &Fate) -> String {
             format!("read {} is dropped: {reason}", quoted(context))
         }
         Fate::InDoubt { first, last } => format!("entries {first} to {last} are in doubt"),
+        Fate::Forwarded { outcome, .. } => match outcome {
+            ForwardOutcome::Appended(last) => format!("what was sent on stands at {last}"),
+            ForwardOutcome::Dropped(reason) => format!("what was sent on is dropped: {reason}"),
+            ForwardOutcome::InDoubt => "what was sent on is in doubt".to_owned(),
+            other => format!("{other:?}"),
+        },
         other => format!("{other:?}"),
     }
 }

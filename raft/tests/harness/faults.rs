@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftwerk_raft::{
-    GroupState, HardState, LogIndex, LogReader as _, NodeId, RawNode, Restart, SnapshotStatus,
+    Entries, GroupState, HardState, LogIndex, LogReader as _, NodeId, RawNode, Restart,
+    SnapshotStatus,
 };
 
 use super::commands::{id, number};
@@ -41,7 +42,7 @@ impl Cluster {
             }
             "propose-batch" => {
                 let data = command.args[1..].iter();
-                let batch = data.map(|arg| Bytes::from(arg.key.clone())).collect();
+                let batch: Entries = data.map(|arg| Bytes::from(arg.key.clone())).collect();
                 let node = &mut self.member(id(command, 0))?.node;
                 let proposed = node.propose_batch(batch);
                 proposed.map(drop).map_err(|error| error.to_string())

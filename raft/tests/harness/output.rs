@@ -123,6 +123,7 @@ pub(crate) fn kind_name(kind: MessageKind) -> &'static str {
         MessageKind::Snapshot => "MsgSnap",
         MessageKind::TimeoutNow => "MsgTimeoutNow",
         MessageKind::Propose => "MsgProp",
+        MessageKind::ProposeResponse => "ProposeResponse",
         MessageKind::ReadIndex => "MsgReadIndex",
         MessageKind::ReadIndexResponse => "MsgReadIndexResp",
         MessageKind::TransferLeader => "MsgTransferLeader",
@@ -197,6 +198,7 @@ impl Observer for Logger {
             event,
             Event::ProposalAppended { .. }
                 | Event::ProposalForwarded { .. }
+                | Event::ForwardTold { .. }
                 | Event::ProposalDropped { .. }
                 | Event::ProposalsInDoubt { .. }
                 | Event::ReadDropped { .. }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use raftwerk_raft::{
     ApplyAck, ApplyConfChangeError, Body, ConfState, Config, Entries, Entry, EntryKind, HardState,
     LeaseTerms, LogHealth, LogId, LogIndex, LogRead, LogReader as _, Message, NodeId, Persist,
-    RawNode, Ready, Restart, Role, SnapshotStatus, Standing, Term, codec,
+    Proposed, RawNode, Ready, Restart, Role, SnapshotStatus, Standing, Term, codec,
 };
 
 use super::mutator::Choices;
@@ -33,6 +33,8 @@ pub(crate) struct Honest {
     wanted: bool,
     /// What its clock says.
     now: Duration,
+    /// Names what it sent on last.
+    mark: u64,
 }
 
 fn ids(from: &[u64]) -> Vec<NodeId> {
@@ -149,6 +151,7 @@ impl Honest {
             said: 0,
             wanted: false,
             now: Duration::ZERO,
+            mark: 0,
         };
         honest.drain();
         honest.take_office(choices.below(4));
@@ -228,6 +231,7 @@ impl Honest {
         let mut speaker = Speaker {
             choices,
             status: &status,
+            known_mark: self.mark,
             term_at: &term_at,
         };
         say(&mut speaker)
@@ -237,7 +241,11 @@ impl Honest {
     fn own_wish(&mut self, choices: &mut Choices<'_>) {
         let peer = NodeId(choices.pick(&[1, 2, 3, 4, 99]));
         match choices.below(13) {
-            0 => drop(self.node.propose(Bytes::from_static(b"own"))),
+            0 => {
+                if let Ok(Proposed::Forwarded { mark, .. }) = self.node.propose("own".into()) {
+                    self.mark = mark.value();
+                }
+            }
             1 => drop(self.node.read_index(Bytes::from_static(b"read"))),
             2 => self.node.campaign(),
             3 => self.node.transfer_leader(peer),

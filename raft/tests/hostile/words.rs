@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, ConfState, Entry,
-    EntryKind, LogId, LogIndex, Message, MessageKind, NodeId, ReadDropped, SnapshotMeta, Standing,
-    Status, Term, codec,
+    EntryKind, ForwardMark, LogId, LogIndex, Message, MessageKind, NodeId, ProposalDropped,
+    ReadDropped, SnapshotMeta, Standing, Status, Term, codec,
 };
 
 use super::mutator::Choices;
@@ -26,8 +26,8 @@ macro_rules! kinds {
 
 kinds! {
     Vote VoteResponse PreVote PreVoteResponse Append AppendResponse Heartbeat HeartbeatResponse
-    Snapshot TimeoutNow Propose ReadIndex ReadIndexResponse ReadIndexDropped TransferLeader
-    Committed Acked Lost WantSnapshot Commit
+    Snapshot TimeoutNow Propose ProposeResponse ReadIndex ReadIndexResponse ReadIndexDropped
+    TransferLeader Committed Acked Lost WantSnapshot Commit
 }
 
 fn around(of: u64) -> [u64; 3] {
@@ -38,6 +38,8 @@ fn around(of: u64) -> [u64; 3] {
 pub(crate) struct Speaker<'a, 'b> {
     pub(crate) choices: &'a mut Choices<'b>,
     pub(crate) status: &'a Status,
+    /// What the receiver sent on last.
+    pub(crate) known_mark: u64,
     /// Terms of the receiver's log.
     pub(crate) term_at: &'a dyn Fn(LogIndex) -> Term,
 }
@@ -49,6 +51,7 @@ impl Speaker<'_, '_> {
         let termless = matches!(
             kind,
             MessageKind::Propose
+                | MessageKind::ProposeResponse
                 | MessageKind::ReadIndex
                 | MessageKind::ReadIndexDropped
                 | MessageKind::Committed
@@ -253,6 +256,7 @@ impl Speaker<'_, '_> {
             },
             MessageKind::TimeoutNow => Body::TimeoutNow,
             MessageKind::Propose => self.proposals(),
+            MessageKind::ProposeResponse => self.proposed(),
             MessageKind::ReadIndex => Body::ReadIndex {
                 context: self.data(),
             },
@@ -310,8 +314,26 @@ impl Speaker<'_, '_> {
             _ => LogId::ZERO,
         };
         Body::Propose {
+            mark: self.mark(),
             entries: (0..count).map(|_| self.entry(place)).collect(),
         }
+    }
+
+    fn proposed(&mut self) -> Body {
+        let result = match self.choices.below(4) {
+            0 => Err(ProposalDropped::NoLeader),
+            1 => Err(ProposalDropped::Busy),
+            2 => Err(ProposalDropped::Refused),
+            _ => Ok(self.log_id()),
+        };
+        let mark = self.mark();
+        Body::ProposeResponse { mark, result }
+    }
+
+    /// None, any, and perhaps one that the receiver waits for.
+    fn mark(&mut self) -> ForwardMark {
+        let known = self.known_mark;
+        ForwardMark(self.choices.pick(&[0, 1, known, known, u64::MAX]))
     }
 
     fn position(&mut self) -> u64 {
@@ -328,6 +350,7 @@ pub(crate) fn encoded(choices: &[u8]) -> Vec<u8> {
     let mut speaker = Speaker {
         choices: &mut Choices::new(choices),
         status: &status,
+        known_mark: 2,
         term_at: &|_| Term(1),
     };
     let mut out = Vec::new();

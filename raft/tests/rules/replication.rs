@@ -1,7 +1,10 @@
 //! What a leader sends, what a follower takes, what is committed.
 
+use bytes::Bytes;
 use raftwerk_raft::tracker::ProgressState;
-use raftwerk_raft::{Body, LogIndex, MessageKind, NodeId, ProposeError, Role, StepError, Term};
+use raftwerk_raft::{
+    Body, Entries, LogIndex, MessageKind, NodeId, ProposeError, Role, StepError, Term,
+};
 
 use crate::solo::{Solo, append, entries, id, setup};
 
@@ -270,12 +273,12 @@ fn a_batch_becomes_one_message() {
     solo.ack(2, 1);
     solo.take();
     solo.node
-        .propose_batch(vec!["a".into(), "b".into()])
+        .propose_batch(vec![Bytes::from("a"), "b".into()])
         .unwrap();
     solo.drain();
     let sent = solo.sent_to(2, MessageKind::Append);
     assert!(matches!(sent[..], [Body::Append { entries, .. }] if entries.len() == 2));
-    let empty = solo.node.propose_batch(Vec::new());
+    let empty = solo.node.propose_batch(Entries::new());
     assert!(matches!(empty, Err(ProposeError::Invalid { .. })));
 }
 

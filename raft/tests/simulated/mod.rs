@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftwerk_raft::{
-    ApplyConfChangeError, Body, ConfState, Config, EntryKind, Fate, LeaseTerms, LogId, LogIndex,
-    LogReader, Message, NodeId, Persist, ProposeError, RawNode, Ready, SnapshotMeta, StepError,
-    Term, codec,
+    ApplyConfChangeError, Body, ConfState, Config, EntryKind, Fate, ForwardMark, ForwardOutcome,
+    LeaseTerms, LogId, LogIndex, LogReader, Message, NodeId, Persist, ProposeError, Proposed,
+    RawNode, Ready, SnapshotMeta, StepError, Term, codec,
 };
 
 use crate::support::MemLog;
@@ -60,6 +60,8 @@ pub(crate) struct Simulation {
     /// For each read under way, what was committed when it began.
     reads: BTreeMap<u64, LogIndex>,
     proposals: u64,
+    /// What members sent on and have not been told of, by its last entry.
+    forwarded: BTreeMap<(NodeId, ForwardMark), Bytes>,
     /// Messages of any age that somebody has kept, to send them again.
     kept: Option<Vec<Message>>,
     pub(crate) replay_count: u64,
@@ -96,6 +98,7 @@ impl Simulation {
             digest: Digest::default(),
             reads: BTreeMap::new(),
             proposals: 0,
+            forwarded: BTreeMap::new(),
             kept: None,
             replay_count: 0,
             losses: &[],
@@ -261,6 +264,14 @@ impl Simulation {
                     led && *first <= last.index,
                     "{id} doubts what is not its own"
                 );
+                self.fate_count += 1;
+            }
+            Fate::Forwarded { mark, outcome } => {
+                let data = self.forwarded.remove(&(id, *mark));
+                let data = data.expect("told of what was not sent on, or twice");
+                if let ForwardOutcome::Appended(last) = outcome {
+                    self.oracle.holds_data(*last, &data);
+                }
                 self.fate_count += 1;
             }
             _ => {}
@@ -459,17 +470,32 @@ impl Simulation {
             let size = self.dice.below(20);
             Bytes::from(format!("{}{}", self.proposals, "x".repeat(size)))
         });
-        let batch = batch.collect();
-        self.with(id, |node| match node.propose_batch(batch) {
-            Ok(_) => {}
+        let batch: Vec<Bytes> = batch.collect();
+        let last = batch.last().cloned().unwrap_or_default();
+        self.propose_with(id, last, |node| match node.propose_batch(batch) {
+            Ok(proposed) => Some(proposed),
             Err(
                 ProposeError::NoLeader
                 | ProposeError::Transferring
                 | ProposeError::NotMember
                 | ProposeError::Busy,
-            ) => {}
+            ) => None,
             Err(error) => panic!("{error}"),
         });
+    }
+
+    /// Proposes something whose last entry says `last`.
+    fn propose_with(
+        &mut self,
+        id: NodeId,
+        last: Bytes,
+        propose: impl FnOnce(&mut RawNode<MemLog>) -> Option<Proposed>,
+    ) {
+        let mut proposed = None;
+        self.with(id, |node| proposed = propose(node));
+        if let Some(Proposed::Forwarded { mark, .. }) = proposed {
+            self.forwarded.insert((id, mark), last);
+        }
     }
 }
 

@@ -152,6 +152,12 @@ impl Oracle {
         assert_eq!(*seen, is, "log matching: entry {} differs", entry.id);
     }
 
+    /// Somebody's log has, or had, an entry there that says this.
+    pub(crate) fn holds_data(&self, id: LogId, data: &Bytes) {
+        let held = self.entries.get(&(id.index, id.term));
+        assert_eq!(held.map(|(_, _, data)| data), Some(data), "{id} is not it");
+    }
+
     /// What is committed stays. True when this is news.
     pub(crate) fn commits(&mut self, index: LogIndex, entry: Term, known_in: Term) -> bool {
         let news = !self.committed.contains_key(&index);

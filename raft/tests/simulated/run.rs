@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use raftwerk_raft::{
     Body, ConfChange, ConfChangeKind, ConfChangeStep, ConfChangeTransition, LogIndex,
-    LogReader as _, Message, NodeId, RawNode, Role, SnapshotStatus, Status,
+    LogReader as _, Message, NodeId, RawNode, Role, SnapshotStatus, Status, codec,
 };
 
-use super::{Driver, Member, Simulation, TICK_MS, sound};
+use super::{Driver, ELECTION_TICKS, Member, Simulation, TICK_MS, sound};
 
 /// Messages that somebody keeps.
 const KEPT_MAX: usize = 300;
@@ -271,16 +271,20 @@ impl Simulation {
             steps,
             context: Bytes::new(),
         };
-        self.with(id, |node| {
-            let _ = node.propose_conf_change(change);
+        self.propose_change(id, &change);
+    }
+
+    fn propose_change(&mut self, id: NodeId, change: &ConfChange) {
+        let mut data = Vec::new();
+        codec::encode_conf_change(change, &mut data);
+        self.propose_with(id, data.into(), |node| {
+            node.propose_conf_change(change.clone()).ok()
         });
     }
 
     /// Leaves a joint configuration that is not left by itself.
     fn leave_joint(&mut self, id: NodeId) {
-        self.with(id, |node| {
-            let _ = node.propose_conf_change(ConfChange::default());
-        });
+        self.propose_change(id, &ConfChange::default());
     }
 
     fn crash(&mut self, id: NodeId) {
@@ -292,6 +296,7 @@ impl Simulation {
         }
         self.members.get_mut(&id).unwrap().crash();
         self.oracle.stops(id);
+        self.forwarded.retain(|(who, _), _| *who != id);
         self.lose(id);
         // Sometimes it stays down for a while.
         if !self.dice.one_in(3) {
@@ -363,6 +368,15 @@ impl Simulation {
             self.round();
         }
         self.rounds_until("has settled again", Self::has_settled);
+        (0..ELECTION_TICKS).for_each(|_| self.round());
+        let waits = self
+            .forwarded
+            .keys()
+            .find(|(id, _)| self.members[id].node.is_some());
+        assert_eq!(
+            waits, None,
+            "nothing is sent on without a word of what became of it"
+        );
     }
 
     /// Somebody leads, and nothing that it took is left to be done.
