@@ -62,11 +62,17 @@ impl<O> FolderHome<O> {
         self.root.path().join(self.life.to_string())
     }
 
-    /// The next life has the files as they are now; what this one still does reaches its own.
+    /// The next life has the files as they are now; what this one still does reaches its own. The
+    /// life before this one is over, and its files go: a test of many lives needs no more room
+    /// than one of a few.
     fn copy(&mut self) {
         let from = self.path();
+        if let Some(before) = self.life.checked_sub(1) {
+            let over = self.root.path().join(before.to_string());
+            fs::remove_dir_all(over).unwrap_or_default();
+        }
         self.life += 1;
-        copy_moment(&from, &self.path());
+        copy_moment(&from, &self.path()).expect("a copy of the folder as it is at one moment");
     }
 }
 
@@ -124,19 +130,38 @@ where
 
 type Moment = Vec<(PathBuf, u64, SystemTime)>;
 
+/// How often a folder that changes meanwhile is copied again.
+const COPIES_MAX: usize = 1000;
+
 /// Copies a folder as it is at one moment: again, if anything moved meanwhile.
-fn copy_moment(from: &Path, to: &Path) {
-    loop {
-        let before = files(from, from);
-        let copied = before
-            .as_ref()
-            .map(|files| copy(files, from, to))
-            .is_ok_and(|copied| copied.is_ok());
-        match (before, files(from, from)) {
-            (Ok(before), Ok(after)) if copied && before == after => return,
-            // What cannot be removed is copied over.
-            _ => fs::remove_dir_all(to).unwrap_or_default(),
+fn copy_moment(from: &Path, to: &Path) -> io::Result<()> {
+    for _ in 0..COPIES_MAX {
+        if copied_still(from, to)? {
+            return Ok(());
         }
+        match fs::remove_dir_all(to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    let why = format!(
+        "{} changed during each of {COPIES_MAX} copies",
+        from.display()
+    );
+    Err(io::Error::new(io::ErrorKind::TimedOut, why))
+}
+
+/// Whether nothing in `from` moved while it was copied.
+fn copied_still(from: &Path, to: &Path) -> io::Result<bool> {
+    let copied = files(from, from).and_then(|before| {
+        copy(&before, from, to)?;
+        Ok(before == files(from, from)?)
+    });
+    match copied {
+        // A file that went while it was looked at is a change like others; anything else, such as a
+        // disk without room, would be so the next time, too.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        other => other,
     }
 }
 
@@ -166,4 +191,45 @@ fn copy(files: &Moment, from: &Path, to: &Path) -> io::Result<()> {
         fs::copy(from.join(path), target)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder to copy from, with one file, and where its copy goes.
+    fn folders() -> (TempDir, PathBuf, PathBuf) {
+        let root = TempDir::new().expect("a temporary folder");
+        let (from, to) = (root.path().join("from"), root.path().join("to"));
+        fs::create_dir(&from).expect("create from");
+        fs::write(from.join("file"), b"what it holds").expect("write");
+        (root, from, to)
+    }
+
+    #[test]
+    fn copy_that_cannot_be_made_is_an_error_and_not_tried_again() {
+        let (_root, from, to) = folders();
+        fs::write(&to, b"a file where the copy goes").expect("write");
+        let error = copy_moment(&from, &to).expect_err("nothing can be copied there");
+        assert_ne!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    }
+
+    #[test]
+    fn folder_that_never_stands_still_is_given_up() {
+        let (_root, from, to) = folders();
+        // Listed, and gone when it is to be copied: every time.
+        std::os::unix::fs::symlink("nowhere", from.join("gone")).expect("symlink");
+        let error = copy_moment(&from, &to).expect_err("it is never copied whole");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    }
+
+    #[test]
+    fn files_of_no_more_than_two_lives_take_room() {
+        let mut home = FolderHome::new("nowhere", ());
+        fs::create_dir(home.path()).expect("create");
+        for _ in 0..10 {
+            home.copy();
+            assert!(fs::read_dir(home.root.path()).expect("read").count() <= 2);
+        }
+    }
 }
