@@ -4,7 +4,8 @@ use raftwerk_raft::codec::{encode_entry, entry_len};
 use raftwerk_raft::{Entry, GroupId, GroupWrite, LogIndex, Term, Ticket};
 
 use crate::record::{BEFORE, parts, put_state};
-use crate::segment::format::{FrameBuf, Item, ItemKind, SECTION_BYTES, Span};
+use crate::segment::footer::{FOOTER_LINE_BYTES, Footing};
+use crate::segment::format::{FrameBuf, ITEM_BYTES_MAX, Item, ItemKind, SECTION_BYTES, Span};
 
 /// What writing an item does to where entries are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,19 @@ pub(crate) struct GroupCursor {
 pub(crate) struct Mark {
     items: usize,
     body: usize,
+    counted: Counted,
+}
+
+/// What a fill takes beside the bytes of its sections.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    /// At most what its items add to a new segment that begins with them, in bytes.
+    bytes: u64,
+    footing: Footing,
+    /// How many groups begin in it.
+    created: u64,
+    /// Whose entries were added last.
+    group: Option<GroupId>,
 }
 
 /// The batches that go out with the next write.
@@ -51,11 +65,8 @@ pub(crate) struct Fill {
     pub(crate) eager: bool,
     /// At most what all this adds to a new segment that begins with it, in bytes.
     pub(crate) cost: u64,
+    counted: Counted,
 }
-
-/// At most what an item adds to a new segment beside its section, in bytes: its line, the line of
-/// a new group's checkpoint, and a line and an extent in the footer.
-const ITEM_COST: u64 = 320;
 
 impl Fill {
     /// No batch waits, not even one without groups.
@@ -67,13 +78,24 @@ impl Fill {
         Mark {
             items: self.items.len(),
             body: self.body.len(),
+            counted: self.counted,
         }
     }
 
     /// At most what was added since `mark` takes, in bytes.
     pub(crate) fn cost_since(&self, mark: Mark) -> u64 {
-        let items = (self.items.len() - mark.items) as u64;
-        items * ITEM_COST + (self.body.len() - mark.body) as u64
+        let items = self.counted.bytes - mark.counted.bytes;
+        items + (self.body.len() - mark.body) as u64
+    }
+
+    /// What its entries take in the footer of the segment that they go to.
+    pub(crate) const fn footing(&self) -> Footing {
+        self.counted.footing
+    }
+
+    /// How many groups begin in it.
+    pub(crate) const fn created(&self) -> u64 {
+        self.counted.created
     }
 
     /// Forgets everything, and keeps the memory.
@@ -82,6 +104,7 @@ impl Fill {
         self.effects.clear();
         self.body.clear();
         (self.ticket, self.eager, self.cost) = (Ticket::default(), false, 0);
+        self.counted = Counted::default();
     }
 
     /// Forgets what was added since `mark`.
@@ -89,11 +112,13 @@ impl Fill {
         self.items.truncate(mark.items);
         self.effects.truncate(mark.items);
         self.body.truncate(mark.body);
+        self.counted = mark.counted;
     }
 
     /// Adds one group's step and returns the group's last item.
     pub(crate) fn add(&mut self, write: &GroupWrite, cursor: GroupCursor) -> u64 {
         let mut step = cursor.step;
+        self.counted.created += u64::from(cursor.create.is_some());
         let bits = parts(write, cursor.create.is_some());
         let (before, after) = if write.append.is_empty() {
             (bits, 0)
@@ -179,12 +204,34 @@ impl Fill {
         effect: Effect,
     ) {
         *step += 1;
-        let mut item = Item::new(group, *step, kind, (self.body.len() - start) as u32);
-        if matches!(kind, ItemKind::Entries(_) | ItemKind::Relocated { .. }) {
+        let bytes = (self.body.len() - start) as u32;
+        let mut item = Item::new(group, *step, kind, bytes);
+        self.counted.bytes += ITEM_BYTES_MAX as u64;
+        let footing = match &kind {
+            ItemKind::Entries(span) => Some(Footing::of(span, bytes)),
+            // What stood there may be cut in two by it.
+            ItemKind::Relocated { span, .. } => {
+                let one = Footing::of(span, bytes);
+                Some(one.plus(one))
+            }
+            _ => None,
+        };
+        if let Some(footing) = footing {
             let section = self.body.body().get(start..);
             item.sum_early(section.unwrap_or_default());
+            self.count(group, footing);
         }
         self.items.push(item);
         self.effects.push(effect);
+    }
+
+    /// Counts what entries of `group` take in a footer.
+    fn count(&mut self, group: GroupId, footing: Footing) {
+        let counted = &mut self.counted;
+        if counted.group.replace(group) != Some(group) {
+            counted.bytes += FOOTER_LINE_BYTES;
+        }
+        counted.bytes += footing.bytes();
+        counted.footing = counted.footing.plus(footing);
     }
 }

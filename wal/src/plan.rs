@@ -62,7 +62,8 @@ pub(crate) struct Job {
     pub(crate) steps: Vec<Step>,
     pub(crate) ticket: Ticket,
     pub(crate) lsn: u64,
-    pub(crate) groups: BTreeSet<GroupId>,
+    /// Whom it concerns, each once.
+    groups: Vec<GroupId>,
     /// How much of the log's space it takes, in bytes.
     taken: u64,
     /// Once it is durable, it vouches for all frames before it, which need no segment before this.
@@ -84,6 +85,7 @@ impl Job {
     pub(crate) fn seal(mut self) -> Option<Self> {
         if let Some(draft) = &mut self.draft {
             let Draft { place, fill, .. } = draft;
+            self.groups = groups_of(&fill.items);
             let mut frame = std::mem::take(&mut fill.body);
             sum_sections(place, 0, &mut fill.items, frame.body());
             draft.chain = frame.seal(FrameKind::Batch, place, &fill.items);
@@ -111,14 +113,11 @@ impl State {
         // The other fill has grown already.
         let fill = std::mem::replace(&mut self.fill, std::mem::take(&mut self.spare_fill));
         let ticket = fill.ticket;
-        let groups = fill.items.chunk_by(|a, b| a.group == b.group);
-        let groups = groups.flat_map(|run| run.first()).map(|item| item.group);
-        let groups = groups.collect();
         let mut job = Job {
             steps: Vec::new(),
             ticket,
             lsn: self.end.lsn,
-            groups,
+            groups: Vec::new(),
             taken: 0,
             needed: 0,
             draft: None,
@@ -130,6 +129,7 @@ impl State {
                 job.lsn += 1;
             } else {
                 let unused = self.active_unused();
+                job.groups = groups_of(&fill.items);
                 job.steps = self.plan_rotation(fill)?;
                 job.taken = unused + self.active_taken();
                 job.lsn = self.end.lsn;
@@ -168,7 +168,7 @@ impl State {
         // Until it is known what it takes, nobody else is promised what it may take.
         let mut active = self.segments.last_entry()?;
         active.get_mut().end += most;
-        self.sections += items;
+        self.footing = self.footing.plus(fill.footing());
         Some(Draft {
             place,
             file: FileRef(Arc::clone(&active.get().file)),
@@ -180,12 +180,11 @@ impl State {
     }
 
     /// Counts a draft in that is durable now; `written` is its frame.
-    fn settle(&mut self, draft: Draft, written: FrameBuf) {
+    fn settle(&mut self, draft: Draft, written: FrameBuf, groups: &[GroupId]) {
         let Draft {
             place, mut fill, ..
         } = draft;
         fill.body = written;
-        self.sections = self.sections.saturating_sub(fill.items.len() as u64);
         if let Some(active) = self.segments.get_mut(&place.id.number) {
             active.end = draft.end;
             if active.is_filling(draft.end) && !active.is_filling(place.offset) {
@@ -197,6 +196,7 @@ impl State {
             chain: draft.chain,
         };
         self.apply(&place, &fill.items, &fill.effects);
+        groups.iter().for_each(|id| self.refresh(*id));
         fill.clear();
         self.spare_fill = fill;
     }
@@ -335,12 +335,14 @@ impl State {
             .max(predecessor.map_or(0, |before| before.lsn));
         self.segments.insert(next.header.id.number, next);
         self.live.entry(place.id.number).or_default();
-        self.sections = 0;
+        self.footing = fill.footing();
         self.rewriting.look_soon();
         self.record.predecessor = predecessor;
         let (mut items, effects, mut body) = self.carry(fill);
         sum_sections(&place, 0, &mut items, body.body());
         self.apply(&place, &items, &effects);
+        let groups = groups_of(&items);
+        groups.iter().for_each(|id| self.refresh(*id));
         items.retain(|item| !matches!(item.kind, ItemKind::State(_)));
         let (carried, carried_bytes) = (items.len(), body.len());
         self.record.put(body.out());
@@ -400,16 +402,19 @@ impl State {
         (items, effects, body)
     }
 
-    /// Records where the entries of a frame are found from now on.
+    /// Records where the entries of a frame are found from now on; what its groups take in a
+    /// checkpoint is brought up to date after it.
     fn apply(&mut self, place: &Place, items: &[Item], effects: &[Effect]) {
         if let Some(segment) = self.segments.get_mut(&place.id.number) {
             segment.frames.push(place.offset, place.seed());
         }
         let mut offset = 0u32;
-        let mut touched = Vec::new();
         for (item, effect) in items.iter().zip(effects) {
             let section = offset;
             offset += item.bytes;
+            if *effect == Effect::None {
+                continue;
+            }
             let Some(group) = self.groups.get_mut(&item.group) else {
                 continue;
             };
@@ -432,26 +437,16 @@ impl State {
                     group.extents.compact(to.next(), &mut self.live);
                 }
                 (Effect::Relocate, ItemKind::Relocated { span, generation }) => {
-                    self.sections += 1;
                     group.moving = false;
                     if let Some(extent) = group.relocatable(*generation, &extent(span)) {
                         group.extents.relocate(&extent, &mut self.live);
                     }
                 }
                 (Effect::Append, ItemKind::Entries(span) | ItemKind::Relocated { span, .. }) => {
-                    self.sections += 1;
                     group.extents.append(&extent(span), &mut self.live);
                 }
-                _ => continue,
+                _ => {}
             }
-            if touched.last() != Some(&item.group) {
-                touched.push(item.group);
-            }
-        }
-        touched.sort_unstable();
-        touched.dedup();
-        for id in touched {
-            self.refresh(id);
         }
     }
 
@@ -475,7 +470,7 @@ impl State {
             let written = job.steps.pop().map(|step| step.frame);
             job.taken = draft.end - draft.place.offset;
             self.usual_write = (self.usual_write * 7 + job.taken) / 8;
-            self.settle(draft, written.unwrap_or_default());
+            self.settle(draft, written.unwrap_or_default(), &job.groups);
         }
         (self.durable_lsn, self.landed) = (job.lsn, job.ticket);
         self.forget_details();
@@ -493,6 +488,15 @@ impl State {
             }
         }
     }
+}
+
+/// Whom the items concern, each once.
+fn groups_of(items: &[Item]) -> Vec<GroupId> {
+    let runs = items.chunk_by(|a, b| a.group == b.group);
+    let mut groups: Vec<_> = runs.filter_map(|run| run.first()).map(|item| item.group).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
 }
 
 /// As what the checkpoint says already, it is not carried.

@@ -20,8 +20,10 @@ use crate::options::Options;
 use crate::record::is_encodable;
 use crate::recovery::survey::Frames;
 use crate::rules::{Rule, holds};
-use crate::segment::checkpoint::{LogRecord, Tombstone, group_bytes_max, snapshot_bytes_max};
-use crate::segment::footer::footer_bytes_max;
+use crate::segment::checkpoint::{
+    LogRecord, TOMBSTONE_BYTES, Tombstone, group_bytes_max, snapshot_bytes_max,
+};
+use crate::segment::footer::{Footing, footer_bytes_max};
 use crate::segment::format::frame_bytes_max;
 use crate::segment::header::SegmentHeader;
 use crate::sites::SYNC_PREPARE;
@@ -39,8 +41,9 @@ const HEADROOM_PART: u64 = 8;
 /// Old segments that stay although nothing in them lives: the active one's predecessor, whose
 /// checkpoint stands in for a damaged newer one.
 const KEPT_SEGMENTS: usize = 2;
-/// At most what a new group takes in a checkpoint without snapshot and values, in bytes.
-const GROUP_GROWTH: usize = 280;
+/// At most what a new group takes in a checkpoint without snapshot and values, in bytes, its item
+/// included.
+const GROUP_GROWTH: usize = 360;
 /// How many groups [`State::pinning`] names at most.
 const PINNING_MAX: usize = 16;
 
@@ -182,8 +185,8 @@ pub(crate) struct State {
     /// Oldest first; the last is the active one.
     pub(crate) segments: BTreeMap<u64, Segment>,
     pub(crate) live: Live,
-    /// Sections of entries in the active segment.
-    pub(crate) sections: u64,
+    /// What the active segment's entries take in its footer.
+    pub(crate) footing: Footing,
     pub(crate) end: End,
     pub(crate) durable_lsn: u64,
     pub(crate) fill: Fill,
@@ -238,11 +241,14 @@ impl State {
         let mark = self.fill.mark();
         let mut next_generation = self.record.next_generation;
         let mut steps = Vec::with_capacity(batch.groups.len());
+        let mut growth = 0;
         for write in &batch.groups {
-            let cursor = self.cursor(write, &mut next_generation);
+            let group = self.groups.get(&write.group);
+            growth += checkpoint_growth(write, group);
+            let cursor = self.cursor(write, group, &mut next_generation);
             steps.push((self.fill.add(write, cursor), cursor.create));
         }
-        let cost = self.fill.cost_since(mark) + checkpoint_growth(&batch);
+        let cost = self.fill.cost_since(mark) + growth;
         if cost > max {
             self.fill.rollback(mark);
             return Err(SubmitError::TooLarge {
@@ -294,8 +300,12 @@ impl State {
         Ok(())
     }
 
-    fn cursor(&self, write: &GroupWrite, next_generation: &mut u64) -> GroupCursor {
-        let group = self.groups.get(&write.group);
+    fn cursor(
+        &self,
+        write: &GroupWrite,
+        group: Option<&Group>,
+        next_generation: &mut u64,
+    ) -> GroupCursor {
         let begins = write.destroy || group.is_none_or(|group| group.generation == 0);
         // A step that only destroys begins nothing.
         let content = write.reset_to.is_some()
@@ -410,18 +420,29 @@ impl State {
         let page = active.header.page_bytes;
         let items = fill.items.len() as u64;
         let frame = frame_bytes_max(page, items, fill.body.len() as u64);
-        let end = active.end + frame + footer_bytes_max(page, self.sections + items);
+        let footing = self.footing.plus(fill.footing());
+        let end = active.end + frame + footer_bytes_max(page, footing, self.groups_max(fill));
         active.header.capacity.checked_sub(end)
     }
 
     /// At most what a new segment takes that begins with `fill`, its footer included, in bytes.
     pub(crate) fn opening_bytes(&self, fill: &Fill) -> u64 {
+        self.empty_bytes() + fill.cost
+    }
+
+    /// The same without a fill.
+    pub(crate) fn empty_bytes(&self) -> u64 {
         let page = self.options.page_bytes;
         let groups = self.groups.len() as u64;
         let body = self.record.bytes_max() + self.checkpoint_bytes;
         let first = frame_bytes_max(page, 2 + groups, body);
         // A page for the header, and what padding adds.
-        first + fill.cost + footer_bytes_max(page, 0) + 3 * u64::from(page)
+        first + footer_bytes_max(page, Footing::default(), 0) + 3 * u64::from(page)
+    }
+
+    /// How many groups there are at most when `fill` is written.
+    fn groups_max(&self, fill: &Fill) -> u64 {
+        self.groups.len() as u64 + fill.created()
     }
 
     /// How large the next segment should be, in bytes: a batch of half of that must fit behind the
@@ -434,11 +455,7 @@ impl State {
 
     /// What a segment takes that begins with batches of `cost`, in bytes.
     fn capacity_for(&self, cost: u64) -> u64 {
-        let fill = Fill {
-            cost,
-            ..Fill::default()
-        };
-        let need = self.opening_bytes(&fill) + self.checkpoint_bytes / 4;
+        let need = self.empty_bytes() + cost + self.checkpoint_bytes / 4;
         need.next_multiple_of(u64::from(self.options.page_bytes))
     }
 
@@ -537,7 +554,7 @@ impl State {
     }
 
     /// Keeps the memory of recent entries within its bounds.
-    pub(crate) fn evict(&mut self, durable: Ticket, touched: &BTreeSet<GroupId>) {
+    pub(crate) fn evict(&mut self, durable: Ticket, touched: &[GroupId]) {
         for id in touched {
             self.evict_group(*id, durable, self.options.group_tail_bytes_max);
         }
@@ -578,17 +595,16 @@ fn is_urgent(batch: &WriteBatch) -> bool {
     batch.groups.iter().any(frees) || batch.groups.iter().all(|write| write.append.is_empty())
 }
 
-/// At most how much a batch adds to a checkpoint, in bytes.
-fn checkpoint_growth(batch: &WriteBatch) -> u64 {
-    let one = |write: &GroupWrite| {
-        let metas = [&write.reset_to, &write.snapshot].into_iter().flatten();
-        let meta = write.meta.iter();
-        let meta =
-            meta.map(|(name, value)| 10 + name.len() + value.as_ref().map_or(0, |v| v.len()));
-        let runs = write.append.chunk_by(|a, b| a.term() == b.term());
-        let terms = 20 * runs.count().saturating_sub(1);
-        (GROUP_GROWTH + metas.map(snapshot_bytes_max).sum::<usize>() + meta.sum::<usize>() + terms)
-            as u64
-    };
-    batch.groups.iter().map(one).sum()
+/// At most how much a write to `group` adds to a checkpoint, in bytes.
+fn checkpoint_growth(write: &GroupWrite, group: Option<&Group>) -> u64 {
+    let fresh = group.is_none_or(|group| group.checkpoint_bytes == 0);
+    let line = if fresh { GROUP_GROWTH } else { 0 };
+    let tombstone = if write.destroy { TOMBSTONE_BYTES } else { 0 };
+    let metas = [&write.reset_to, &write.snapshot].into_iter().flatten();
+    let meta = write.meta.iter();
+    let meta = meta.map(|(name, value)| 10 + name.len() + value.as_ref().map_or(0, |v| v.len()));
+    let runs = write.append.chunk_by(|a, b| a.term() == b.term());
+    let terms = 20 * runs.count();
+    (line + tombstone + metas.map(snapshot_bytes_max).sum::<usize>() + meta.sum::<usize>() + terms)
+        as u64
 }

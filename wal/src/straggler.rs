@@ -175,7 +175,7 @@ impl State {
     /// in it and two segments, if `oldest` is the first that something lives in. What every
     /// segment holds beside entries is not counted.
     fn is_sparse(&self, oldest: u64) -> bool {
-        let empty = self.opening_bytes(&crate::batch::Fill::default());
+        let empty = self.empty_bytes();
         let wanted = self.wanted_capacity().saturating_sub(empty);
         let taken: u64 = self
             .segments

@@ -22,6 +22,7 @@ use crate::preparer::{Preparer, is_spare};
 use crate::reader::read_verified;
 use crate::rules::{Rule, holds};
 use crate::segment::checkpoint::Predecessor;
+use crate::segment::footer::Footing;
 use crate::segment::header::{file_name, parse_file_name};
 use crate::sites::{SYNC_NAME, SYNC_OPEN, SYNC_SLOT};
 use crate::slot::{SLOT_FILE, Slot};
@@ -220,7 +221,7 @@ fn build(found: &Recovered, uuid: StoreUuid, options: &Options) -> State {
         record: found.replay.record.clone(),
         segments,
         live: found.replay.live.clone(),
-        sections: 0,
+        footing: Footing::default(),
         end: End {
             lsn: found.lsn_max,
             chain: found.proven.map_or(0, |proven| proven.chain),
@@ -277,11 +278,14 @@ fn continues(found: &mut Recovered, state: &mut State, options: &Options) -> boo
         chain: last.chain,
     };
     adopt_groups(found, state);
-    state.sections = 0;
+    state.footing = Footing::default();
     for (id, sections) in survey.groups {
         if let Some(group) = state.groups.get_mut(&id) {
             group.extents.set_details(last.segment, sections);
-            state.sections += group.extents.within(last.segment).count() as u64;
+            for extent in group.extents.within(last.segment) {
+                let one = Footing::of(&extent.span(), extent.bytes);
+                state.footing = state.footing.plus(one);
+            }
         }
     }
     true

@@ -99,9 +99,12 @@ impl LogRecord {
 
     /// At most how long [`LogRecord::put`] makes it, in bytes.
     pub(crate) fn bytes_max(&self) -> u64 {
-        64 + self.tombstones.len() as u64 * 30
+        64 + (self.tombstones.len() * TOMBSTONE_BYTES) as u64
     }
 }
+
+/// At most what a tombstone takes, in bytes.
+pub(crate) const TOMBSTONE_BYTES: usize = 30;
 
 /// A group as a segment finds it.
 #[derive(Debug)]

@@ -4,13 +4,52 @@ use bytes::Bytes;
 use raftwerk_raft::LogIndex;
 use raftwerk_raft::Term;
 use raftwerk_raft::codec::DecodeError;
-use raftwerk_raft::codec::wire::{Reader, put_u32, put_varint};
+use raftwerk_raft::codec::wire::{Reader, put_u32, put_varint, varint_len};
 
-use super::format::{ITEM_BYTES_MAX, SegmentId, frame_bytes_max};
+use super::format::{ITEM_BYTES_MAX, SegmentId, Span, frame_bytes_max};
 use crate::index::Extent;
 
-/// At most how long an extent is, in bytes.
-const EXTENT_BYTES_MAX: u64 = 70;
+/// At most what a group takes in a footer beside its extents, in bytes: its item, and how many
+/// extents there are.
+pub(crate) const FOOTER_LINE_BYTES: u64 = ITEM_BYTES_MAX as u64 + 10;
+/// No segment is so long that a place in it takes more, in bytes.
+const OFFSET_BYTES: usize = 5;
+/// Two checksums.
+const SUMS_BYTES: usize = 8;
+
+/// What the entries of a segment take in its footer, at most: counted before it is known where
+/// they will stand, and whatever part of them still counts when the segment is sealed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Footing {
+    sections: u64,
+    /// Their extents.
+    bytes: u64,
+}
+
+impl Footing {
+    /// A section of entries, of `bytes`.
+    pub(crate) const fn of(span: &Span, bytes: u32) -> Self {
+        // The first that counts, how many do, how far that is from the section's first, and how
+        // many it has.
+        let numbers = varint_len(span.end().0) + 3 * varint_len(span.count as u64);
+        let place = OFFSET_BYTES + varint_len(bytes as u64);
+        Self {
+            sections: 1,
+            bytes: (numbers + varint_len(span.term.0) + place + SUMS_BYTES) as u64,
+        }
+    }
+
+    pub(crate) const fn bytes(self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self {
+            sections: self.sections + other.sections,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
 
 /// Names the segment that continues this one.
 pub(crate) fn put_successor(id: SegmentId, out: &mut Vec<u8>) {
@@ -66,14 +105,12 @@ pub(crate) fn read_extents(section: Bytes, segment: u64) -> Result<Vec<Extent>, 
     })
 }
 
-/// An upper bound for the footer of a segment with so many sections of entries, in bytes.
-pub(crate) const fn footer_bytes_max(page_bytes: u32, sections: u64) -> u64 {
-    let items = 1 + sections;
-    frame_bytes_max(
-        page_bytes,
-        items,
-        20 + sections * (EXTENT_BYTES_MAX + ITEM_BYTES_MAX as u64),
-    )
+/// An upper bound for the footer of a segment with these entries of at most so many groups, in
+/// bytes.
+pub(crate) fn footer_bytes_max(page_bytes: u32, footing: Footing, groups: u64) -> u64 {
+    let lines = footing.sections.min(groups);
+    let body = 20 + lines * FOOTER_LINE_BYTES + footing.bytes;
+    frame_bytes_max(page_bytes, 1, body)
 }
 
 #[cfg(test)]
@@ -97,7 +134,34 @@ mod tests {
         let part = whole.clip(&(LogIndex(9)..LogIndex(12))).unwrap();
         let mut out = Vec::new();
         put_extents(&[whole, part], &mut out);
-        assert!(out.len() as u64 <= 2 * EXTENT_BYTES_MAX);
         assert_eq!(read_extents(out.into(), 4), Ok(vec![whole, part]));
+    }
+
+    #[test]
+    fn extent_never_takes_more_than_was_counted_for_it() {
+        let numbers = [0, 1, 127, 128, 1 << 20, u64::from(u32::MAX), u64::MAX >> 1];
+        for first in numbers {
+            for (count, bytes) in [(1, 0), (127, 1 << 20), (128, 127), (1 << 24, u32::MAX)] {
+                let span = Span {
+                    first: LogIndex(first),
+                    count,
+                    term: Term(first),
+                    prev_term: Term(0),
+                };
+                let most = Footing::of(&span, bytes).bytes();
+                let whole = Extent {
+                    seed: u32::MAX,
+                    crc: u32::MAX,
+                    ..Extent::new(&span, u64::MAX, u64::from(u32::MAX), bytes)
+                };
+                let last = span.end().prev()..span.end();
+                for extent in [Some(whole), whole.clip(&last)].into_iter().flatten() {
+                    let mut out = Vec::new();
+                    put_extents(&[extent], &mut out);
+                    let taken = out.len() as u64 - 1;
+                    assert!(taken <= most, "{extent:?}: {taken} bytes of {most}");
+                }
+            }
+        }
     }
 }

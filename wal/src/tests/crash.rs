@@ -90,18 +90,21 @@ fn every_batch_of_a_long_history_is_taken() {
 /// What the enumerations below rest on.
 #[test]
 fn history_that_is_crashed_moves_a_straggler_and_reuses_segments() {
-    for (small, seed) in [(Small::Pages8, 11), (Small::Pages32, 12)] {
+    for (small, seed) in [(Small::Pages8, 19), (Small::Pages32, 16)] {
         let wal = open_with(&FaultVfs::new(), small.options()).unwrap();
         let progress = Progress::new(super::workload::Known::default());
         assert_eq!(
-            run_on(&wal, &progress, &models(), small.history(seed), 60),
-            60
+            run_on(&wal, &progress, &models(), small.history(seed), BATCHES),
+            BATCHES
         );
         let stats = wal.stats();
         assert!(stats.rewritten_entries > 0, "{small:?}: {stats:?}");
         assert!(stats.recycled + stats.removed > 0, "{small:?}: {stats:?}");
     }
 }
+
+/// How long the histories are that are crashed in short.
+const BATCHES: usize = 75;
 
 /// How many disks each of the three tests below looks at, at least: together a twentieth of the
 /// million of the long form.
@@ -121,7 +124,7 @@ fn acknowledged_survives_every_crash_and_nothing_else_appears() {
         recovery_stride: 61,
         second_stride: 17,
     };
-    let report = enumerate(Small::Pages8, 11, 60, &options);
+    let report = enumerate(Small::Pages8, 19, BATCHES, &options);
     is_everywhere(&report);
     assert!(report.recovery_images > 100, "{report:?}");
     assert!(report.second_images > 100, "{report:?}");
@@ -134,7 +137,7 @@ fn acknowledged_survives_every_crash_where_zeros_are_set_aside() {
         plans: plans(3, 4),
         ..CrashOptions::default()
     };
-    let report = enumerate(Small::Aside8, 11, 60, &options);
+    let report = enumerate(Small::Aside8, 19, BATCHES, &options);
     is_everywhere(&report);
     assert!(report.before.contains_key(&CallKind::Zero), "{report:?}");
     assert!(all_images(&report) >= DISKS[1], "{report:?}");
@@ -150,7 +153,7 @@ fn sectors_torn_in_the_middle_are_torn_writes_too() {
         stride: 5,
         ..CrashOptions::default()
     };
-    let report = enumerate(Small::Pages32, 12, 60, &options);
+    let report = enumerate(Small::Pages32, 16, BATCHES, &options);
     assert!(all_images(&report) >= DISKS[2], "{report:?}");
 }
 

@@ -134,8 +134,10 @@ fn entries_that_move_take_the_reserve_of_a_full_disk() {
     prepare(&wal);
     let mut last = Ticket(0);
     settle(&wal, vec![write(50, entries(1, 1..6, 300))], &mut last);
+    // So much that nothing of what follows stands beside the first.
     settle(&wal, vec![write(1, entries(1, 1..11, 900))], &mut last);
-    settle(&wal, vec![write_and_compact(1, Vec::new(), 10)], &mut last);
+    settle(&wal, vec![write(1, entries(1, 11..13, 900))], &mut last);
+    settle(&wal, vec![write_and_compact(1, Vec::new(), 12)], &mut last);
     vfs.set_capacity(Some(0));
     let mut next = 1;
     for bytes in [900, 100, 1] {

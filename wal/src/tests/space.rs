@@ -11,7 +11,6 @@ use raftwerk_raft::{
 use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs};
 
 use super::workload::{open_with, options, prepare, submit};
-use crate::batch::Fill;
 use crate::{Options, Wal};
 
 pub(crate) fn entries(term: u64, range: std::ops::Range<u64>, size: usize) -> Vec<Entry> {
@@ -127,7 +126,7 @@ fn space(wal: &Wal) -> (u64, u64) {
 
 /// What each segment may hold beside entries: in small ones that counts. In bytes.
 fn beside(wal: &Wal) -> u64 {
-    wal.stats().segments * wal.engine_state().opening_bytes(&Fill::default())
+    wal.stats().segments * wal.engine_state().empty_bytes()
 }
 
 fn check_entries(wal: &Wal, group: u64, range: std::ops::Range<u64>, size: usize) {
