@@ -5,7 +5,9 @@ use raftwerk_raft::{Entry, GroupId, GroupWrite, LogIndex, Term, Ticket};
 
 use crate::record::{BEFORE, parts, put_state};
 use crate::segment::footer::{FOOTER_LINE_BYTES, Footing};
-use crate::segment::format::{FrameBuf, ITEM_BYTES_MAX, Item, ItemKind, SECTION_BYTES, Span};
+use crate::segment::format::{
+    FrameBuf, ITEM_BYTES_MAX, Item, ItemKind, SECTION_BYTES, Span, frame_bytes,
+};
 
 /// What writing an item does to where entries are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub(crate) struct Mark {
 struct Counted {
     /// At most what its items add to a new segment that begins with them, in bytes.
     bytes: u64,
+    /// What its items take in a frame's directory, in bytes.
+    items: u64,
     footing: Footing,
     /// How many groups begin in it.
     created: u64,
@@ -91,6 +95,11 @@ impl Fill {
     /// What its entries take in the footer of the segment that they go to.
     pub(crate) const fn footing(&self) -> Footing {
         self.counted.footing
+    }
+
+    /// How long a frame of it is, in bytes.
+    pub(crate) fn frame_bytes(&self, page_bytes: u32) -> u64 {
+        frame_bytes(page_bytes, self.counted.items, self.body.len() as u64)
     }
 
     /// How many groups begin in it.
@@ -207,6 +216,7 @@ impl Fill {
         let bytes = (self.body.len() - start) as u32;
         let mut item = Item::new(group, *step, kind, bytes);
         self.counted.bytes += ITEM_BYTES_MAX as u64;
+        self.counted.items += item.encoded_bytes();
         let footing = match &kind {
             ItemKind::Entries(span) => Some(Footing::of(span, bytes)),
             // What stood there may be cut in two by it.

@@ -13,7 +13,7 @@ use crate::index::Extent;
 use crate::segment::checkpoint::{Predecessor, put_group};
 use crate::segment::footer::{put_extents, put_successor};
 use crate::segment::format::{
-    FrameBuf, FrameKind, Item, ItemKind, Place, SegmentId, Span, frame_bytes_max, sum_sections,
+    FrameBuf, FrameKind, Item, ItemKind, Place, SegmentId, Span, sum_sections,
 };
 use crate::sites::{SYNC_BATCH, SYNC_SEAL};
 use crate::state::{End, Group, Segment, State};
@@ -163,11 +163,9 @@ impl State {
 
     fn draft(&mut self, fill: Fill) -> Option<Draft> {
         let place = self.place(self.segments.last_key_value()?.1);
-        let items = fill.items.len() as u64;
-        let most = frame_bytes_max(place.page_bytes, items, fill.body.len() as u64);
-        // Until it is known what it takes, nobody else is promised what it may take.
+        let taken = fill.frame_bytes(place.page_bytes);
         let mut active = self.segments.last_entry()?;
-        active.get_mut().end += most;
+        active.get_mut().end += taken;
         self.footing = self.footing.plus(fill.footing());
         Some(Draft {
             place,
@@ -493,7 +491,10 @@ impl State {
 /// Whom the items concern, each once.
 fn groups_of(items: &[Item]) -> Vec<GroupId> {
     let runs = items.chunk_by(|a, b| a.group == b.group);
-    let mut groups: Vec<_> = runs.filter_map(|run| run.first()).map(|item| item.group).collect();
+    let mut groups: Vec<_> = runs
+        .filter_map(|run| run.first())
+        .map(|item| item.group)
+        .collect();
     groups.sort_unstable();
     groups.dedup();
     groups

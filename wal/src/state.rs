@@ -418,8 +418,7 @@ impl State {
     pub(crate) fn active_left(&self, fill: &Fill) -> Option<u64> {
         let (_, active) = self.segments.last_key_value()?;
         let page = active.header.page_bytes;
-        let items = fill.items.len() as u64;
-        let frame = frame_bytes_max(page, items, fill.body.len() as u64);
+        let frame = fill.frame_bytes(page);
         let footing = self.footing.plus(fill.footing());
         let end = active.end + frame + footer_bytes_max(page, footing, self.groups_max(fill));
         active.header.capacity.checked_sub(end)

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use raftwerk_raft::codec::DecodeError;
-use raftwerk_raft::codec::wire::{Reader, put_varint};
+use raftwerk_raft::codec::wire::{Reader, put_varint, varint_len};
 use raftwerk_raft::{GroupId, LogIndex, Term};
 use raftwerk_storage::folder::StoreUuid;
 
@@ -272,6 +272,13 @@ impl Span {
         }
     }
 
+    const fn encoded_bytes(&self) -> usize {
+        varint_len(self.first.0)
+            + varint_len(self.count as u64)
+            + varint_len(self.term.0)
+            + varint_len(self.prev_term.0)
+    }
+
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         Ok(Self {
             first: LogIndex(reader.varint()?),
@@ -350,6 +357,21 @@ impl Item {
         }
         put_varint(out, u64::from(self.bytes));
         out.extend_from_slice(&self.crc.to_le_bytes());
+    }
+
+    /// How long it is in a directory, in bytes.
+    pub(crate) const fn encoded_bytes(&self) -> u64 {
+        let kind = match &self.kind {
+            ItemKind::Entries(span) => span.encoded_bytes(),
+            ItemKind::Relocated { span, generation } => {
+                span.encoded_bytes() + varint_len(*generation)
+            }
+            ItemKind::State(_) => 1,
+            ItemKind::Log | ItemKind::Checkpoint | ItemKind::Extents => 0,
+        };
+        let numbers = varint_len(self.group.0) + varint_len(self.step);
+        // The code in front, the checksum behind.
+        (1 + numbers + kind + varint_len(self.bytes as u64) + 4) as u64
     }
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
@@ -542,9 +564,13 @@ impl FrameBuf {
 
 /// An upper bound for the frame that `items` items with a body of `body_bytes` make, in bytes.
 pub(crate) const fn frame_bytes_max(page_bytes: u32, items: u64, body_bytes: u64) -> u64 {
+    frame_bytes(page_bytes, items * ITEM_BYTES_MAX as u64, body_bytes)
+}
+
+/// How long the frame is that items of `item_bytes` with a body of `body_bytes` make, in bytes.
+pub(crate) const fn frame_bytes(page_bytes: u32, item_bytes: u64, body_bytes: u64) -> u64 {
     let ends = FRAME_HEADER_BYTES as u64 + DIRECTORY_END.len() as u64;
-    let content = ends + items * ITEM_BYTES_MAX as u64 + body_bytes;
-    content.next_multiple_of(page_bytes as u64)
+    (ends + item_bytes + body_bytes).next_multiple_of(page_bytes as u64)
 }
 
 /// Reads a frame's directory.
@@ -689,20 +715,32 @@ mod tests {
     }
 
     #[test]
-    fn no_item_is_larger_than_its_bound() {
-        let most = u64::MAX;
-        let span = Span {
-            first: LogIndex(most),
-            count: u32::MAX,
-            term: Term(most),
-            prev_term: Term(most),
-        };
-        let kind = ItemKind::Relocated {
-            span,
-            generation: most,
-        };
-        let mut out = Vec::new();
-        Item::new(GroupId(most), most, kind, u32::MAX).put(&mut out);
-        assert!(out.len() <= ITEM_BYTES_MAX, "{}", out.len());
+    fn item_takes_what_was_counted_for_it_and_never_more_than_its_bound() {
+        for most in [0, 127, 128, 1 << 32, u64::MAX] {
+            let count = u32::try_from(most).unwrap_or(u32::MAX);
+            let span = Span {
+                first: LogIndex(most),
+                count,
+                term: Term(most),
+                prev_term: Term(most),
+            };
+            for kind in [
+                ItemKind::Log,
+                ItemKind::Entries(span),
+                ItemKind::Relocated {
+                    span,
+                    generation: most,
+                },
+                ItemKind::State(255),
+                ItemKind::Checkpoint,
+                ItemKind::Extents,
+            ] {
+                let mut out = Vec::new();
+                let item = Item::new(GroupId(most), most, kind, count);
+                item.put(&mut out);
+                assert_eq!(item.encoded_bytes(), out.len() as u64, "{item:?}");
+                assert!(out.len() <= ITEM_BYTES_MAX, "{item:?}");
+            }
+        }
     }
 }

@@ -70,7 +70,7 @@ impl Sparse {
     /// The active segment takes an entry of 2000 bytes, but not one of 5000.
     fn nearly_full(&mut self) {
         let left = |wal: &Wal| wal.engine_state().active_left(&Fill::default());
-        while !left(&self.wal).is_some_and(|left| (3500..5000).contains(&left)) {
+        while !left(&self.wal).is_some_and(|left| (3000..4500).contains(&left)) {
             self.busy();
         }
     }

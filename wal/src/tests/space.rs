@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raftwerk_raft::{
-    ConfState, Durability, Entry, GroupId, GroupWrite, LogId, LogIndex, NodeId, SnapshotMeta,
-    Storage, Term, Ticket, WriteBatch,
+    ConfState, Durability, Entry, GroupId, GroupWrite, HardState, LogId, LogIndex, NodeId,
+    SnapshotMeta, Storage, Term, Ticket, WriteBatch,
 };
 use raftwerk_testkit::fault_vfs::{CrashPlan, FaultVfs};
 
@@ -142,6 +142,47 @@ fn small() -> Options {
         segment_bytes: SMALL,
         batch_bytes_max: 32 * 1024,
         ..options()
+    }
+}
+
+/// What is kept free for the footer is what it takes, or little more.
+#[test]
+fn segments_of_small_entries_are_used_to_their_end() {
+    const ENTRY: usize = 128;
+    let wal = open_with(&FaultVfs::new(), small()).unwrap();
+    prepare(&wal);
+    let mut last = Ticket(0);
+    for index in 1..2000 {
+        let commit = LogIndex(index - 1);
+        let hard_state = Some(HardState {
+            term: Term(1),
+            vote: None,
+            commit,
+        });
+        let batch = WriteBatch {
+            groups: vec![GroupWrite {
+                hard_state,
+                ..write(1, entries(1, index..index + 1, ENTRY))
+            }],
+            ..WriteBatch::default()
+        };
+        last = submit(&wal, batch, last).unwrap();
+        if index % 40 == 0 {
+            wal.wait(last).unwrap();
+            rest(&wal);
+        }
+    }
+    wal.wait(last).unwrap();
+    let state = wal.engine_state();
+    let sealed: Vec<_> = state.segments.values().filter(|one| one.sealed).collect();
+    assert!(sealed.len() >= 4, "{sealed:?}");
+    // The last frame may have missed by as much as it takes itself, 40 entries.
+    for segment in sealed {
+        let (end, capacity) = (segment.end, segment.header.capacity);
+        assert!(
+            end >= capacity * 4 / 5,
+            "{end} of {capacity} bytes are used"
+        );
     }
 }
 
