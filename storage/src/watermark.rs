@@ -7,15 +7,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Thread, ThreadId};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use raftwerk_raft::{DurableNotify, Poisoned, Subscription, Ticket};
 
 use crate::panics::panic_text;
 
-/// How often in a row a writer lets others run first though none of them comes: those who were just
-/// answered need as long to come out of their rest.
-const IDLE_YIELDS_MAX: u32 = 4;
+/// How often in a row a writer lets others run first though none of them comes, at least: those who
+/// were just answered need as long to come out of their rest.
+const IDLE_YIELDS_MIN: u32 = 4;
+/// And for this part of what the last round took, one of so many. Where none comes that much is
+/// lost; who comes too late waits for a whole round.
+const PATIENCE_PART: u32 = 2;
 /// How often at most, though they do come.
 const YIELDS_MAX: u32 = 1024;
 
@@ -47,6 +51,8 @@ struct State {
     /// How many there were at the last answer, if there was more than the one that wrote: those who
     /// were answered are about to come again.
     company: usize,
+    /// How long the last round of writing took.
+    took: Duration,
     /// Somebody waits for them and will write for all who have come by then.
     gathering: bool,
     /// Somebody who waits tries to write: who comes now is too late for that round.
@@ -217,8 +223,12 @@ impl Watermark {
             if gathers {
                 self.shared.gather(waits.is_some());
             }
+            let began = Instant::now();
             let worked = work();
             let mut state = self.shared.state.lock();
+            if worked {
+                state.took = began.elapsed();
+            }
             // After a wake it is somebody else's.
             if leads && state.wakes == wakes {
                 state.working = false;
@@ -288,7 +298,7 @@ impl Shared {
     /// Lets those run who were just answered, while they come again: what they submit goes with the
     /// next round, and a round costs the same for many. Whoever is alone loses nothing.
     fn gather(&self, in_line: bool) {
-        let (mut come, mut idle) = (0, 0);
+        let (mut come, mut idle, mut since) = (0, 0, Instant::now());
         for _ in 0..YIELDS_MAX {
             thread::yield_now();
             let state = self.state.lock();
@@ -296,13 +306,12 @@ impl Shared {
             if now >= state.company || state.poisoned.is_some() {
                 break;
             }
-            if now > come {
-                come = now;
-                idle = 0;
-            } else if self.rousing.load(Ordering::Relaxed) == 0 {
-                idle += 1;
+            if now > come || self.rousing.load(Ordering::Relaxed) > 0 {
+                (come, idle, since) = (now, 0, Instant::now());
+                continue;
             }
-            if idle >= IDLE_YIELDS_MAX {
+            idle += 1;
+            if idle >= IDLE_YIELDS_MIN && since.elapsed() >= state.took / PATIENCE_PART {
                 break;
             }
         }
