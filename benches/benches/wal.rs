@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use raftwerk_benches::log::{Feed, LogKind, Role, Shape, logs, wal_options, wal_peers};
-use raftwerk_benches::{Bench, Report, Subject, Wanted, bench_main};
+use raftwerk_benches::{Bench, Plan, Report, Subject, Wanted, bench_main};
 
 const WAL: &str = "wal";
 const TICKETS: &str = "wal, tickets";
@@ -77,6 +77,10 @@ fn outstanding(report: &mut Report) -> Result<(), String> {
     )
 }
 
+/// Half a second: in a tenth of it a log that writes a gigabyte a second makes one new file or
+/// none, which costs as much as the rest.
+const LAZY_TURNS: u32 = 5;
+
 /// Writers that do not ask when it is durable.
 fn lazy(report: &mut Report) -> Result<(), String> {
     let one = Shape {
@@ -85,14 +89,15 @@ fn lazy(report: &mut Report) -> Result<(), String> {
         ..Shape::durable(1, 128)
     };
     let name = "1 writer, 64 x 128 B, lazy";
-    measure(report, name, one, &[Wanted::times(WAL, PEER, 2.0)])?;
+    let plan = report.plan().longer(LAZY_TURNS);
+    measure_as(plan, report, name, one, &[Wanted::times(WAL, PEER, 2.0)])?;
     let two = Shape {
         batch: 64,
         durable: false,
         ..Shape::durable(2, 1024)
     };
     let name = "2 writers, 64 x 1 KiB, lazy";
-    measure(report, name, two, &[Wanted::times(WAL, PEER, 0.9)])
+    measure_as(plan, report, name, two, &[Wanted::times(WAL, PEER, 0.9)])
 }
 
 /// A writer that asks for durability and never waits for it, but for room.
@@ -144,6 +149,16 @@ fn feeds(kinds: &[LogKind], shape: Shape) -> Result<Vec<Box<dyn Subject>>, Strin
 }
 
 fn measure(report: &mut Report, load: &str, shape: Shape, wanted: &[Wanted]) -> Result<(), String> {
+    measure_as(report.plan(), report, load, shape, wanted)
+}
+
+fn measure_as(
+    plan: Plan,
+    report: &mut Report,
+    load: &str,
+    shape: Shape,
+    wanted: &[Wanted],
+) -> Result<(), String> {
     if skipped(report, load) {
         return Ok(());
     }
@@ -151,5 +166,5 @@ fn measure(report: &mut Report, load: &str, shape: Shape, wanted: &[Wanted]) -> 
         load: load.to_owned(),
         subjects: feeds(&kinds(&[Role::Ours, Role::Device]), shape)?,
     };
-    report.measure_wanted(bench, wanted)
+    report.measure_as(plan, bench, wanted)
 }

@@ -50,6 +50,15 @@ impl Plan {
         })
     }
 
+    /// The same with turns that are so many times as long.
+    #[must_use]
+    pub const fn longer(self, times: u32) -> Self {
+        Self {
+            slice: self.slice.saturating_mul(times),
+            ..self
+        }
+    }
+
     /// One of three, by mode.
     #[must_use]
     pub fn pick<T>(&self, test: T, quick: T, full: T) -> T {

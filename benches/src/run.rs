@@ -128,14 +128,23 @@ impl Report {
     ///
     /// # Errors
     /// What a subject said, in words.
-    pub fn measure_wanted(
+    pub fn measure_wanted(&mut self, bench: Bench<'_>, wanted: &[Wanted]) -> Result<(), String> {
+        self.measure_as(self.plan(), bench, wanted)
+    }
+
+    /// As [`Report::measure_wanted`], by another plan than the command line's.
+    ///
+    /// # Errors
+    /// What a subject said, in words.
+    pub fn measure_as(
         &mut self,
+        plan: Plan,
         mut bench: Bench<'_>,
         wanted: &[Wanted],
     ) -> Result<(), String> {
-        let totals = turns(&mut bench, self.plan())?;
+        let totals = turns(&mut bench, plan)?;
         let found: Vec<_> = totals.iter().map(figures).collect();
-        print_table(self.target(), &bench, &found, self.plan());
+        print_table(self.target(), &bench, &found, plan);
         for ((subject, total), figures) in bench.subjects.iter().zip(&totals).zip(found) {
             for (unit, value) in figures {
                 self.row(&bench.load, subject.name(), unit, value);
@@ -150,7 +159,7 @@ impl Report {
         let named: Vec<_> = names.zip(&totals).collect();
         for wanted in wanted {
             // One short pass says nothing.
-            if self.plan().mode == Mode::Test {
+            if plan.mode == Mode::Test {
                 break;
             }
             if let Some((than, ratio)) = ratio_of(&named, wanted) {
