@@ -217,7 +217,7 @@ fn acknowledged_survives_crashes_of_two_thousand_batches() {
         plans: plans(3, 7),
         ..CrashOptions::default()
     };
-    let report = enumerate(Small::Pages32, 13, 2500, &options);
+    let report = enumerate(Small::Pages32, 13, 3000, &options);
     assert!(
         report.moments > 5000 && report.images > 200_000,
         "{report:?}"
